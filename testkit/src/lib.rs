@@ -1,1 +1,14 @@
-//! Placeholder.
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod account;
+mod availability;
+mod binaries;
+mod postgres;
+mod redis;
+mod unique;
+mod watchdog;
+
+pub use postgres::{OwnPostgres, Postgres};
+pub use redis::Redis;
+pub use unique::unique;

@@ -1,0 +1,4 @@
+//! Tests of the servers themselves.
+
+#[cfg(test)]
+mod postgres;
