@@ -9,6 +9,8 @@
 # TESTKIT_START    shell code that becomes the server on port $port
 # TESTKIT_HALT     the signal that stops the server at once
 
+# An answer that nobody reads any more must not end the watchdog before it cleaned up.
+trap '' PIPE
 umask 077
 dir=$TESTKIT_DIR
 mkdir "$dir" || exit 1

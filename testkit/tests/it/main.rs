@@ -1,4 +1,12 @@
 //! Tests of the servers themselves.
 
 #[cfg(test)]
+mod child;
+#[cfg(test)]
+mod lifetime;
+#[cfg(test)]
+mod missing;
+#[cfg(test)]
 mod postgres;
+#[cfg(test)]
+mod redis;
