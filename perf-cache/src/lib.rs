@@ -1,1 +1,17 @@
-//! Placeholder.
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod builder;
+mod cache;
+mod error;
+mod load;
+mod meters;
+mod sharded;
+mod stats;
+mod store;
+mod table;
+
+pub use builder::Builder;
+pub use cache::Cache;
+pub use error::{BuildError, LoadError};
+pub use stats::Stats;

@@ -1,0 +1,118 @@
+use std::any::Any;
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+
+/// Why a [`Builder`](crate::Builder) was refused.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// The jitter is not a fraction of the time to live.
+    #[error("jitter is {jitter}: take a fraction from 0.0 up to, not including, 1.0")]
+    Jitter {
+        /// The refused value.
+        jitter: f64,
+    },
+    /// No load could ever run.
+    #[error("max_concurrent_loads is 0, so nothing could ever be loaded: take 1 or more")]
+    NoLoads,
+    /// `build` ran outside a tokio runtime, and loads need one.
+    #[error("no tokio runtime for the loads to run on: build the cache inside one")]
+    NoRuntime,
+}
+
+/// Why a value could not be loaded.
+///
+/// One load serves many callers, so the error is shared: a clone is cheap, and
+/// [`source`](Error::source) gives each of them the loader's own error.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// The loader returned this error.
+    Failed(Arc<dyn Error + Send + Sync>),
+    /// The loader panicked with this message; a bug in the loader.
+    Panicked(Arc<str>),
+    /// The load was not started, or did not end, because the cache was shut down or the runtime
+    /// of the load went away.
+    Closed,
+}
+
+impl LoadError {
+    /// The loader's error, where it is an `E`.
+    pub fn downcast_ref<E: Error + 'static>(&self) -> Option<&E> {
+        match self {
+            Self::Failed(error) => error.downcast_ref(),
+            Self::Panicked(_) | Self::Closed => None,
+        }
+    }
+
+    pub(crate) fn failed(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Failed(Arc::from(error.into()))
+    }
+
+    pub(crate) fn panicked(payload: &(dyn Any + Send)) -> Self {
+        let message = payload
+            .downcast_ref::<&str>()
+            .copied()
+            .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+            .unwrap_or("a payload that is no text");
+        Self::Panicked(message.into())
+    }
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            // The loader's error is the source, so it is not printed here as well.
+            Self::Failed(_) => f.write_str("the load failed"),
+            Self::Panicked(message) => write!(f, "the load panicked: {message}"),
+            Self::Closed => f.write_str("the load ended early: the cache or its runtime shut down"),
+        }
+    }
+}
+
+impl Error for LoadError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            // Purposefully the loader's error itself, not the `Arc`: else no caller could
+            // downcast what it finds here.
+            Self::Failed(error) => Some(&**error),
+            Self::Panicked(_) | Self::Closed => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_source_of_a_failed_load_is_the_loaders_own_error() {
+        let error = LoadError::failed(std::io::Error::other("disk full")).clone();
+        let source = error.source().unwrap();
+        assert!(source.downcast_ref::<std::io::Error>().is_some());
+        assert_eq!(source.to_string(), "disk full");
+        assert_eq!(error.to_string(), "the load failed");
+        assert!(error.downcast_ref::<std::io::Error>().is_some());
+        assert!(error.downcast_ref::<fmt::Error>().is_none());
+    }
+
+    #[test]
+    fn a_text_is_an_error_too() {
+        let error = LoadError::failed("no such user");
+        assert_eq!(error.source().unwrap().to_string(), "no such user");
+    }
+
+    #[test]
+    fn a_panic_keeps_its_message() {
+        for payload in [
+            Box::new("boom") as Box<dyn Any + Send>,
+            Box::new("boom".to_owned()),
+        ] {
+            let error = LoadError::panicked(&*payload);
+            assert_eq!(error.to_string(), "the load panicked: boom");
+        }
+        let error = LoadError::panicked(&7_u8);
+        assert!(error.to_string().ends_with("a payload that is no text"));
+    }
+}

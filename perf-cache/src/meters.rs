@@ -1,0 +1,220 @@
+use std::error::Error;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+
+use metrics::{Counter, Gauge, Histogram, Unit};
+use moka::notification::RemovalCause;
+
+use crate::sharded::Sharded;
+use crate::table::Finished;
+use crate::{LoadError, Stats};
+
+/// Counts everything twice: for `stats()`, which works without a recorder, and in the metrics,
+/// whose handles are fetched once, here.
+pub(crate) struct Meters {
+    cache: Arc<str>,
+    hits: Sharded,
+    misses: AtomicU64,
+    loads: AtomicU64,
+    loads_failed: AtomicU64,
+    loads_superseded: AtomicU64,
+    evictions: AtomicU64,
+    // Signed: an eviction may be told before the insertion that it follows is counted.
+    entries: AtomicI64,
+    handles: Handles,
+}
+
+struct Handles {
+    local_hit: Counter,
+    local_miss: Counter,
+    load_hit: Counter,
+    load_error: Counter,
+    ok: Counter,
+    superseded: Counter,
+    error: Counter,
+    panic: Counter,
+    closed: Counter,
+    load_duration: Histogram,
+    entries: Gauge,
+    evicted_size: Counter,
+    evicted_expired: Counter,
+    invalidations: Counter,
+}
+
+impl Meters {
+    pub(crate) fn new(cache: Arc<str>) -> Self {
+        describe();
+        let request = |tier: &'static str, result: &'static str| {
+            metrics::counter!("cache_requests_total",
+                "cache" => String::from(&*cache), "tier" => tier, "result" => result)
+        };
+        let load = |outcome: &'static str| {
+            metrics::counter!("cache_loads_total",
+                "cache" => String::from(&*cache), "outcome" => outcome)
+        };
+        let evicted = |cause: &'static str| {
+            metrics::counter!("cache_evictions_total",
+                "cache" => String::from(&*cache), "cause" => cause)
+        };
+        let handles = Handles {
+            local_hit: request("local", "hit"),
+            local_miss: request("local", "miss"),
+            load_hit: request("load", "hit"),
+            load_error: request("load", "error"),
+            ok: load("ok"),
+            superseded: load("superseded"),
+            error: load("error"),
+            panic: load("panic"),
+            closed: load("closed"),
+            load_duration: metrics::histogram!("cache_load_duration_seconds",
+                "cache" => String::from(&*cache)),
+            entries: metrics::gauge!("cache_entries", "cache" => String::from(&*cache)),
+            evicted_size: evicted("size"),
+            evicted_expired: evicted("expired"),
+            invalidations: metrics::counter!("cache_invalidations_total",
+                "cache" => String::from(&*cache), "outcome" => "applied"),
+        };
+        Self {
+            cache,
+            hits: Sharded::default(),
+            misses: AtomicU64::new(0),
+            loads: AtomicU64::new(0),
+            loads_failed: AtomicU64::new(0),
+            loads_superseded: AtomicU64::new(0),
+            evictions: AtomicU64::new(0),
+            entries: AtomicI64::new(0),
+            handles,
+        }
+    }
+
+    pub(crate) fn cache(&self) -> &str {
+        &self.cache
+    }
+
+    pub(crate) fn hit(&self) {
+        self.hits.add_one();
+        self.handles.local_hit.increment(1);
+    }
+
+    pub(crate) fn miss(&self) {
+        self.misses.fetch_add(1, Ordering::Relaxed);
+        self.handles.local_miss.increment(1);
+    }
+
+    /// A caller that waited for a load got its result.
+    pub(crate) fn answered(&self, ok: bool) {
+        let counter = if ok {
+            &self.handles.load_hit
+        } else {
+            &self.handles.load_error
+        };
+        counter.increment(1);
+    }
+
+    pub(crate) fn load_started(&self) {
+        self.loads.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn load_ended(&self, error: Option<&LoadError>, finished: Finished, took: Duration) {
+        self.handles.load_duration.record(took);
+        let cache = &*self.cache;
+        match error {
+            None if finished.listed => self.handles.ok.increment(1),
+            None => {
+                self.loads_superseded.fetch_add(1, Ordering::Relaxed);
+                self.handles.superseded.increment(1);
+                tracing::debug!(
+                    cache,
+                    "loaded value not kept: superseded while it was loaded"
+                );
+            }
+            Some(error) => {
+                self.loads_failed.fetch_add(1, Ordering::Relaxed);
+                self.load_failed(error);
+                // Else the callers have the error, and know better what it means to them.
+                if !finished.heard && !matches!(error, LoadError::Closed) {
+                    let source = error.source();
+                    tracing::warn!(cache, %error, source, "a load failed that nobody waits for");
+                }
+            }
+        }
+    }
+
+    fn load_failed(&self, error: &LoadError) {
+        let counter = match error {
+            LoadError::Failed(_) => &self.handles.error,
+            LoadError::Panicked(_) => &self.handles.panic,
+            LoadError::Closed => &self.handles.closed,
+        };
+        counter.increment(1);
+    }
+
+    pub(crate) fn invalidated(&self) {
+        self.handles.invalidations.increment(1);
+    }
+
+    pub(crate) fn stored(&self) {
+        self.entries.fetch_add(1, Ordering::Relaxed);
+        self.handles.entries.increment(1.0);
+    }
+
+    pub(crate) fn removed(&self, cause: RemovalCause) {
+        self.entries.fetch_sub(1, Ordering::Relaxed);
+        self.handles.entries.decrement(1.0);
+        let counter = match cause {
+            RemovalCause::Size => &self.handles.evicted_size,
+            RemovalCause::Expired => &self.handles.evicted_expired,
+            RemovalCause::Explicit | RemovalCause::Replaced => return,
+        };
+        self.evictions.fetch_add(1, Ordering::Relaxed);
+        counter.increment(1);
+    }
+
+    /// The store is going, and its entries with it.
+    pub(crate) fn forget_entries(&self) {
+        let entries = self.entries.swap(0, Ordering::Relaxed);
+        self.handles.entries.decrement(entries as f64);
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        Stats {
+            hits: self.hits.sum(),
+            misses: self.misses.load(Ordering::Relaxed),
+            loads: self.loads.load(Ordering::Relaxed),
+            loads_failed: self.loads_failed.load(Ordering::Relaxed),
+            loads_superseded: self.loads_superseded.load(Ordering::Relaxed),
+            entries: u64::try_from(self.entries.load(Ordering::Relaxed)).unwrap_or(0),
+            evictions: self.evictions.load(Ordering::Relaxed),
+        }
+    }
+}
+
+fn describe() {
+    metrics::describe_counter!(
+        "cache_requests_total",
+        Unit::Count,
+        "Requests by the tier that was asked and its result"
+    );
+    metrics::describe_counter!(
+        "cache_loads_total",
+        Unit::Count,
+        "Loads that ended, by outcome"
+    );
+    metrics::describe_histogram!(
+        "cache_load_duration_seconds",
+        Unit::Seconds,
+        "Time from the start of a load to its end"
+    );
+    metrics::describe_gauge!("cache_entries", Unit::Count, "Entries in memory");
+    metrics::describe_counter!(
+        "cache_evictions_total",
+        Unit::Count,
+        "Entries that went because the cache was full or they were expired"
+    );
+    metrics::describe_counter!(
+        "cache_invalidations_total",
+        Unit::Count,
+        "Invalidations by outcome"
+    );
+}
