@@ -1,1 +1,13 @@
-//! Placeholder.
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod clock;
+mod monitor;
+mod recorder;
+pub mod snapshot;
+pub mod timing;
+
+pub use monitor::{AlreadyInstalled, BuildError, Monitor, MonitorBuilder};
+pub use recorder::MonitorRecorder;
+pub use snapshot::Snapshot;
+pub use timing::{RequestHead, TimingLayer};

@@ -1,0 +1,92 @@
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::process::ProcessGauges;
+use super::{BuildError, Inner, Monitor};
+use crate::{MonitorRecorder, RequestHead, TimingLayer};
+
+/// Builds a [`Monitor`]; made by [`Monitor::builder`].
+#[must_use = "a builder does nothing until `build` is called"]
+pub struct MonitorBuilder {
+    service: String,
+    recorder: MonitorRecorder,
+    layer: TimingLayer,
+    #[cfg(feature = "axum")]
+    pub(super) health: super::health::Health,
+}
+
+impl Default for MonitorBuilder {
+    fn default() -> Self {
+        let recorder = MonitorRecorder::new();
+        Self {
+            // OpenTelemetry's default.
+            service: "unknown_service".to_owned(),
+            layer: TimingLayer::with_recorder(recorder.clone()),
+            recorder,
+            #[cfg(feature = "axum")]
+            health: super::health::Health::default(),
+        }
+    }
+}
+
+impl MonitorBuilder {
+    /// The name of the service, as `/health` and `/monitoring/stats` show it. Defaults to
+    /// `unknown_service`.
+    pub fn service(mut self, service: impl Into<String>) -> Self {
+        self.service = service.into();
+        self
+    }
+
+    /// How many routes the monitor's layers tell apart; those that come later share the label
+    /// `_OVERFLOW`. Defaults to 256.
+    pub fn max_routes(mut self, max_routes: usize) -> Self {
+        self.layer = self.layer.max_routes(max_routes);
+        self
+    }
+
+    /// Where the monitor's layers take the route label from, instead of the framework; see
+    /// [`TimingLayer::route_label`].
+    pub fn route_label(
+        mut self,
+        label: impl for<'a> Fn(RequestHead<'a>) -> Option<Cow<'a, str>> + Send + Sync + 'static,
+    ) -> Self {
+        self.layer = self.layer.route_label(label);
+        self
+    }
+
+    /// Builds the monitor.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`] for an empty service name, two checks with one name, or a check timeout of
+    /// zero.
+    pub fn build(self) -> Result<Monitor, BuildError> {
+        if self.service.is_empty() {
+            return Err(BuildError::EmptyService);
+        }
+        #[cfg(feature = "axum")]
+        self.health.validate()?;
+        let process = ProcessGauges::new(&self.recorder);
+        Ok(Monitor {
+            inner: Arc::new(Inner {
+                service: self.service,
+                started: Instant::now(),
+                recorder: self.recorder,
+                layer: self.layer,
+                process,
+                #[cfg(feature = "axum")]
+                health: self.health,
+            }),
+        })
+    }
+}
+
+impl fmt::Debug for MonitorBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MonitorBuilder")
+            .field("service", &self.service)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,111 @@
+//! The monitor: a recorder, the layer that feeds it, and the endpoints that show it.
+
+mod builder;
+mod error;
+#[cfg(feature = "axum")]
+mod health;
+mod process;
+#[cfg(feature = "axum")]
+mod router;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::{MonitorRecorder, Snapshot, TimingLayer};
+
+pub use builder::MonitorBuilder;
+pub use error::{AlreadyInstalled, BuildError};
+
+use process::ProcessGauges;
+
+/// Records the metrics of a service, and shows them.
+///
+/// A monitor brings a recorder of its own, so a process can have several (two servers in a test),
+/// of which one can be [installed](Self::install). Clones are cheap and share everything. It runs
+/// no task: nothing has to be shut down.
+#[derive(Clone)]
+pub struct Monitor {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    service: String,
+    started: Instant,
+    recorder: MonitorRecorder,
+    layer: TimingLayer,
+    process: ProcessGauges,
+    #[cfg(feature = "axum")]
+    health: health::Health,
+}
+
+impl Monitor {
+    /// Starts to build a monitor.
+    pub fn builder() -> MonitorBuilder {
+        MonitorBuilder::default()
+    }
+
+    /// Makes this monitor's recorder the one of the process, so that it shows what other crates
+    /// record through the `metrics` facade. Do this first in `main`: most crates fetch their
+    /// handles when their objects are built, and a handle fetched before stays silent for ever.
+    ///
+    /// The monitor's own [`layer`](Self::layer) does not need it.
+    ///
+    /// # Errors
+    ///
+    /// [`AlreadyInstalled`] if the process has a recorder, this one or another. The monitor stays
+    /// usable: it shows what its own layer records.
+    pub fn install(&self) -> Result<(), AlreadyInstalled> {
+        metrics::set_global_recorder(self.recorder()).map_err(|_| AlreadyInstalled)
+    }
+
+    /// A layer that times requests into this monitor, installed or not.
+    ///
+    /// All layers of a monitor share its routes and their limit. With axum, add it with
+    /// `Router::layer` after the routes it is to time, and merge the monitor's router after it, so
+    /// that scrapes are not timed.
+    pub fn layer(&self) -> TimingLayer {
+        self.inner.layer.clone()
+    }
+
+    /// This monitor's recorder, to record into it without installing it, or to make it one of
+    /// several behind a fanout.
+    pub fn recorder(&self) -> MonitorRecorder {
+        self.inner.recorder.clone()
+    }
+
+    /// The name of the service.
+    pub fn service(&self) -> &str {
+        &self.inner.service
+    }
+
+    /// The time since the monitor was built.
+    pub fn uptime(&self) -> Duration {
+        self.inner.started.elapsed()
+    }
+
+    /// All metrics in the Prometheus text format (version 0.0.4), the process's read just now.
+    pub fn render(&self) -> String {
+        self.inner.process.update();
+        self.inner.recorder.render()
+    }
+
+    /// The state of the service, as `/monitoring/stats` shows it.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::of(
+            &self.inner.service,
+            self.uptime(),
+            self.inner.process.update(),
+            &self.inner.recorder.samples(),
+        )
+    }
+}
+
+impl fmt::Debug for Monitor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Monitor")
+            .field("service", &self.inner.service)
+            .field("uptime", &self.uptime())
+            .finish_non_exhaustive()
+    }
+}

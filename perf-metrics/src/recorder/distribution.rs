@@ -1,0 +1,196 @@
+use metrics::HistogramFn;
+use metrics::atomics::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::scheme::Scheme;
+
+/// A histogram in fixed memory: a counter a cell, and the sum of all values.
+#[derive(Debug)]
+pub(crate) struct Distribution {
+    scheme: &'static Scheme,
+    cells: Box<[AtomicU64]>,
+    sum: AtomicU64,
+}
+
+impl Distribution {
+    pub(super) fn new(scheme: &'static Scheme) -> Self {
+        Self {
+            scheme,
+            cells: (0..scheme.cells()).map(|_| AtomicU64::new(0)).collect(),
+            sum: AtomicU64::new(0),
+        }
+    }
+
+    /// The counts so far. While values are being recorded, the sum may be ahead of the counts or
+    /// behind by those.
+    pub(crate) fn counts(&self) -> Counts {
+        Counts {
+            scheme: self.scheme,
+            cells: self.cells.iter().map(|cell| cell.load(Relaxed)).collect(),
+            sum: f64::from_bits(self.sum.load(Relaxed)),
+        }
+    }
+}
+
+impl HistogramFn for Distribution {
+    fn record(&self, value: f64) {
+        self.record_many(value, 1);
+    }
+
+    fn record_many(&self, value: f64, count: usize) {
+        // NaN is in no bucket, and would make the sum NaN for ever.
+        if value.is_nan() {
+            return;
+        }
+        if let Some(cell) = self.cells.get(self.scheme.cell(value)) {
+            cell.fetch_add(count as u64, Relaxed);
+        }
+        let value = value * count as f64;
+        let add = |sum: u64| Some((f64::from_bits(sum) + value).to_bits());
+        // Never an error: `add` never refuses.
+        let _ = self.sum.fetch_update(Relaxed, Relaxed, add);
+    }
+}
+
+/// What a histogram held at some moment.
+#[derive(Debug, Clone)]
+pub(crate) struct Counts {
+    scheme: &'static Scheme,
+    cells: Vec<u64>,
+    sum: f64,
+}
+
+impl Counts {
+    /// How many values there are.
+    pub(crate) fn count(&self) -> u64 {
+        self.cells.iter().sum()
+    }
+
+    /// The sum of the values.
+    pub(crate) fn sum(&self) -> f64 {
+        self.sum
+    }
+
+    /// The exported bounds, each with the number of values at or below it.
+    pub(crate) fn buckets(&self) -> impl Iterator<Item = (f64, u64)> {
+        let mut done = 0;
+        let mut within = 0;
+        self.scheme.buckets().map(move |(bound, below)| {
+            within += self.cells.iter().take(below).skip(done).sum::<u64>();
+            done = below;
+            (bound, within)
+        })
+    }
+
+    /// An estimate of the value that a share `q` of all values does not exceed; `None` if there is
+    /// no value.
+    pub(crate) fn quantile(&self, q: f64) -> Option<f64> {
+        let count = self.count();
+        if count == 0 {
+            return None;
+        }
+        let rank = ((q * count as f64).ceil() as u64).clamp(1, count);
+        let mut seen = 0;
+        let cell = self.cells.iter().position(|n| {
+            seen += n;
+            seen >= rank
+        })?;
+        Some(self.scheme.middle(cell))
+    }
+
+    /// Adds the values of `other`, which must be of the same kind; otherwise nothing is added.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        if std::ptr::eq(self.scheme, other.scheme) {
+            for (mine, theirs) in self.cells.iter_mut().zip(&other.cells) {
+                *mine += theirs;
+            }
+            self.sum += other.sum;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn times() -> Distribution {
+        Distribution::new(Scheme::for_name("x_seconds"))
+    }
+
+    #[test]
+    fn an_empty_histogram_has_no_quantile() {
+        assert_eq!(times().counts().quantile(0.5), None);
+    }
+
+    #[test]
+    fn not_a_number_is_not_recorded() {
+        let times = times();
+        times.record(f64::NAN);
+        times.record(0.5);
+        assert_eq!((times.counts().count(), times.counts().sum()), (1, 0.5));
+    }
+
+    #[test]
+    fn many_at_once_count_as_many() {
+        let times = times();
+        times.record_many(0.25, 8);
+        assert_eq!((times.counts().count(), times.counts().sum()), (8, 2.0));
+    }
+
+    #[test]
+    fn nothing_is_lost_when_threads_record_at_once() {
+        let times = times();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..10_000).for_each(|_| times.record(0.5)));
+            }
+        });
+        let counts = times.counts();
+        assert_eq!((counts.count(), counts.sum()), (40_000, 20_000.0));
+    }
+
+    proptest! {
+        #[test]
+        fn buckets_count_what_is_at_or_below_their_bound(
+            values in prop::collection::vec(0.0..20.0f64, 0..200),
+        ) {
+            let times = times();
+            values.iter().for_each(|v| times.record(*v));
+            let counts = times.counts();
+            for (bound, within) in counts.buckets() {
+                let expected = values.iter().filter(|v| **v <= bound).count() as u64;
+                prop_assert_eq!(within, expected, "le {}", bound);
+            }
+            prop_assert_eq!(counts.count(), values.len() as u64);
+        }
+
+        #[test]
+        fn quantiles_are_within_five_percent(
+            mut values in prop::collection::vec(1e-5..100.0f64, 1..200),
+            q in 0.01..1.0f64,
+        ) {
+            let times = times();
+            values.iter().for_each(|v| times.record(*v));
+            values.sort_by(f64::total_cmp);
+            let rank = ((q * values.len() as f64).ceil() as usize).clamp(1, values.len());
+            let exact = values[rank - 1];
+            let estimate = times.counts().quantile(q).unwrap();
+            prop_assert!((estimate - exact).abs() <= exact * 0.05, "{} for {}", estimate, exact);
+        }
+
+        #[test]
+        fn merged_histograms_count_as_one(
+            a in prop::collection::vec(0.0..20.0f64, 0..50),
+            b in prop::collection::vec(0.0..20.0f64, 0..50),
+        ) {
+            let (one, other, both) = (times(), times(), times());
+            a.iter().for_each(|v| { one.record(*v); both.record(*v); });
+            b.iter().for_each(|v| { other.record(*v); both.record(*v); });
+            let mut merged = one.counts();
+            merged.merge(&other.counts());
+            prop_assert_eq!(merged.cells, both.counts().cells);
+        }
+    }
+}

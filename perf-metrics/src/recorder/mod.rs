@@ -1,0 +1,106 @@
+//! The monitor's recorder: counters, gauges and fixed-bucket histograms that can be read at any
+//! time, as Prometheus text or by name.
+
+mod distribution;
+mod exposition;
+mod samples;
+mod scheme;
+mod storage;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
+use metrics_util::registry::Registry;
+
+use storage::FixedStorage;
+
+pub(crate) use distribution::Counts;
+pub(crate) use samples::{Samples, label};
+
+/// The recorder of a [`Monitor`](crate::Monitor); clones share everything.
+///
+/// Its memory grows with the number of series alone, never with the number of samples, scraped or
+/// not, and without a task that cleans up. Histograms are Prometheus histograms with fixed
+/// buckets, chosen by the metric's name: OpenTelemetry's bounds from 0.005 to 10 for `.._seconds`,
+/// 100 to 100,000,000 in steps of ten for `.._bytes`, 1, 2, 5 .. 1,000,000 for anything else.
+///
+/// Use it as any recorder of the `metrics` facade: to record into a monitor that is not installed,
+/// or as one of several behind a fanout.
+#[derive(Clone)]
+pub struct MonitorRecorder {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    registry: Registry<Key, FixedStorage>,
+    descriptions: RwLock<HashMap<KeyName, SharedString>>,
+}
+
+impl MonitorRecorder {
+    pub(crate) fn new() -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                registry: Registry::new(FixedStorage),
+                descriptions: RwLock::default(),
+            }),
+        }
+    }
+
+    /// All metrics in the Prometheus text format.
+    pub(crate) fn render(&self) -> String {
+        let descriptions = self.inner.descriptions.read();
+        let descriptions = descriptions.unwrap_or_else(PoisonError::into_inner);
+        exposition::render(&self.inner.registry, &descriptions)
+    }
+
+    /// All metrics by name.
+    pub(crate) fn samples(&self) -> Samples {
+        Samples::of(&self.inner.registry)
+    }
+
+    fn describe(&self, key: KeyName, description: SharedString) {
+        let mut descriptions = self
+            .inner
+            .descriptions
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        descriptions.insert(key, description);
+    }
+}
+
+impl Recorder for MonitorRecorder {
+    fn describe_counter(&self, key: KeyName, _: Option<Unit>, description: SharedString) {
+        self.describe(key, description);
+    }
+
+    fn describe_gauge(&self, key: KeyName, _: Option<Unit>, description: SharedString) {
+        self.describe(key, description);
+    }
+
+    fn describe_histogram(&self, key: KeyName, _: Option<Unit>, description: SharedString) {
+        self.describe(key, description);
+    }
+
+    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+        let registry = &self.inner.registry;
+        registry.get_or_create_counter(key, |c| Counter::from_arc(Arc::clone(c)))
+    }
+
+    fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
+        let registry = &self.inner.registry;
+        registry.get_or_create_gauge(key, |g| Gauge::from_arc(Arc::clone(g)))
+    }
+
+    fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
+        let registry = &self.inner.registry;
+        registry.get_or_create_histogram(key, |h| Histogram::from_arc(Arc::clone(h)))
+    }
+}
+
+impl fmt::Debug for MonitorRecorder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MonitorRecorder").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,246 @@
+use std::collections::BTreeMap;
+
+use metrics::Key;
+use serde::Serialize;
+
+use crate::recorder::{Samples, label};
+
+fn is(name: &'static str, values: &'static [&'static str]) -> impl Fn(&Key) -> bool {
+    move |key| label(key, name).is_some_and(|value| values.contains(&value))
+}
+
+fn all(_: &Key) -> bool {
+    true
+}
+
+/// All message queues together.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct MessageQueue {
+    /// Jobs that wait: ready, scheduled for later, or held back by a rate limit.
+    pub queue_size: u64,
+    /// Jobs being worked on now.
+    pub in_flight: u64,
+    /// Jobs that were given up.
+    pub dead: u64,
+    /// Workers, busy or idle.
+    pub workers: u64,
+    /// Jobs that were completed.
+    pub processed: u64,
+    /// Attempts that failed and are to be repeated.
+    pub retried: u64,
+}
+
+impl MessageQueue {
+    pub(super) fn of(samples: &Samples) -> Option<Self> {
+        const DEPTH: &str = "queue_depth";
+        const WORKERS: &str = "queue_workers";
+        const PROCESSED: &str = "queue_jobs_processed_total";
+        const ENQUEUED: &str = "queue_jobs_enqueued_total";
+        if !samples.any(&[DEPTH, WORKERS, PROCESSED, ENQUEUED]) {
+            return None;
+        }
+        let depth = |states| samples.sum(DEPTH, is("state", states)).max(0.0) as u64;
+        let processed = |outcomes| samples.sum(PROCESSED, is("outcome", outcomes)) as u64;
+        Some(Self {
+            queue_size: depth(&["ready", "scheduled", "limited"]),
+            in_flight: depth(&["in_flight"]),
+            dead: depth(&["dead"]),
+            workers: samples.sum(WORKERS, all).max(0.0) as u64,
+            processed: processed(&["completed"]),
+            retried: processed(&["retried"]),
+        })
+    }
+}
+
+/// All connection pools.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct DatabasePool {
+    /// Connections in use, over all pools.
+    pub checked_out_connections: u64,
+    /// Connections beyond the base size, over all pools.
+    pub overflow_connections: u64,
+    /// The worst status of any pool.
+    pub status: PoolStatus,
+    /// Each pool, by name.
+    pub pools: Vec<Pool>,
+}
+
+/// One connection pool.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Pool {
+    /// The name of the pool.
+    pub name: String,
+    /// Connections in use.
+    pub used: u64,
+    /// Open connections not in use.
+    pub idle: u64,
+    /// Most connections that the pool opens.
+    pub max: u64,
+    /// Connections beyond the base size.
+    pub overflow: u64,
+    /// Callers that wait for a connection.
+    pub pending: u64,
+    /// Callers that waited in vain.
+    pub timeouts: u64,
+    /// What this comes to.
+    pub status: PoolStatus,
+}
+
+/// How a pool fares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum PoolStatus {
+    /// There are connections to be had.
+    Ok,
+    /// All connections are in use; nobody waits.
+    Saturated,
+    /// All connections are in use, and callers wait.
+    Exhausted,
+}
+
+impl DatabasePool {
+    pub(super) fn of(samples: &Samples) -> Option<Self> {
+        let mut pools: BTreeMap<String, Pool> = BTreeMap::new();
+        let mut collect = |metric: &str, set: fn(&mut Pool, &Key, u64)| {
+            for (key, value) in samples.values(metric) {
+                let name = label(key, "pool").unwrap_or_default();
+                let pool = pools
+                    .entry(name.to_owned())
+                    .or_insert_with(|| Pool::new(name));
+                set(pool, key, value.max(0.0) as u64);
+            }
+        };
+        collect("db_client_connections", |pool, key, n| {
+            match label(key, "state") {
+                Some("used") => pool.used += n,
+                Some("idle") => pool.idle += n,
+                _ => {}
+            }
+        });
+        collect("db_client_connections_max", |pool, _, n| pool.max += n);
+        collect("db_client_connections_overflow", |pool, _, n| {
+            pool.overflow += n
+        });
+        collect("db_client_connections_pending_requests", |pool, _, n| {
+            pool.pending += n
+        });
+        collect("db_client_connections_timeouts_total", |pool, _, n| {
+            pool.timeouts += n
+        });
+
+        let mut pools: Vec<Pool> = pools.into_values().collect();
+        for pool in &mut pools {
+            pool.status = match (pool.max > 0 && pool.used >= pool.max, pool.pending) {
+                (false, _) => PoolStatus::Ok,
+                (true, 0) => PoolStatus::Saturated,
+                (true, _) => PoolStatus::Exhausted,
+            };
+        }
+        Some(Self {
+            checked_out_connections: pools.iter().map(|pool| pool.used).sum(),
+            overflow_connections: pools.iter().map(|pool| pool.overflow).sum(),
+            status: pools.iter().map(|pool| pool.status).max()?,
+            pools,
+        })
+    }
+}
+
+impl Pool {
+    fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            used: 0,
+            idle: 0,
+            max: 0,
+            overflow: 0,
+            pending: 0,
+            timeouts: 0,
+            status: PoolStatus::Ok,
+        }
+    }
+}
+
+/// All caches together.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Cache {
+    /// The share of the reads that found a value, 0 to 1; `None` before the first read.
+    pub hit_ratio: Option<f64>,
+    /// Reads that found a value, fresh or stale, in any tier.
+    pub hits: u64,
+    /// Reads that did not.
+    pub misses: u64,
+    /// Loads from the source.
+    pub loads: u64,
+    /// Entries held.
+    pub entries: u64,
+}
+
+impl Cache {
+    pub(super) fn of(samples: &Samples) -> Option<Self> {
+        const REQUESTS: &str = "cache_requests_total";
+        const LOADS: &str = "cache_loads_total";
+        const ENTRIES: &str = "cache_entries";
+        if !samples.any(&[REQUESTS, LOADS, ENTRIES]) {
+            return None;
+        }
+        let local = is("tier", &["local"]);
+        let tiers = is("tier", &["local", "remote"]);
+        let found = is("result", &["hit", "stale"]);
+        // Every read asks the local tier first; what misses there may still hit further out.
+        let reads = samples.sum(REQUESTS, &local);
+        let hits = samples
+            .sum(REQUESTS, |key| tiers(key) && found(key))
+            .min(reads);
+        Some(Self {
+            hit_ratio: (reads > 0.0).then(|| hits / reads),
+            hits: hits as u64,
+            misses: (reads - hits) as u64,
+            loads: samples.sum(LOADS, all) as u64,
+            entries: samples.sum(ENTRIES, all).max(0.0) as u64,
+        })
+    }
+}
+
+/// All batches together.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Batch {
+    /// Rows written.
+    pub written: u64,
+    /// Rows that were there already, or came twice in a batch.
+    pub ignored: u64,
+    /// Rows that failed.
+    pub failed: u64,
+    /// Transactions committed.
+    pub commits: u64,
+    /// Times that a batch had to be taken apart because of a row.
+    pub fallbacks: u64,
+    /// Times that a batch was repeated.
+    pub retries: u64,
+}
+
+impl Batch {
+    pub(super) fn of(samples: &Samples) -> Option<Self> {
+        const ITEMS: &str = "batch_items_total";
+        const COMMITS: &str = "batch_commits_total";
+        const FALLBACKS: &str = "batch_fallbacks_total";
+        const RETRIES: &str = "batch_retries_total";
+        if !samples.any(&[ITEMS, COMMITS, FALLBACKS, RETRIES, "batch_size"]) {
+            return None;
+        }
+        let items = |outcomes| samples.sum(ITEMS, is("outcome", outcomes)) as u64;
+        Some(Self {
+            written: items(&["written"]),
+            ignored: items(&["ignored", "deduplicated"]),
+            failed: items(&["failed"]),
+            commits: samples.sum(COMMITS, all) as u64,
+            fallbacks: samples.sum(FALLBACKS, all) as u64,
+            retries: samples.sum(RETRIES, all) as u64,
+        })
+    }
+}

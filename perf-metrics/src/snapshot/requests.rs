@@ -1,0 +1,149 @@
+use std::collections::BTreeMap;
+
+use metrics::Key;
+use serde::Serialize;
+
+use crate::recorder::{Counts, Samples, label};
+use crate::timing::{
+    ACTIVE_REQUESTS, METHOD, REASON, REQUEST_DURATION, REQUESTS_ABORTED, RESPONSE_DURATION, ROUTE,
+    STATUS,
+};
+
+/// What became of the requests.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Requests {
+    /// Requests that have ended, in whatever way.
+    pub count: u64,
+    /// Of these, those that failed: answered with a 5xx status, or ended by a panic or an error of
+    /// the service or of the body. A response that failed in its body after a 5xx status is
+    /// counted once.
+    pub errors: u64,
+    /// Of these, those that were dropped before their end: the client went away, or a timeout
+    /// outside the layer fired.
+    pub aborted: u64,
+    /// Requests in flight now.
+    pub in_flight: u64,
+    /// Times to the response headers.
+    #[serde(flatten)]
+    pub quantiles: Quantiles,
+    /// The same for each method and route that was asked for, by route and method.
+    pub routes: Vec<Route>,
+}
+
+/// What became of the requests of one method on one route.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Route {
+    /// The method; `_OTHER` for those that HTTP does not know.
+    pub method: String,
+    /// The route; `_UNMATCHED` for requests that match none, `_OVERFLOW` for routes beyond the
+    /// limit.
+    pub route: String,
+    /// Requests that have ended, in whatever way.
+    pub count: u64,
+    /// Of these, those that failed.
+    pub errors: u64,
+    /// Of these, those that were dropped before their end.
+    pub aborted: u64,
+    /// Requests in flight now.
+    pub in_flight: u64,
+    /// Times to the response headers.
+    #[serde(flatten)]
+    pub quantiles: Quantiles,
+}
+
+/// Estimates from the histogram's cells, within 5%, of times in seconds; `None` before the first
+/// response.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Quantiles {
+    /// Half of the times are at or below.
+    pub p50_seconds: Option<f64>,
+    /// 95% of the times are at or below.
+    pub p95_seconds: Option<f64>,
+    /// 99% of the times are at or below.
+    pub p99_seconds: Option<f64>,
+}
+
+impl Quantiles {
+    fn of(times: Option<&Counts>) -> Self {
+        let quantile = |q| times.and_then(|times| times.quantile(q));
+        Self {
+            p50_seconds: quantile(0.5),
+            p95_seconds: quantile(0.95),
+            p99_seconds: quantile(0.99),
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Tally {
+    ended: u64,
+    errors: u64,
+    aborted: u64,
+    in_flight: u64,
+    times: Option<Counts>,
+}
+
+fn merge(into: &mut Option<Counts>, times: &Counts) {
+    match into {
+        Some(all) => all.merge(times),
+        None => *into = Some(times.clone()),
+    }
+}
+
+fn route(key: &Key) -> (String, String) {
+    let text = |name| label(key, name).unwrap_or_default().to_owned();
+    (text(ROUTE), text(METHOD))
+}
+
+impl Requests {
+    pub(super) fn of(samples: &Samples) -> Self {
+        let mut tallies: BTreeMap<(String, String), Tally> = BTreeMap::new();
+        for (key, value) in samples.values(ACTIVE_REQUESTS) {
+            tallies.entry(route(key)).or_default().in_flight += value.max(0.0) as u64;
+        }
+        for (key, value) in samples.values(REQUESTS_ABORTED) {
+            let tally = tallies.entry(route(key)).or_default();
+            tally.ended += *value as u64;
+            match label(key, REASON) {
+                Some("dropped") => tally.aborted += *value as u64,
+                _ => tally.errors += *value as u64,
+            }
+        }
+        for (key, times) in samples.histograms(RESPONSE_DURATION) {
+            let tally = tallies.entry(route(key)).or_default();
+            tally.ended += times.count();
+            if label(key, STATUS).is_some_and(|status| status.starts_with('5')) {
+                tally.errors += times.count();
+            }
+        }
+        for (key, times) in samples.histograms(REQUEST_DURATION) {
+            merge(&mut tallies.entry(route(key)).or_default().times, times);
+        }
+
+        let mut all = Self::default();
+        let mut times = None;
+        for ((route, method), tally) in tallies {
+            all.count += tally.ended;
+            all.errors += tally.errors;
+            all.aborted += tally.aborted;
+            all.in_flight += tally.in_flight;
+            if let Some(more) = &tally.times {
+                merge(&mut times, more);
+            }
+            all.routes.push(Route {
+                method,
+                route,
+                count: tally.ended,
+                errors: tally.errors,
+                aborted: tally.aborted,
+                in_flight: tally.in_flight,
+                quantiles: Quantiles::of(tally.times.as_ref()),
+            });
+        }
+        all.quantiles = Quantiles::of(times.as_ref());
+        all
+    }
+}

@@ -1,0 +1,54 @@
+use metrics::{Level, Metadata, Recorder, Unit};
+
+pub(crate) const REQUEST_DURATION: &str = "http_server_request_duration_seconds";
+pub(crate) const RESPONSE_DURATION: &str = "http_server_response_duration_seconds";
+pub(crate) const ACTIVE_REQUESTS: &str = "http_server_active_requests";
+pub(crate) const REQUEST_BODY_SIZE: &str = "http_server_request_body_size_bytes";
+pub(crate) const RESPONSE_BODY_SIZE: &str = "http_server_response_body_size_bytes";
+pub(crate) const REQUESTS_ABORTED: &str = "http_server_requests_aborted_total";
+
+pub(crate) const METHOD: &str = "http_request_method";
+pub(crate) const ROUTE: &str = "http_route";
+pub(crate) const STATUS: &str = "http_response_status_code";
+pub(crate) const PHASE: &str = "phase";
+pub(crate) const REASON: &str = "reason";
+
+pub(super) static METADATA: Metadata<'static> =
+    Metadata::new(module_path!(), Level::INFO, Some(module_path!()));
+
+/// Tells `recorder` what the metrics of the layer mean.
+pub(super) fn describe(recorder: &dyn Recorder) {
+    let histogram = |name: &'static str, unit, text: &'static str| {
+        recorder.describe_histogram(name.into(), Some(unit), text.into());
+    };
+    histogram(
+        REQUEST_DURATION,
+        Unit::Seconds,
+        "Time from the request to the response headers.",
+    );
+    histogram(
+        RESPONSE_DURATION,
+        Unit::Seconds,
+        "Time from the request to the end of the response body.",
+    );
+    histogram(
+        REQUEST_BODY_SIZE,
+        Unit::Bytes,
+        "Size of the request bodies whose length was declared.",
+    );
+    histogram(
+        RESPONSE_BODY_SIZE,
+        Unit::Bytes,
+        "Size of the response bodies that were sent to their end.",
+    );
+    recorder.describe_gauge(
+        ACTIVE_REQUESTS.into(),
+        Some(Unit::Count),
+        "Requests in flight, until the end of the response body.".into(),
+    );
+    recorder.describe_counter(
+        REQUESTS_ABORTED.into(),
+        Some(Unit::Count),
+        "Requests that ended before the end of their response body.".into(),
+    );
+}

@@ -1,0 +1,51 @@
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::{Request, Response};
+use http_body::Body;
+use tower_service::Service;
+
+use super::future::{MethodKind, ResponseFuture};
+use super::guard::Guard;
+use super::table::{Site, Table};
+
+/// A service whose requests are timed; made by [`TimingLayer`](super::TimingLayer).
+#[derive(Debug, Clone)]
+pub struct Timing<S> {
+    inner: S,
+    site: Arc<Site>,
+}
+
+impl<S> Timing<S> {
+    pub(super) fn new(inner: S, table: Arc<Table>) -> Self {
+        Self {
+            inner,
+            site: Arc::new(Site::new(table)),
+        }
+    }
+}
+
+impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for Timing<S>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+    ReqBody: Body,
+    ResBody: Body,
+{
+    type Response = Response<super::TimedBody<ResBody>>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
+        let series = self.site.series(&request);
+        let method = MethodKind::of(request.method());
+        // The declared length: to count the bytes as they come would change the type of the
+        // request's body for the inner service.
+        let mut guard = Guard::start(series, request.body().size_hint().exact());
+        let inner = guard.watch(|| self.inner.call(request));
+        ResponseFuture::new(inner, method, guard)
+    }
+}
