@@ -1,0 +1,35 @@
+# `make test` needs Rust and nothing else; see the README.
+
+# The exact versions of Cargo.lock in CI; on a developer's machine cargo may update it.
+LOCKED := $(if $(CI),--locked)
+
+.PHONY: help test bench rush servers fmt lint doc ci
+
+help: ## List the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' Makefile
+
+test: servers ## Run all tests and doctests against real servers, installing what is missing
+	PERF_REQUIRE_SERVERS=1 cargo test --workspace --all-features $(LOCKED)
+
+bench: servers ## Run the criterion benches, then print the ratios (JSON in target/ratios.json)
+	PERF_REQUIRE_SERVERS=1 cargo bench -p perf-benches --bench '*' $(LOCKED)
+	PERF_REQUIRE_SERVERS=1 cargo run --release -p perf-benches --bin ratios $(LOCKED) -- --json target/ratios.json
+
+rush: ## Run the quiz rush, before and after; pass options as ARGS="--quick"
+	cargo run --release --bin quiz_rush $(LOCKED) -- $(ARGS)
+
+servers: ## Install Postgres and Redis where they are missing
+	@.ci/servers
+
+fmt: ## Format the code
+	cargo fmt --all
+
+lint: ## Check the format, and clippy without warnings
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --all-features $(LOCKED) -- -D warnings
+
+doc: ## Build the documentation without warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --all-features --no-deps $(LOCKED)
+
+ci: ## Run all that CI runs
+	.ci/run
