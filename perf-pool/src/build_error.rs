@@ -1,0 +1,57 @@
+use thiserror::Error;
+
+/// Why a pool's settings make no sense. Nothing was opened.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// `max_connections` is 0, so nothing could ever be acquired.
+    #[error("max_connections is 0: allow at least 1")]
+    NoConnections,
+    /// `max_connections` is above what any server takes.
+    #[error("max_connections is {max}: no server takes more than {limit}, lower it")]
+    TooManyConnections {
+        /// The value asked for.
+        max: u32,
+        /// The largest value that is accepted.
+        limit: u32,
+    },
+    /// `min_connections` is above `max_connections`.
+    #[error(
+        "min_connections {min} is above max_connections {max}: lower the one or raise the other"
+    )]
+    MinAboveMax {
+        /// The value of `min_connections`.
+        min: u32,
+        /// The value of `max_connections`.
+        max: u32,
+    },
+    /// A duration that must be positive is zero.
+    #[error("{option} is zero: give it a positive duration")]
+    ZeroDuration {
+        /// The name of the option.
+        option: &'static str,
+    },
+    /// `readers` is 0.
+    #[cfg(feature = "sqlite")]
+    #[error(
+        "readers is 0: allow at least 1, or use `Pool::<Sqlite>::builder()` for one connection"
+    )]
+    NoReaders,
+    /// The path names an in-memory database, which each connection would have for itself.
+    #[cfg(feature = "sqlite")]
+    #[error(
+        "{path:?} is an in-memory database, which one connection cannot share with another: \
+         give a file, or use `Pool::<Sqlite>::builder().max_connections(1)` without lifetimes"
+    )]
+    InMemory {
+        /// The path as given.
+        path: std::path::PathBuf,
+    },
+    /// A URL stands where a file's path belongs.
+    #[cfg(feature = "sqlite")]
+    #[error("{path:?} is a url: give the path of the file, such as \"app.db\"")]
+    UrlForPath {
+        /// The path as given.
+        path: std::path::PathBuf,
+    },
+}

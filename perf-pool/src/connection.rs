@@ -1,0 +1,202 @@
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
+use futures_core::future::BoxFuture;
+use sqlx::{Acquire, Database, SqlSafeStr};
+use tokio::runtime::Handle;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, timeout};
+
+use crate::hooks;
+use crate::pool::Inner;
+
+/// A connection checked out of a [`Pool`](crate::Pool).
+///
+/// Derefs to the driver's connection, so `query.execute(&mut *conn)` works as with sqlx's own.
+/// Dropping it gives it back, in a task that takes no longer than
+/// [`return_timeout`](crate::PoolBuilder::return_timeout): what was left open (a transaction, a
+/// query whose future was dropped) is ended, the peer is asked for a sign of life, and a
+/// connection that does not answer in time is closed. The permit comes back either way. It may
+/// be dropped on any thread.
+pub struct PoolConnection<DB: Database> {
+    /// `None` only while the guard is taken apart.
+    conn: Option<sqlx::pool::PoolConnection<DB>>,
+    slot: Option<OwnedSemaphorePermit>,
+    since: Instant,
+    inner: Arc<Inner<DB>>,
+}
+
+impl<DB: Database> PoolConnection<DB> {
+    pub(crate) fn new(
+        conn: sqlx::pool::PoolConnection<DB>,
+        slot: Option<OwnedSemaphorePermit>,
+        inner: Arc<Inner<DB>>,
+    ) -> Self {
+        inner.publish();
+        Self {
+            conn: Some(conn),
+            slot,
+            since: Instant::now(),
+            inner,
+        }
+    }
+
+    /// Begins a transaction with the pool's
+    /// [`begin_statement`](crate::PoolBuilder::begin_statement), by default `BEGIN`. Dropping the
+    /// transaction rolls it back.
+    ///
+    /// # Errors
+    ///
+    /// The error of the statement.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, a transaction that may have begun is rolled back before the
+    /// connection's next use.
+    pub async fn begin(&mut self) -> Result<sqlx::Transaction<'_, DB>, sqlx::Error> {
+        let statement = self.inner.begin_statement.map(SqlSafeStr::into_sql_str);
+        sqlx::Transaction::begin(&mut **self, statement).await
+    }
+
+    /// Closes the connection instead of giving it back; the pool may open another one.
+    ///
+    /// # Errors
+    ///
+    /// The driver's error from saying goodbye. The connection is gone nevertheless.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the connection is closed without a goodbye.
+    pub async fn close(mut self) -> Result<(), sqlx::Error> {
+        let conn = self.take();
+        self.inner.metrics.used(self.since.elapsed());
+        let closed = conn.close().await;
+        self.inner.publish();
+        closed
+    }
+
+    /// Takes the connection out of the pool for good; the pool may open another one.
+    pub fn detach(mut self) -> DB::Connection {
+        let conn = self.take().detach();
+        self.inner.metrics.used(self.since.elapsed());
+        self.inner.publish();
+        conn
+    }
+
+    /// Hands the connection over to sqlx's own guard, which gives it back by itself.
+    pub(crate) fn into_sqlx(mut self) -> sqlx::pool::PoolConnection<DB> {
+        self.take()
+    }
+
+    #[expect(
+        clippy::expect_used,
+        reason = "only the consuming methods and drop take it"
+    )]
+    fn take(&mut self) -> sqlx::pool::PoolConnection<DB> {
+        self.conn.take().expect(HELD)
+    }
+}
+
+const HELD: &str = "a guard holds its connection until it is consumed";
+
+impl<DB: Database> Deref for PoolConnection<DB> {
+    type Target = DB::Connection;
+
+    #[expect(
+        clippy::expect_used,
+        reason = "only the consuming methods and drop take it"
+    )]
+    fn deref(&self) -> &Self::Target {
+        self.conn.as_ref().expect(HELD)
+    }
+}
+
+impl<DB: Database> DerefMut for PoolConnection<DB> {
+    #[expect(
+        clippy::expect_used,
+        reason = "only the consuming methods and drop take it"
+    )]
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        self.conn.as_mut().expect(HELD)
+    }
+}
+
+impl<DB: Database> AsRef<DB::Connection> for PoolConnection<DB> {
+    fn as_ref(&self) -> &DB::Connection {
+        self
+    }
+}
+
+impl<DB: Database> AsMut<DB::Connection> for PoolConnection<DB> {
+    fn as_mut(&mut self) -> &mut DB::Connection {
+        self
+    }
+}
+
+impl<DB: Database> fmt::Debug for PoolConnection<DB> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PoolConnection")
+            .field("pool", &self.inner.name)
+            .field("used_for", &self.since.elapsed())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'c, DB: Database> Acquire<'c> for &'c mut PoolConnection<DB> {
+    type Database = DB;
+    type Connection = &'c mut DB::Connection;
+
+    fn acquire(self) -> BoxFuture<'c, Result<Self::Connection, sqlx::Error>> {
+        Box::pin(std::future::ready(Ok(&mut **self)))
+    }
+
+    fn begin(self) -> BoxFuture<'c, Result<sqlx::Transaction<'c, DB>, sqlx::Error>> {
+        Box::pin(PoolConnection::begin(self))
+    }
+}
+
+impl<DB: Database> Drop for PoolConnection<DB> {
+    fn drop(&mut self) {
+        let Some(mut conn) = self.conn.take() else {
+            return;
+        };
+        self.inner.metrics.used(self.since.elapsed());
+        let (inner, slot) = (Arc::clone(&self.inner), self.slot.take());
+        match Handle::try_current() {
+            Ok(_) => drop(tokio::spawn(give_back(conn.return_to_pool(), slot, inner))),
+            Err(_) => {
+                // sqlx, too, needs a runtime around the drop of its guard.
+                let runtime = inner.runtime.clone();
+                let _context = runtime.enter();
+                drop(tokio::spawn(give_back(conn.return_to_pool(), slot, inner)));
+                drop(conn);
+            }
+        }
+    }
+}
+
+/// Ends what was left open, tests the connection and puts it back, within `return_timeout`; a
+/// connection that takes longer is dropped, and its permit released, with the future.
+async fn give_back<DB: Database>(
+    return_to_pool: impl Future<Output = ()>,
+    slot: Option<OwnedSemaphorePermit>,
+    inner: Arc<Inner<DB>>,
+) {
+    let returning = hooks::returning(return_to_pool);
+    match inner.return_timeout {
+        Some(within) => {
+            if timeout(within, returning).await.is_err() {
+                tracing::warn!(
+                    pool = &*inner.name,
+                    ?within,
+                    "closed a connection that did not become ready for its next use in time"
+                );
+            }
+        }
+        None => returning.await,
+    }
+    // After the connection is back, so that the next caller finds it.
+    drop(slot);
+    inner.publish();
+}

@@ -1,0 +1,86 @@
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use sqlx::{ConnectOptions, Connection, Database};
+use tokio::time::timeout;
+
+/// Why connections cannot be opened, for the acquire that times out over it.
+///
+/// sqlx retries refused and turned-away connections until the acquire's time is up and keeps the
+/// reason to itself, so a stuck acquire has one attempt made beside it.
+#[derive(Debug, Default)]
+pub(crate) struct Diagnosis {
+    last: Mutex<Option<Arc<sqlx::Error>>>,
+    failing: AtomicBool,
+    probing: AtomicBool,
+}
+
+impl Diagnosis {
+    pub(crate) fn failed(&self, error: sqlx::Error) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(error));
+        self.failing.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn succeeded(&self) {
+        if self.failing.swap(false, Ordering::AcqRel) {
+            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+    }
+
+    pub(crate) fn last_error(&self) -> Option<Arc<sqlx::Error>> {
+        if !self.failing.load(Ordering::Acquire) {
+            return None;
+        }
+        self.last
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Tries to connect once, unless another caller's attempt is on its way.
+    pub(crate) async fn probe<DB: Database>(
+        self: Arc<Self>,
+        options: Arc<<DB::Connection as Connection>::Options>,
+        within: Duration,
+    ) {
+        if self.probing.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let _done = Probing(&self.probing);
+        match timeout(within, options.connect()).await {
+            Ok(Ok(conn)) => {
+                self.succeeded();
+                let _ = timeout(within, conn.close()).await;
+            }
+            Ok(Err(error)) => self.failed(error),
+            Err(_) => self.failed(sqlx::Error::Io(std::io::Error::new(
+                std::io::ErrorKind::TimedOut,
+                format!("no connection within {within:?}"),
+            ))),
+        }
+    }
+}
+
+struct Probing<'a>(&'a AtomicBool);
+
+impl Drop for Probing<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_success_clears_the_last_error() {
+        let diagnosis = Diagnosis::default();
+        assert!(diagnosis.last_error().is_none());
+        diagnosis.failed(sqlx::Error::WorkerCrashed);
+        assert!(diagnosis.last_error().is_some());
+        diagnosis.succeeded();
+        assert!(diagnosis.last_error().is_none());
+    }
+}

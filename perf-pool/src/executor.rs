@@ -1,0 +1,104 @@
+//! `&Pool` in the place of sqlx's `&Pool`: each query checks a connection out by our own acquire.
+
+use async_stream::try_stream;
+use futures_core::future::BoxFuture;
+use futures_core::stream::BoxStream;
+use sqlx::pool::MaybePoolConnection;
+use sqlx::{Acquire, Database, Describe, Either, Error, Execute, Executor, SqlSafeStr, SqlStr};
+
+use crate::{Pool, PoolConnection};
+
+impl<'p, DB: Database> Executor<'p> for &'_ Pool<DB>
+where
+    for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
+{
+    type Database = DB;
+
+    fn execute<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<DB::QueryResult, Error>>
+    where
+        'p: 'e,
+        E: 'q + Execute<'q, DB>,
+    {
+        let acquire = self.acquire();
+        Box::pin(async move { acquire.await?.execute(query).await })
+    }
+
+    fn fetch_many<'e, 'q: 'e, E>(
+        self,
+        query: E,
+    ) -> BoxStream<'e, Result<Either<DB::QueryResult, DB::Row>, Error>>
+    where
+        'p: 'e,
+        E: 'q + Execute<'q, DB>,
+    {
+        let acquire = self.acquire();
+        Box::pin(try_stream! {
+            let mut conn = acquire.await?;
+            for await step in conn.fetch_many(query) {
+                yield step?;
+            }
+        })
+    }
+
+    fn fetch_all<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<Vec<DB::Row>, Error>>
+    where
+        'p: 'e,
+        E: 'q + Execute<'q, DB>,
+    {
+        let acquire = self.acquire();
+        Box::pin(async move { acquire.await?.fetch_all(query).await })
+    }
+
+    fn fetch_optional<'e, 'q: 'e, E>(
+        self,
+        query: E,
+    ) -> BoxFuture<'e, Result<Option<DB::Row>, Error>>
+    where
+        'p: 'e,
+        E: 'q + Execute<'q, DB>,
+    {
+        let acquire = self.acquire();
+        Box::pin(async move { acquire.await?.fetch_optional(query).await })
+    }
+
+    fn prepare_with<'e>(
+        self,
+        sql: SqlStr,
+        parameters: &'e [DB::TypeInfo],
+    ) -> BoxFuture<'e, Result<DB::Statement, Error>>
+    where
+        'p: 'e,
+    {
+        let acquire = self.acquire();
+        Box::pin(async move { acquire.await?.prepare_with(sql, parameters).await })
+    }
+
+    fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, Result<Describe<DB>, Error>>
+    where
+        'p: 'e,
+    {
+        let acquire = self.acquire();
+        Box::pin(async move { acquire.await?.describe(sql).await })
+    }
+}
+
+impl<'a, DB: Database> Acquire<'a> for &'_ Pool<DB> {
+    type Database = DB;
+    type Connection = PoolConnection<DB>;
+
+    fn acquire(self) -> BoxFuture<'a, Result<PoolConnection<DB>, Error>> {
+        let acquire = Pool::acquire(self);
+        Box::pin(async move { Ok(acquire.await?) })
+    }
+
+    /// sqlx's transaction holds sqlx's guard, so ours ends here: the connection counts as in use
+    /// and its return is bounded, but the time it is used is not recorded.
+    fn begin(self) -> BoxFuture<'a, Result<sqlx::Transaction<'a, DB>, Error>> {
+        let acquire = Pool::acquire(self);
+        let statement = self.inner().begin_statement.map(SqlSafeStr::into_sql_str);
+        Box::pin(async move {
+            let conn = acquire.await?.into_sqlx();
+            sqlx::Transaction::begin(MaybePoolConnection::PoolConnection(conn), statement).await
+        })
+    }
+}
