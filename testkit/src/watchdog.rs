@@ -227,3 +227,73 @@ fn free_port() -> io::Result<u16> {
     }
     Err(last)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::{Program, Watched};
+
+    fn sleeper() -> Program {
+        Program {
+            name: "sleeper",
+            bin: "/bin".into(),
+            account: None,
+            prepare: "echo prepared it",
+            start: "exec sleep 1000",
+            halt: "TERM",
+            ready: |_| true,
+        }
+    }
+
+    #[test]
+    fn a_server_that_ends_while_starting_is_reported_with_its_log() {
+        let error = Watched::start(&Program {
+            start: "echo the port is taken; exit 1",
+            ready: |_| false,
+            ..sleeper()
+        })
+        .unwrap_err();
+        assert!(error.starts_with("it ended while starting"), "{error}");
+        assert!(error.ends_with("the port is taken"), "{error}");
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_prepared_is_reported_with_the_log() {
+        let error = Watched::start(&Program {
+            prepare: "echo no space left; exit 1",
+            ..sleeper()
+        })
+        .unwrap_err();
+        assert!(error.ends_with("no space left"), "{error}");
+    }
+
+    #[test]
+    fn a_dropped_server_ends_even_while_it_is_suspended() {
+        let server = Watched::start(&sleeper()).unwrap();
+        assert!(server.log().starts_with("prepared it"));
+        let (dir, pid) = (server.dir().to_owned(), server.state().pid.to_string());
+        assert!(kill("-STOP", &pid));
+        drop(server);
+        assert!(!dir.exists());
+        assert!(!kill("-0", &pid));
+    }
+
+    #[test]
+    fn a_server_that_died_by_itself_can_be_stopped_and_started_again() {
+        let server = Watched::start(&sleeper()).unwrap();
+        let first = server.state();
+        assert!(kill("-KILL", &first.pid.to_string()));
+        server.stop("TERM").unwrap();
+        server.stop("TERM").unwrap();
+        server.relaunch().unwrap();
+        assert_eq!(server.state().port, first.port);
+        assert_ne!(server.state().pid, first.pid);
+    }
+
+    fn kill(signal: &str, pid: &str) -> bool {
+        let mut kill = Command::new("/bin/sh");
+        kill.args(["-c", r#"kill "$1" "$2" 2>/dev/null"#, "sh", signal, pid]);
+        kill.status().unwrap().success()
+    }
+}
