@@ -1,0 +1,196 @@
+use std::fmt::Write;
+use std::pin::pin;
+use std::task::{Context, Waker};
+
+use sqlx::error::BoxDynError;
+use sqlx::postgres::{PgConnection, PgTypeInfo, PgTypeKind};
+use sqlx::{AssertSqlSafe, Connection, Encode, Postgres, Transaction, Type, TypeInfo};
+
+use super::unnest::Unnest;
+use super::values::Values;
+use super::{BulkDatabase, Class, Engine, InsertError, Plan};
+use crate::order::Indexed;
+use crate::pieces::Shape;
+use crate::table::{insert_into, on_conflict};
+use crate::{BulkValues, Column, OnConflict, Path, Table, ValueSink};
+
+/// The protocol counts parameters in 16 bits.
+const BINDS: usize = 65_535;
+
+/// Rows of values in a statement: longer texts only cost the server more to parse.
+const ROWS: usize = 256;
+
+impl BulkDatabase for Postgres {}
+
+/// The plan for Postgres: arrays where every column's type has one, else rows of values.
+#[derive(Debug)]
+pub enum PostgresPlan {
+    Unnest(Unnest),
+    Values { values: Values, casts: Vec<Cast> },
+}
+
+/// What a placeholder is cast to.
+#[derive(Debug, Default)]
+pub struct Cast {
+    /// Behind the placeholder of every row.
+    every: String,
+    /// Behind that of the first row only: it makes the text differ where the types do, as sqlx's
+    /// statement cache goes by the text alone.
+    first: String,
+}
+
+impl Plan for PostgresPlan {
+    fn shape(&self) -> Shape {
+        match self {
+            Self::Unnest(_) => Unnest::SHAPE,
+            Self::Values { values, .. } => values.shape(),
+        }
+    }
+
+    fn path(&self) -> Path {
+        match self {
+            Self::Unnest(_) => Path::Unnest,
+            Self::Values { .. } => Path::Values,
+        }
+    }
+}
+
+impl Engine for Postgres {
+    type Plan = PostgresPlan;
+
+    const DEFERS_CONSTRAINTS: bool = true;
+    const LOCKS_ROWS: bool = true;
+
+    fn plan<R: BulkValues<Self>>(
+        table: &Table,
+        conflict: &OnConflict,
+        sample: &R,
+    ) -> Result<Self::Plan, String> {
+        let columns = table.columns();
+        let (mut head, mut tail) = (String::new(), String::new());
+        insert_into(&mut head, table);
+        on_conflict(&mut tail, table, conflict);
+        let mut types = Types(Vec::with_capacity(columns.len()));
+        // A sample that cannot say its types is refused later, like any row that fails to encode.
+        if sample.values(&mut types).is_err() {
+            types.0.clear();
+        }
+        let known = types.0.len() == columns.len();
+        if known && types.0.iter().all(|ty| element(ty).is_some()) {
+            return Ok(PostgresPlan::Unnest(Unnest::new(
+                head, &tail, columns, types.0,
+            )));
+        }
+        let casts = columns
+            .iter()
+            .enumerate()
+            .map(|(at, column)| Cast::new(column, types.0.get(at)))
+            .collect();
+        let values = Values::new(head, tail, columns.len(), BINDS, ROWS)?;
+        Ok(PostgresPlan::Values { values, casts })
+    }
+
+    async fn insert<R: BulkValues<Self> + Sync>(
+        conn: &mut PgConnection,
+        plan: &mut Self::Plan,
+        rows: &[Indexed<'_, R>],
+    ) -> Result<u64, InsertError> {
+        let (sql, arguments) = match plan {
+            PostgresPlan::Unnest(unnest) => (unnest.sql(), unnest.arguments(rows)?),
+            PostgresPlan::Values { values, casts } => {
+                let arguments = values.arguments::<Self, R>(rows)?;
+                let columns = casts.len();
+                let sql = values.sql(rows.len(), |sql, row, column| {
+                    let _ = write!(sql, "${}", row * columns + column + 1);
+                    if let Some(cast) = casts.get(column) {
+                        if row == 0 {
+                            sql.push_str(&cast.first);
+                        }
+                        sql.push_str(&cast.every);
+                    }
+                });
+                (sql, arguments)
+            }
+        };
+        sqlx::query_with(AssertSqlSafe(sql), arguments)
+            .execute(conn)
+            .await
+            .map(|done| done.rows_affected())
+            .map_err(InsertError::Database)
+    }
+
+    async fn command(conn: &mut PgConnection, sql: &'static str) -> sqlx::Result<()> {
+        sqlx::raw_sql(sql).execute(conn).await.map(|_| ())
+    }
+
+    async fn begin(conn: &mut PgConnection) -> sqlx::Result<Transaction<'_, Self>> {
+        conn.begin().await
+    }
+
+    // sqlx counts a transaction only once its BEGIN was answered: a future dropped before that
+    // leaves the BEGIN in the connection's buffer and nothing that would roll it back, and the
+    // connection goes back to its pool inside a transaction. Custom begin statements are queued
+    // without waiting, at the first poll, so this one puts a ROLLBACK behind the BEGIN.
+    fn abandon_begin(conn: &mut PgConnection) {
+        let rollback = pin!(conn.begin_with("ROLLBACK"));
+        let _ = rollback.poll(&mut Context::from_waker(Waker::noop()));
+    }
+
+    async fn mend(_conn: &mut PgConnection) {}
+}
+
+impl Cast {
+    fn new(column: &Column, ty: Option<&PgTypeInfo>) -> Self {
+        let mut cast = Self::default();
+        if let Some(name) = ty.and_then(element) {
+            let _ = write!(cast.first, "::{name}");
+        }
+        if let Some(name) = column.cast() {
+            let _ = write!(cast.every, "::{name}");
+        }
+        cast
+    }
+}
+
+/// The name of a plain type that Postgres has from the start, which can be an array's element
+/// without asking the server for anything. Not among them: arrays, which `unnest` would flatten,
+/// and types that only their name tells.
+pub(super) fn element(ty: &PgTypeInfo) -> Option<&str> {
+    let plain = ty.oid().is_some() && matches!(ty.kind(), PgTypeKind::Simple);
+    let name = ty.name();
+    // sqlx spells the one-byte "char" as it spells no other type.
+    (plain && !name.contains('"')).then_some(name)
+}
+
+/// Learns the type of each column from a row.
+struct Types(Vec<PgTypeInfo>);
+
+impl ValueSink<Postgres> for Types {
+    fn push<'q, T>(&mut self, value: T) -> Result<(), BoxDynError>
+    where
+        T: Encode<'q, Postgres> + Type<Postgres>,
+    {
+        self.0.push(value.produces().unwrap_or_else(T::type_info));
+        Ok(())
+    }
+}
+
+/// By SQLSTATE (<https://www.postgresql.org/docs/current/errcodes-appendix.html>).
+pub(super) fn class(code: &str) -> Class {
+    match code {
+        // cardinality_violation: ON CONFLICT DO UPDATE met a row twice.
+        "21000" => Class::Together,
+        // with_check_option_violation, raise_exception (a trigger's), and a value too long for
+        // its index.
+        "44000" | "P0001" | "54000" => Class::Row,
+        // serialization_failure, deadlock_detected, lock_not_available, and the server going
+        // down, away, or not up yet.
+        "40001" | "40P01" | "55P03" | "57P01" | "57P02" | "57P03" => Class::Transient,
+        _ => match code.get(..2) {
+            Some("22" | "23") => Class::Row,
+            // connection_exception, insufficient_resources.
+            Some("08" | "53") => Class::Transient,
+            _ => Class::Fatal,
+        },
+    }
+}

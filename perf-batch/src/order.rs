@@ -1,0 +1,53 @@
+use std::cmp::Ordering;
+
+use sqlx::Database;
+
+use crate::BulkValues;
+
+/// A row and its position in the input.
+pub(crate) type Indexed<'a, R> = (usize, &'a R);
+
+/// The rows in the order of the input, each with its position.
+pub(crate) fn indexed<R>(rows: &[R]) -> Vec<Indexed<'_, R>> {
+    rows.iter().enumerate().collect()
+}
+
+/// Leaves the last of the rows that have the same key; returns how many were left out. The order
+/// stays as it was.
+pub(crate) fn keep_last<DB: Database, R: BulkValues<DB>>(batch: &mut Vec<Indexed<'_, R>>) -> u64 {
+    // Rows often come in key order, and then they are told apart without sorting.
+    if !batch.is_sorted_by(|a, b| a.1.key_cmp(b.1) == Some(Ordering::Less)) {
+        let before = batch.len();
+        sort_by_key::<DB, R>(batch);
+        let mut kept: Vec<Indexed<'_, R>> = Vec::with_capacity(before);
+        for row in batch.drain(..) {
+            match kept.last_mut() {
+                Some(last) if last.1.key_cmp(row.1) == Some(Ordering::Equal) => *last = row,
+                _ => kept.push(row),
+            }
+        }
+        let left_out = before - kept.len();
+        kept.sort_unstable_by_key(|(index, _)| *index);
+        *batch = kept;
+        return left_out as u64;
+    }
+    0
+}
+
+/// Sorts by key, rows of one key in the order of the input, rows without a key last; returns
+/// whether the order changed.
+///
+/// Transactions that lock the same keys in the same order wait for each other, where otherwise
+/// each could hold what the other needs.
+pub(crate) fn sort_by_key<DB: Database, R: BulkValues<DB>>(batch: &mut [Indexed<'_, R>]) -> bool {
+    let order = |a: &Indexed<'_, R>, b: &Indexed<'_, R>| {
+        let has_key = |row: &R| row.key_cmp(row).is_some();
+        a.1.key_cmp(b.1)
+            .unwrap_or_else(|| has_key(b.1).cmp(&has_key(a.1)))
+    };
+    if batch.is_sorted_by(|a, b| order(a, b) != Ordering::Greater) {
+        return false;
+    }
+    batch.sort_by(order);
+    true
+}

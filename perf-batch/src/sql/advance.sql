@@ -1,0 +1,2 @@
+RELEASE SAVEPOINT perf_batch;
+SAVEPOINT perf_batch

@@ -1,0 +1,1 @@
+RELEASE SAVEPOINT perf_batch_scope

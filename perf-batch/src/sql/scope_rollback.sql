@@ -1,0 +1,2 @@
+ROLLBACK TO SAVEPOINT perf_batch_scope;
+RELEASE SAVEPOINT perf_batch_scope

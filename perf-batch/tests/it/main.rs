@@ -1,0 +1,24 @@
+//! The integration tests, in one binary.
+
+#[cfg(test)]
+#[cfg(all(feature = "derive", feature = "sqlite"))]
+mod cancel;
+#[cfg(test)]
+#[cfg(feature = "derive")]
+mod derive;
+#[cfg(test)]
+#[cfg(all(feature = "derive", feature = "sqlite"))]
+mod fallback;
+#[cfg(test)]
+#[cfg(all(feature = "derive", feature = "sqlite"))]
+mod metrics;
+#[cfg(test)]
+#[cfg(all(feature = "derive", feature = "postgres"))]
+mod postgres;
+#[cfg(test)]
+#[cfg(all(feature = "derive", feature = "sqlite"))]
+mod sqlite;
+#[cfg(test)]
+mod support;
+#[cfg(test)]
+mod types;

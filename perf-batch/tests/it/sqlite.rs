@@ -1,0 +1,451 @@
+use std::future::Future;
+
+use perf_batch::{
+    BatchError, BatchReport, BulkInsert, BulkRow, BulkValues, Column, OnConflict, OnRowError, Path,
+    Table, ValueSink,
+};
+use sqlx::error::BoxDynError;
+use sqlx::{Acquire, Sqlite, SqlitePool};
+
+use crate::support::lite::Lite;
+
+#[derive(Debug, Clone, PartialEq, BulkRow)]
+#[bulk(table = "answers")]
+struct Answer {
+    #[bulk(key)]
+    user_id: i64,
+    #[bulk(key)]
+    question_id: i64,
+    answer: String,
+    points: Option<i32>,
+}
+
+const ANSWERS: &str = "CREATE TABLE answers (
+    user_id INTEGER NOT NULL,
+    question_id INTEGER NOT NULL,
+    answer TEXT NOT NULL CHECK (answer <> 'forbidden'),
+    points INTEGER,
+    PRIMARY KEY (user_id, question_id)
+)";
+
+const COUNT: &str = "SELECT count(*) FROM answers";
+
+fn answer(user_id: i64, question_id: i64) -> Answer {
+    Answer {
+        user_id,
+        question_id,
+        answer: format!("answer {question_id}"),
+        points: (question_id % 3 != 0).then_some(question_id as i32),
+    }
+}
+
+fn answers(user_id: i64, n: i64) -> Vec<Answer> {
+    (0..n).map(|question| answer(user_id, question)).collect()
+}
+
+fn adds_up<R>(report: &BatchReport<R>) -> bool {
+    let failed = report.failed.len() as u64;
+    report.written + report.ignored + report.deduplicated + failed == report.given
+}
+
+#[tokio::test]
+async fn every_row_is_saved_with_its_values() {
+    let lite = Lite::new(ANSWERS).await;
+    for n in [1, 2, 3, 255, 256, 257, 1000, 2049] {
+        let rows = answers(n, n);
+        let report = BulkInsert::<Answer>::new()
+            .execute(&lite.pool, rows.clone())
+            .await
+            .unwrap();
+        assert_eq!((report.given, report.written), (n as u64, n as u64));
+        assert_eq!(report.path, Path::Values);
+        assert!(adds_up(&report));
+        let saved: Vec<(i64, i64, String, Option<i32>)> =
+            sqlx::query_as("SELECT * FROM answers WHERE user_id = ? ORDER BY question_id")
+                .bind(n)
+                .fetch_all(&lite.pool)
+                .await
+                .unwrap();
+        let saved: Vec<Answer> = saved
+            .into_iter()
+            .map(|(user_id, question_id, answer, points)| Answer {
+                user_id,
+                question_id,
+                answer,
+                points,
+            })
+            .collect();
+        assert_eq!(saved, rows);
+    }
+}
+
+#[tokio::test]
+async fn a_batch_is_one_transaction_and_few_statements() {
+    let lite = Lite::new(ANSWERS).await;
+    let report = BulkInsert::<Answer>::new()
+        .execute(&lite.pool, answers(1, 1000))
+        .await
+        .unwrap();
+    assert!(report.statements <= 12, "{} statements", report.statements);
+    assert!(report.duration > std::time::Duration::ZERO);
+}
+
+#[tokio::test]
+async fn an_empty_batch_does_not_touch_the_database() {
+    let lite = Lite::new(ANSWERS).await;
+    lite.pool.close().await;
+    let report = BulkInsert::<Answer>::new()
+        .execute(&lite.pool, Vec::new())
+        .await
+        .unwrap();
+    assert_eq!((report.given, report.statements), (0, 0));
+    assert_eq!(report.path, Path::Empty);
+    let closed = BulkInsert::<Answer>::new()
+        .execute(&lite.pool, answers(1, 1))
+        .await;
+    assert!(matches!(closed, Err(BatchError::Acquire { rows: 1, .. })));
+}
+
+#[tokio::test]
+async fn abort_writes_nothing_and_names_the_row() {
+    let lite = Lite::new(ANSWERS).await;
+    for bad in [0, 1, 256, 700, 999] {
+        let mut rows = answers(1, 1000);
+        rows[bad].answer = "forbidden".into();
+        let error = BulkInsert::<Answer>::new()
+            .execute(&lite.pool, rows)
+            .await
+            .unwrap_err();
+        let BatchError::Row {
+            index, constraint, ..
+        } = &error
+        else {
+            panic!("{error:?}");
+        };
+        assert_eq!(*index, bad);
+        assert_eq!(constraint.as_deref(), Some("answer <> 'forbidden'"));
+        assert_eq!(error.code().as_deref(), Some("275"));
+        assert!(!error.is_retryable());
+        assert_eq!(lite.count(COUNT).await, 0);
+    }
+}
+
+#[tokio::test]
+async fn skip_saves_the_good_rows_and_names_the_bad_ones() {
+    let lite = Lite::new(ANSWERS).await;
+    let mut rows = answers(1, 1000);
+    rows[7].answer = "forbidden".into();
+    rows[500] = answer(1, 3);
+    rows[999].answer = "forbidden".into();
+    let report = BulkInsert::<Answer>::new()
+        .on_row_error(OnRowError::Skip)
+        .execute(&lite.pool, rows.clone())
+        .await
+        .unwrap();
+    assert!(adds_up(&report));
+    assert_eq!(report.written, 997);
+    let failed: Vec<_> = report
+        .failed
+        .iter()
+        .map(|f| (f.index, f.code.as_deref().unwrap()))
+        .collect();
+    assert_eq!(failed, [(7, "275"), (500, "1555"), (999, "275")]);
+    let twice = &report.failed[1];
+    assert_eq!(twice.row, rows[500]);
+    assert_eq!(
+        twice.constraint.as_deref(),
+        Some("answers.user_id, answers.question_id")
+    );
+    assert!(twice.message.contains("UNIQUE"), "{}", twice.message);
+    assert_eq!(lite.count(COUNT).await, 997);
+}
+
+#[tokio::test]
+async fn do_nothing_leaves_the_row_that_is_there() {
+    let lite = Lite::new(ANSWERS).await;
+    let insert = BulkInsert::<Answer>::new().on_conflict(OnConflict::DoNothing);
+    insert.execute(&lite.pool, answers(1, 10)).await.unwrap();
+    let mut rows = answers(1, 15);
+    rows.iter_mut().for_each(|row| row.answer = "new".into());
+    rows.push(rows[14].clone());
+    let report = insert.execute(&lite.pool, rows).await.unwrap();
+    assert_eq!((report.written, report.ignored), (5, 11));
+    assert!(adds_up(&report));
+    assert_eq!(
+        lite.count("SELECT count(*) FROM answers WHERE answer = 'new'")
+            .await,
+        5
+    );
+}
+
+#[tokio::test]
+async fn update_replaces_and_the_last_duplicate_counts() {
+    let lite = Lite::new(ANSWERS).await;
+    let insert = BulkInsert::<Answer>::new().on_conflict(OnConflict::Update);
+    insert.execute(&lite.pool, answers(1, 10)).await.unwrap();
+    let mut rows = answers(1, 10);
+    rows.reverse();
+    rows.push(Answer {
+        answer: "last".into(),
+        ..answer(1, 4)
+    });
+    let report = insert.execute(&lite.pool, rows).await.unwrap();
+    assert_eq!((report.written, report.deduplicated), (10, 1));
+    assert!(adds_up(&report));
+    assert_eq!(
+        lite.count("SELECT question_id FROM answers WHERE answer = 'last'")
+            .await,
+        4
+    );
+}
+
+#[tokio::test]
+async fn rows_with_null_in_the_key_are_never_duplicates() {
+    #[derive(Debug, BulkRow)]
+    #[bulk(table = "visits")]
+    struct Visit {
+        #[bulk(key)]
+        visitor: Option<i64>,
+        page: String,
+    }
+    let lite = Lite::new("CREATE TABLE visits (visitor INTEGER UNIQUE, page TEXT)").await;
+    let visit = |visitor, page: &str| Visit {
+        visitor,
+        page: page.into(),
+    };
+    let rows = vec![
+        visit(None, "a"),
+        visit(Some(1), "b"),
+        visit(None, "c"),
+        visit(Some(1), "d"),
+    ];
+    let report = BulkInsert::<Visit>::new()
+        .on_conflict(OnConflict::Update)
+        .execute(&lite.pool, rows)
+        .await
+        .unwrap();
+    assert_eq!((report.written, report.deduplicated), (3, 1));
+    assert_eq!(lite.count("SELECT count(*) FROM visits").await, 3);
+    assert_eq!(
+        lite.count("SELECT count(*) FROM visits WHERE page = 'd'")
+            .await,
+        1
+    );
+}
+
+#[tokio::test]
+async fn a_batch_inside_a_transaction_is_all_or_nothing_in_it() {
+    let lite = Lite::new(ANSWERS).await;
+    let insert = BulkInsert::<Answer>::new();
+    let mut tx = lite.pool.begin().await.unwrap();
+    insert.execute(&mut tx, answers(1, 300)).await.unwrap();
+    let mut rows = answers(2, 300);
+    rows[299].answer = "forbidden".into();
+    let error = insert.execute(&mut *tx, rows.clone()).await.unwrap_err();
+    assert!(matches!(error, BatchError::Row { index: 299, .. }));
+    let report = insert
+        .clone()
+        .on_row_error(OnRowError::Skip)
+        .execute(&mut tx, rows)
+        .await
+        .unwrap();
+    assert_eq!((report.written, report.failed.len()), (299, 1));
+    tx.commit().await.unwrap();
+    assert_eq!(lite.count(COUNT).await, 599);
+
+    let mut tx = lite.pool.begin().await.unwrap();
+    insert.execute(&mut tx, answers(3, 300)).await.unwrap();
+    tx.rollback().await.unwrap();
+    assert_eq!(lite.count(COUNT).await, 599);
+}
+
+#[tokio::test]
+async fn any_acquire_will_do_and_the_future_can_be_spawned() {
+    let lite = Lite::new(ANSWERS).await;
+    let insert = BulkInsert::<Answer>::new();
+    let mut conn = lite.pool.acquire().await.unwrap();
+    insert.execute(&mut conn, answers(1, 3)).await.unwrap();
+    insert.execute(&mut *conn, answers(2, 3)).await.unwrap();
+    let pool = lite.pool.clone();
+    let report = tokio::spawn(async move { insert.execute(&pool, answers(3, 3)).await })
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(report.written, 3);
+
+    fn generic<'a, A>(conn: A) -> impl Future<Output = u64> + Send
+    where
+        A: Acquire<'a, Database = Sqlite>,
+    {
+        let execute = BulkInsert::<Answer>::new().execute(conn, answers(4, 3));
+        async move { execute.await.unwrap().written }
+    }
+    fn send<T: Send>(value: T) -> T {
+        value
+    }
+    assert_eq!(send(generic(&lite.pool)).await, 3);
+    assert_eq!(lite.count(COUNT).await, 12);
+}
+
+#[tokio::test]
+async fn a_row_that_cannot_be_encoded_is_a_row_like_any_other() {
+    #[derive(Debug)]
+    struct Odd(i64);
+    impl BulkValues<Sqlite> for Odd {
+        fn values<S: ValueSink<Sqlite>>(&self, sink: &mut S) -> Result<(), BoxDynError> {
+            match self.0 {
+                n if n % 7 == 0 => Err("sevens are not encoded".into()),
+                n if n % 11 == 0 => Ok(()),
+                n => sink.push(n),
+            }
+        }
+    }
+    let lite = Lite::new("CREATE TABLE odd (n INTEGER CHECK (n % 13 <> 0))").await;
+    let table = Table::new("odd").column(Column::new("n"));
+    let insert = BulkInsert::<Odd>::into_table(table).on_row_error(OnRowError::Skip);
+    let report = insert
+        .execute(&lite.pool, (1..=500).map(Odd).collect())
+        .await
+        .unwrap();
+    let failed: Vec<i64> = report.failed.iter().map(|f| f.row.0).collect();
+    let bad = |n: &i64| n % 7 == 0 || n % 11 == 0 || n % 13 == 0;
+    assert_eq!(failed, (1..=500).filter(bad).collect::<Vec<_>>());
+    assert!(adds_up(&report));
+    let by_row = |n: i64| {
+        let failure = report.failed.iter().find(|f| f.row.0 == n);
+        let failure = failure.unwrap();
+        (failure.code.clone(), failure.message.clone())
+    };
+    assert_eq!(by_row(7), (None, "sevens are not encoded".into()));
+    assert_eq!(
+        by_row(11),
+        (None, "the row gave 0 values for 1 columns".into())
+    );
+    assert_eq!(by_row(13).0.as_deref(), Some("275"));
+
+    let error = insert
+        .on_row_error(OnRowError::Abort)
+        .execute(&lite.pool, vec![Odd(1), Odd(14)])
+        .await
+        .unwrap_err();
+    assert!(matches!(
+        error,
+        BatchError::Row {
+            index: 1,
+            code: None,
+            ..
+        }
+    ));
+}
+
+#[tokio::test]
+async fn what_is_not_a_rows_fault_fails_the_batch() {
+    let lite = Lite::new("CREATE TABLE other (n INTEGER)").await;
+    let insert = BulkInsert::<Answer>::new().on_row_error(OnRowError::Skip);
+    let error = insert.execute(&lite.pool, answers(1, 2)).await.unwrap_err();
+    assert!(matches!(error, BatchError::Database { rows: 2, .. }));
+    assert!(!error.is_retryable());
+
+    let keyless = Table::new("other").column(Column::new("n"));
+    let error = BulkInsert::<Answer>::into_table(keyless)
+        .on_conflict(OnConflict::Update)
+        .execute(&lite.pool, answers(1, 2))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, BatchError::Invalid { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_locked_database_is_worth_a_retry() {
+    let lite = Lite::new(ANSWERS).await;
+    let mut blocker = lite.pool.acquire().await.unwrap();
+    sqlx::raw_sql("BEGIN IMMEDIATE")
+        .execute(&mut *blocker)
+        .await
+        .unwrap();
+    let mut conn = lite.pool.acquire().await.unwrap();
+    sqlx::raw_sql("PRAGMA busy_timeout = 0")
+        .execute(&mut *conn)
+        .await
+        .unwrap();
+    let insert = BulkInsert::<Answer>::new();
+    let error = insert.execute(&mut conn, answers(1, 2)).await.unwrap_err();
+    assert!(error.is_retryable(), "{error:?}");
+    assert_eq!(error.code().as_deref(), Some("5"));
+    sqlx::raw_sql("ROLLBACK")
+        .execute(&mut *blocker)
+        .await
+        .unwrap();
+    insert.execute(&mut conn, answers(1, 2)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_trigger_that_ends_the_transaction_leaves_the_connection_usable() {
+    let lite = Lite::with_connections(
+        "CREATE TABLE answers (user_id INTEGER, question_id INTEGER, answer TEXT, points INTEGER);
+         CREATE TRIGGER strict BEFORE INSERT ON answers WHEN NEW.answer = 'forbidden'
+         BEGIN SELECT RAISE(ROLLBACK, 'the end'); END",
+        1,
+    )
+    .await;
+    let mut rows = answers(1, 300);
+    rows[290].answer = "forbidden".into();
+    for on_row_error in [OnRowError::Abort, OnRowError::Skip] {
+        let error = BulkInsert::<Answer>::new()
+            .on_row_error(on_row_error)
+            .execute(&lite.pool, rows.clone())
+            .await
+            .unwrap_err();
+        assert!(matches!(error, BatchError::Database { .. }), "{error:?}");
+        assert_eq!(lite.count(COUNT).await, 0);
+    }
+    insert_once(&lite.pool).await;
+    assert_eq!(lite.count(COUNT).await, 10);
+}
+
+async fn insert_once(pool: &SqlitePool) {
+    BulkInsert::<Answer>::new()
+        .execute(pool, answers(9, 10))
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_connection_keeps_a_bounded_number_of_statements() {
+    let lite = Lite::with_connections(ANSWERS, 1).await;
+    let insert = BulkInsert::<Answer>::new();
+    for n in 1..=300 {
+        insert.execute(&lite.pool, answers(n, n)).await.unwrap();
+    }
+    let conn = lite.pool.acquire().await.unwrap();
+    let cached = sqlx::Connection::cached_statements_size(&*conn);
+    assert!(cached <= 10, "{cached} statements");
+}
+
+#[tokio::test]
+async fn odd_names_are_quoted() {
+    #[derive(BulkRow)]
+    #[bulk(table = "main.\"order.items\"")]
+    struct Item {
+        #[bulk(key)]
+        r#type: i64,
+        #[bulk(rename = "say \"hi\"")]
+        say: String,
+        #[bulk(skip)]
+        _cache: Vec<u8>,
+    }
+    let lite =
+        Lite::new(r#"CREATE TABLE "order.items" ("type" INTEGER PRIMARY KEY, "say ""hi""" TEXT)"#)
+            .await;
+    let item = |n| Item {
+        r#type: n,
+        say: "hello".into(),
+        _cache: Vec::new(),
+    };
+    let insert = BulkInsert::<Item>::new().on_conflict(OnConflict::Update);
+    let report = insert
+        .execute(&lite.pool, vec![item(1), item(2)])
+        .await
+        .unwrap();
+    assert_eq!(report.written, 2);
+}
