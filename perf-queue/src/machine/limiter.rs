@@ -1,0 +1,141 @@
+use std::collections::VecDeque;
+
+use super::Time;
+
+/// How late a slot may be used and still count as used on time, so that the next slots keep
+/// their places and the lateness of timers and workers does not add up. Above any timer's usual
+/// lateness (tokio's: 1 to 3 ms), and small beside the second or minute that limits are given in.
+const CATCH_UP_NANOS: u64 = 50_000_000;
+
+/// A checked [`Rate`](crate::Rate).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Pace {
+    quota: usize,
+    period: u64,
+    /// From one slot to the next.
+    interval: u64,
+    /// How far ahead of its slot a grant may go: the burst.
+    lead: u64,
+}
+
+impl Pace {
+    pub(crate) fn new(quota: u32, period: u64, burst: u32) -> Self {
+        let interval = period / u64::from(quota.max(1));
+        Self {
+            quota: quota.max(1) as usize,
+            period,
+            interval,
+            lead: interval * u64::from(burst.saturating_sub(1)),
+        }
+    }
+}
+
+/// The grants of one limit. Two rules decide when the next may be:
+///
+/// - *window*, exact: not before the grant `quota` places back has left the period. This alone
+///   makes the limit hold in every window.
+/// - *pace*: slots spaced evenly over the period, so that the window is not emptied in one rush.
+#[derive(Debug, Default)]
+pub(crate) struct Limiter {
+    slot: Time,
+    /// The instants of the last `quota` grants, oldest first.
+    log: VecDeque<Time>,
+}
+
+impl Limiter {
+    /// The earliest instant of the next grant.
+    pub(crate) fn next_at(&self, pace: &Pace) -> Time {
+        let paced = self.slot.minus_nanos(pace.lead);
+        match self.log.front() {
+            Some(oldest) if self.log.len() >= pace.quota => {
+                paced.max(oldest.plus_nanos(pace.period))
+            }
+            _ => paced,
+        }
+    }
+
+    /// Notes a grant at `now` of a job that could have gone at `wanted`, were it not for this limit.
+    pub(crate) fn grant(&mut self, pace: &Pace, now: Time, wanted: Time) {
+        let slot = self.slot.max(wanted.min(now));
+        let on_time = !self.log.is_empty() && slot.plus_nanos(CATCH_UP_NANOS) >= now;
+        self.slot = if on_time { slot } else { now }.plus_nanos(pace.interval);
+        if self.log.len() >= pace.quota {
+            self.log.pop_front();
+        }
+        self.log.push_back(now);
+    }
+
+    /// When this limiter will be as good as a new one, so that it need not be kept.
+    pub(crate) fn fresh_at(&self, pace: &Pace) -> Time {
+        match self.log.back() {
+            Some(last) => last.plus_nanos(pace.period).max(self.slot),
+            None => Time::ZERO,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    fn ms(n: u64) -> Time {
+        Time::at(Duration::from_millis(n))
+    }
+
+    fn pace(quota: u32, burst: u32) -> Pace {
+        Pace::new(quota, 1_000 * MS, burst)
+    }
+
+    #[test]
+    fn without_burst_grants_are_evenly_spaced() {
+        let (p, mut l) = (pace(200, 1), Limiter::default());
+        let mut now = ms(0);
+        for i in 0..600 {
+            now = now.max(l.next_at(&p));
+            assert_eq!(now, ms(5 * i));
+            l.grant(&p, now, ms(0));
+        }
+    }
+
+    #[test]
+    fn a_late_grant_does_not_move_the_slots_after_it() {
+        let (p, mut l) = (pace(200, 1), Limiter::default());
+        l.grant(&p, ms(0), ms(0));
+        l.grant(&p, ms(17), ms(0)); // due at 5
+        assert_eq!(l.next_at(&p), ms(10));
+        l.grant(&p, ms(17), ms(0));
+        l.grant(&p, ms(17), ms(0)); // due at 15
+        assert_eq!(l.next_at(&p), ms(20));
+    }
+
+    #[test]
+    fn a_slot_missed_by_more_than_the_tolerance_is_given_up() {
+        let (p, mut l) = (pace(200, 1), Limiter::default());
+        l.grant(&p, ms(0), ms(0));
+        l.grant(&p, ms(56), ms(0)); // due at 5
+        assert_eq!(l.next_at(&p), ms(61));
+    }
+
+    #[test]
+    fn a_slot_that_nobody_wanted_is_not_caught_up() {
+        let (p, mut l) = (pace(200, 1), Limiter::default());
+        l.grant(&p, ms(0), ms(0));
+        l.grant(&p, ms(40), ms(40));
+        assert_eq!(l.next_at(&p), ms(45));
+    }
+
+    #[test]
+    fn a_burst_goes_at_once_and_the_window_still_holds() {
+        let (p, mut l) = (pace(10, 10), Limiter::default());
+        for _ in 0..10 {
+            assert!(l.next_at(&p) <= ms(0));
+            l.grant(&p, ms(0), ms(0));
+        }
+        assert_eq!(l.next_at(&p), ms(1_000));
+        assert_eq!(l.fresh_at(&p), ms(1_000));
+    }
+}

@@ -1,0 +1,439 @@
+//! The queue as a pure state machine: no clock, no runtime, no locks. It is told the time and
+//! decides which job starts. Every key is in exactly one place (see [`key::Place`]), so a job that
+//! must wait for its key is never looked at, and delays no other key.
+
+mod jobs;
+mod key;
+mod limiter;
+#[cfg(test)]
+mod tests;
+mod time;
+mod timers;
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
+use std::time::Duration;
+
+use slab::Slab;
+
+use jobs::{Job, Jobs};
+use key::{Key, Place};
+pub(crate) use limiter::{Limiter, Pace};
+pub(crate) use time::Time;
+use timers::Timers;
+
+use crate::Scope;
+
+/// Timer events handled in one go before a job is handed out, so that 50,000 jobs that fall due in
+/// the same instant do not make the first worker wait for all of them.
+const PROMOTE_AT_ONCE: usize = 256;
+
+/// Unused keys looked at by one operation: more than one operation can add.
+const SWEEP_AT_ONCE: usize = 4;
+
+/// What holds jobs back.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Rules {
+    pub(crate) queue: Option<Pace>,
+    pub(crate) key: Option<Pace>,
+    pub(crate) concurrency_per_key: Option<u32>,
+}
+
+/// A job that may run now, and what the machine must be told when it ends.
+#[derive(Debug)]
+pub(crate) struct Claimed<T> {
+    pub(crate) payload: T,
+    pub(crate) ticket: Ticket,
+}
+
+/// A claimed job without its payload.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ticket {
+    pub(crate) seq: u64,
+    pub(crate) attempt: u32,
+    pub(crate) enqueued: Time,
+    pub(crate) due: Time,
+    pub(crate) granted: Time,
+    key: u32,
+}
+
+/// How a job comes back.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Return {
+    /// To run first of its key, as soon as the key may.
+    Now,
+    /// To run after this long: it blocks its key where the key's jobs run one at a time, so that
+    /// their order holds, and steps aside where they run side by side.
+    After(Duration),
+    /// To run first of its key, once key or queue have kept still for this long.
+    Penalty(Scope, Duration),
+}
+
+/// How many jobs are where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Depth {
+    pub(crate) ready: usize,
+    pub(crate) scheduled: usize,
+    pub(crate) limited: usize,
+    pub(crate) in_flight: usize,
+    pub(crate) oldest_due: Option<Time>,
+}
+
+/// Times that a job had to wait for a limit or a penalty only.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Limited {
+    pub(crate) by_queue: u64,
+    pub(crate) by_key: u64,
+}
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Event {
+    Job(u32),
+    Key(u32),
+}
+
+#[derive(Debug)]
+pub(crate) struct Machine<T, K> {
+    rules: Rules,
+    jobs: Jobs<T>,
+    keys: Slab<Key<K>>,
+    names: HashMap<K, u32>,
+    ring: VecDeque<u32>,
+    /// Jobs in the lists of the keys that are `Ready`.
+    ready: usize,
+    in_flight: usize,
+    timers: Timers<Event>,
+    /// Unused keys by the time at which they can be dropped.
+    fades: Timers<u32>,
+    limiter: Limiter,
+    /// No job of any key starts before.
+    hold: Time,
+    /// The next grant has been put off already, and counted.
+    put_off: bool,
+    limited: Limited,
+}
+
+impl<T, K: Hash + Eq + Clone> Machine<T, K> {
+    pub(crate) fn new(rules: Rules) -> Self {
+        Self {
+            rules,
+            jobs: Jobs::new(),
+            keys: Slab::new(),
+            names: HashMap::new(),
+            ring: VecDeque::new(),
+            ready: 0,
+            in_flight: 0,
+            timers: Timers::new(),
+            fades: Timers::new(),
+            limiter: Limiter::default(),
+            hold: Time::ZERO,
+            put_off: false,
+            limited: Limited::default(),
+        }
+    }
+
+    /// Adds a job that may run from `due` on.
+    pub(crate) fn push(&mut self, seq: u64, name: K, payload: T, now: Time, due: Time) {
+        self.sweep(now, SWEEP_AT_ONCE);
+        let key = match self.names.get(&name) {
+            Some(key) => *key,
+            None => {
+                let key = self.keys.insert(Key::new(name.clone())) as u32;
+                self.names.insert(name, key);
+                key
+            }
+        };
+        let id = self
+            .jobs
+            .insert(Job::new(payload, seq, 1, key, [now, due.max(now)]));
+        if due > now {
+            self.schedule(id, key, due);
+        } else {
+            self.join(id, key, now);
+        }
+    }
+
+    /// The next job that may start at `now`, if any; it counts as started at that instant.
+    pub(crate) fn claim(&mut self, now: Time) -> Option<Claimed<T>> {
+        self.sweep(now, SWEEP_AT_ONCE);
+        while self.promote(now) && self.ready == 0 {}
+        if self.ready == 0 {
+            return None;
+        }
+        if self.open_at() > now {
+            self.limited.by_queue += u64::from(!self.put_off);
+            self.put_off = true;
+            return None;
+        }
+        loop {
+            let id = self.ring.pop_front()?;
+            let key = &mut self.keys[id as usize];
+            key.in_ring = false;
+            if key.place == Place::Ready {
+                return self.grant(id, now);
+            }
+            self.place(id, now);
+        }
+    }
+
+    fn grant(&mut self, id: u32, now: Time) -> Option<Claimed<T>> {
+        let key = &mut self.keys[id as usize];
+        let job = self.jobs.take_front(&mut key.list)?;
+        self.ready -= 1;
+        key.in_flight += 1;
+        self.in_flight += 1;
+        let wanted = job.due.max(key.unparked);
+        if let Some(pace) = &self.rules.queue {
+            let open_at = key.open_at(self.rules.key.as_ref());
+            self.limiter.grant(pace, now, wanted.max(open_at));
+        }
+        if let Some(pace) = &self.rules.key {
+            key.limiter.grant(pace, now, wanted.max(key.hold));
+        }
+        self.put_off = false;
+        self.place(id, now);
+        Some(Claimed {
+            payload: job.payload,
+            ticket: Ticket {
+                seq: job.seq,
+                attempt: job.attempt,
+                enqueued: job.enqueued,
+                due: job.due,
+                granted: now,
+                key: id,
+            },
+        })
+    }
+
+    /// The job is done with, whatever became of it.
+    pub(crate) fn finish(&mut self, ticket: Ticket, now: Time) {
+        self.leave_flight(ticket.key);
+        self.place(ticket.key, now);
+    }
+
+    /// The job comes back, to run as the attempt number `attempt`.
+    pub(crate) fn put_back(&mut self, job: Claimed<T>, attempt: u32, how: Return, now: Time) {
+        let Ticket {
+            seq, enqueued, key, ..
+        } = job.ticket;
+        self.leave_flight(key);
+        let due = match how {
+            Return::After(wait) => now.plus(wait),
+            Return::Now | Return::Penalty(..) => now,
+        };
+        let id = self
+            .jobs
+            .insert(Job::new(job.payload, seq, attempt, key, [enqueued, due]));
+        if let Return::Penalty(scope, wait) = how {
+            self.penalize(scope, key, now.plus(wait));
+        }
+        let blocks = self.rules.concurrency_per_key == Some(1);
+        match how {
+            Return::After(_) if !blocks => {
+                self.schedule(id, key, due);
+                self.place(key, now);
+                return;
+            }
+            Return::After(_) => {
+                let key = &mut self.keys[key as usize];
+                key.hold = key.hold.max(due);
+            }
+            Return::Now | Return::Penalty(..) => self.jobs.link_due(id),
+        }
+        let state = &mut self.keys[key as usize];
+        self.jobs.push_front(&mut state.list, id);
+        if state.place == Place::Ready {
+            self.ready += 1;
+        }
+        self.place(key, now);
+    }
+
+    /// When a claim can next succeed: now or in the past if it can at once, `None` if only a new
+    /// job or the end of a running one changes anything.
+    pub(crate) fn next_at(&self) -> Option<Time> {
+        if self.ready > 0 {
+            return Some(self.open_at());
+        }
+        self.timers.first()
+    }
+
+    /// Drops what is not needed any more. To be called now and then.
+    pub(crate) fn tidy(&mut self, now: Time) {
+        self.sweep(now, 10_000);
+        self.jobs.shrink();
+        self.timers.shrink();
+        self.fades.shrink();
+        if self.keys.is_empty() && self.names.capacity() > 1_024 {
+            self.keys = Slab::new();
+            self.names = HashMap::new();
+            self.ring = VecDeque::new();
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.jobs.len() == 0 && self.in_flight == 0
+    }
+
+    pub(crate) fn depth(&self, now: Time) -> Depth {
+        let due = self.jobs.due();
+        let ready = if self.open_at() > now { 0 } else { self.ready };
+        Depth {
+            ready,
+            scheduled: self.jobs.len() - due,
+            limited: due.saturating_sub(ready),
+            in_flight: self.in_flight,
+            oldest_due: self.jobs.oldest_due(),
+        }
+    }
+
+    /// How often jobs were put off since the last call.
+    pub(crate) fn take_limited(&mut self) -> Limited {
+        std::mem::take(&mut self.limited)
+    }
+
+    fn open_at(&self) -> Time {
+        match &self.rules.queue {
+            Some(pace) => self.hold.max(self.limiter.next_at(pace)),
+            None => self.hold,
+        }
+    }
+
+    fn leave_flight(&mut self, key: u32) {
+        self.keys[key as usize].in_flight -= 1;
+        self.in_flight -= 1;
+    }
+
+    fn penalize(&mut self, scope: Scope, key: u32, until: Time) {
+        match scope {
+            Scope::Queue => self.hold = self.hold.max(until),
+            Scope::Key => {
+                let key = &mut self.keys[key as usize];
+                key.hold = key.hold.max(until);
+                self.limited.by_key += 1;
+            }
+        }
+    }
+
+    fn schedule(&mut self, id: u32, key: u32, due: Time) {
+        self.keys[key as usize].scheduled += 1;
+        self.timers.add(due, Event::Job(id));
+    }
+
+    /// Puts a job that is due at the end of its key's list.
+    fn join(&mut self, id: u32, key: u32, now: Time) {
+        let state = &mut self.keys[key as usize];
+        self.jobs.push_back(&mut state.list, id);
+        self.jobs.link_due(id);
+        match state.place {
+            Place::Ready => self.ready += 1,
+            Place::Idle => self.place(key, now),
+            Place::Timer | Place::Parked => {}
+        }
+    }
+
+    /// Handles timers that have fired; false if there were none.
+    fn promote(&mut self, now: Time) -> bool {
+        for handled in 0..PROMOTE_AT_ONCE {
+            match self.timers.pop_due(now) {
+                None => return handled > 0,
+                Some((_, Event::Job(id))) => {
+                    let key = self.jobs.key_of(id);
+                    self.keys[key as usize].scheduled -= 1;
+                    self.join(id, key, now);
+                }
+                Some((at, Event::Key(id))) => {
+                    // The key may be gone, or its number be another's by now: looking at a key
+                    // once too often changes nothing.
+                    if let Some(key) = self.keys.get_mut(id as usize) {
+                        if key.timer == Some(at) {
+                            key.timer = None;
+                        }
+                        self.place(id, now);
+                    }
+                }
+            }
+        }
+        true
+    }
+
+    /// Puts a key where it belongs, after anything about it has changed.
+    fn place(&mut self, id: u32, now: Time) {
+        let Some(key) = self.keys.get_mut(id as usize) else {
+            return;
+        };
+        let cap = self.rules.concurrency_per_key;
+        let open_at = key.open_at(self.rules.key.as_ref());
+        let place = if key.list.len == 0 {
+            Place::Idle
+        } else if cap.is_some_and(|cap| key.in_flight >= cap) {
+            Place::Parked
+        } else if open_at > now {
+            Place::Timer
+        } else {
+            Place::Ready
+        };
+        let before = std::mem::replace(&mut key.place, place);
+        if before == Place::Parked && place != Place::Parked {
+            key.unparked = now;
+        }
+        if before == Place::Ready && place != Place::Ready {
+            self.ready -= key.list.len;
+        }
+        match place {
+            Place::Idle => self.retire(id, now),
+            Place::Parked => {}
+            Place::Timer => {
+                if before != Place::Timer
+                    && let Some(pace) = &self.rules.key
+                    && key.limiter.next_at(pace) > now
+                {
+                    self.limited.by_key += 1;
+                }
+                if key.timer.is_none_or(|at| at > open_at) {
+                    key.timer = Some(open_at);
+                    self.timers.add(open_at, Event::Key(id));
+                }
+            }
+            Place::Ready => {
+                self.jobs.link_head_due(&key.list);
+                if before != Place::Ready {
+                    self.ready += key.list.len;
+                }
+                if !key.in_ring {
+                    key.in_ring = true;
+                    self.ring.push_back(id);
+                }
+            }
+        }
+    }
+
+    /// Drops an unused key, now or when its limits have forgotten it.
+    fn retire(&mut self, id: u32, now: Time) {
+        let Some(key) = self.keys.get_mut(id as usize) else {
+            return;
+        };
+        if !key.is_unused() || key.fading {
+            return;
+        }
+        let fresh_at = key.fresh_at(self.rules.key.as_ref());
+        if fresh_at > now {
+            key.fading = true;
+            self.fades.add(fresh_at, id);
+        } else {
+            let key = self.keys.remove(id as usize);
+            self.names.remove(&key.name);
+        }
+    }
+
+    fn sweep(&mut self, now: Time, at_most: usize) {
+        for _ in 0..at_most {
+            let Some((_, id)) = self.fades.pop_due(now) else {
+                return;
+            };
+            if let Some(key) = self.keys.get_mut(id as usize) {
+                key.fading = false;
+                self.retire(id, now);
+            }
+        }
+    }
+}

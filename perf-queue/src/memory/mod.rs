@@ -1,0 +1,61 @@
+mod crew;
+mod store;
+
+use crate::BuildError;
+pub(crate) use store::{Settings, Store};
+
+/// The in-memory backend: jobs live in the process and are lost with it.
+#[derive(Debug, Clone)]
+pub struct Memory {
+    capacity: usize,
+    dead_letters: usize,
+}
+
+impl Memory {
+    /// Holds up to `jobs` jobs, those that run among them. When it is full,
+    /// [`enqueue`](crate::Queue::enqueue) waits and [`try_enqueue`](crate::Queue::try_enqueue) gives
+    /// the job back. Defaults to 100,000.
+    #[must_use]
+    pub const fn bounded(jobs: usize) -> Self {
+        Self {
+            capacity: jobs,
+            dead_letters: 1_000,
+        }
+    }
+
+    /// Keeps up to `letters` dead letters, beside the queue's own bound. When there are more, the
+    /// oldest is dropped, logged and counted ([`Stats::dead_dropped`](crate::Stats)); 0 keeps none.
+    /// Defaults to 1,000.
+    #[must_use]
+    pub const fn dead_letters(mut self, letters: usize) -> Self {
+        self.dead_letters = letters;
+        self
+    }
+
+    pub(crate) fn check(&self) -> Result<(), BuildError> {
+        // Jobs are numbered by `u32`, of which the largest value means "none".
+        let max = (u32::MAX - 1) as usize;
+        if self.capacity == 0 || self.capacity > max {
+            return Err(BuildError::Bound {
+                option: "Memory::bounded",
+                value: self.capacity,
+                max,
+            });
+        }
+        Ok(())
+    }
+
+    pub(crate) const fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    pub(crate) const fn dead_capacity(&self) -> usize {
+        self.dead_letters
+    }
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self::bounded(100_000)
+    }
+}

@@ -1,0 +1,155 @@
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::Drain;
+use super::run::Worker;
+use crate::queue::Shared;
+use crate::signals::Signals;
+use crate::{JobContext, JobError};
+
+/// How long to wait, after the deadline, for handlers to be dropped. They are, the next time they
+/// are polled; one that blocks its thread is not.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Orders to the workers of a group, and what they report.
+#[derive(Debug, Default)]
+pub(super) struct Orders {
+    stopping: AtomicBool,
+    /// How many workers there should be, and are.
+    wanted: AtomicUsize,
+    alive: AtomicUsize,
+    completed: AtomicUsize,
+    released: AtomicUsize,
+}
+
+impl Orders {
+    /// Whether this worker must end. If so, it counts as gone.
+    pub(super) fn dismissed(&self) -> bool {
+        if self.stopping() {
+            return true;
+        }
+        let wanted = self.wanted.load(SeqCst);
+        let fewer = |alive: usize| (alive > wanted).then(|| alive - 1);
+        self.alive.load(SeqCst) > wanted && self.alive.fetch_update(SeqCst, SeqCst, fewer).is_ok()
+    }
+
+    pub(super) fn stopping(&self) -> bool {
+        self.stopping.load(SeqCst)
+    }
+
+    pub(super) fn completed(&self) {
+        if self.stopping() {
+            self.completed.fetch_add(1, SeqCst);
+        }
+    }
+
+    pub(super) fn released(&self) {
+        self.released.fetch_add(1, SeqCst);
+    }
+}
+
+/// Adds a worker to the tasks; knows the types of job and handler.
+type Spawn = Box<dyn Fn(&mut JoinSet<()>) + Send + Sync>;
+
+/// The workers spawned by one call.
+pub(super) struct Group {
+    orders: Arc<Orders>,
+    signals: Arc<Signals>,
+    tasks: Mutex<JoinSet<()>>,
+    spawn: Spawn,
+    drain: tokio::sync::Mutex<Option<Drain>>,
+}
+
+impl Group {
+    pub(super) fn spawn<T, H, F>(shared: Arc<Shared<T>>, count: usize, handler: H) -> Self
+    where
+        T: Clone + Send + 'static,
+        H: Fn(T, JobContext) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<(), JobError>> + Send + 'static,
+    {
+        let orders = Arc::new(Orders::default());
+        let signals = Arc::clone(&shared.signals);
+        let runtime = shared.runtime.clone();
+        let worker = Worker::new(shared, handler, Arc::clone(&orders));
+        let group = Self {
+            orders,
+            signals,
+            tasks: Mutex::new(JoinSet::new()),
+            spawn: Box::new(move |tasks| {
+                tasks.spawn_on(worker.clone().run(), &runtime);
+            }),
+            drain: tokio::sync::Mutex::new(None),
+        };
+        group.set_concurrency(count);
+        group
+    }
+
+    pub(super) fn set_concurrency(&self, count: usize) {
+        let mut tasks = self.tasks();
+        while tasks.try_join_next().is_some() {}
+        self.orders.wanted.store(count, SeqCst);
+        // Only this function raises `alive`, under the lock.
+        while !self.orders.stopping() && self.orders.alive.load(SeqCst) < count {
+            self.orders.alive.fetch_add(1, SeqCst);
+            (self.spawn)(&mut tasks);
+        }
+        self.signals.workers.notify_waiters();
+    }
+
+    pub(super) async fn shutdown(&self, deadline: Duration) -> Drain {
+        let mut drain = self.drain.lock().await;
+        if let Some(drain) = *drain {
+            return drain;
+        }
+        self.stop();
+        if timeout(deadline, self.join()).await.is_err() {
+            self.tasks().abort_all();
+            // Counted when their tasks end; those that do not in time are stuck.
+            let _ = timeout(GRACE, self.join()).await;
+        }
+        let done = Drain {
+            completed: self.orders.completed.load(SeqCst),
+            released: self.orders.released.load(SeqCst),
+            stuck: self.tasks().len(),
+        };
+        *drain = Some(done);
+        done
+    }
+
+    fn stop(&self) {
+        self.orders.stopping.store(true, SeqCst);
+        self.signals.workers.notify_waiters();
+    }
+
+    async fn join(&self) {
+        while poll_fn(|cx| self.tasks().poll_join_next(cx))
+            .await
+            .is_some()
+        {}
+    }
+
+    fn tasks(&self) -> MutexGuard<'_, JoinSet<()>> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.stop();
+        self.tasks().detach_all();
+    }
+}
+
+impl fmt::Debug for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Group")
+            .field("orders", &self.orders)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,221 @@
+use std::any::Any;
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use tokio::time::sleep_until;
+
+use super::group::Orders;
+use crate::backend::{Claim, Ended, Role, Started};
+use crate::job_error::{Fault, chain};
+use crate::machine::{Claimed, Ticket};
+use crate::queue::Shared;
+use crate::{JobContext, JobError, JobId};
+
+/// Jobs run in a row before the worker lets other tasks of its thread go first, as handlers that
+/// never wait would keep the thread for themselves.
+const YIELD_EVERY: u32 = 64;
+
+/// What a worker needs; each worker has a clone.
+pub(super) struct Worker<T, H> {
+    shared: Arc<Shared<T>>,
+    handler: Arc<H>,
+    orders: Arc<Orders>,
+}
+
+impl<T, H> Clone for Worker<T, H> {
+    fn clone(&self) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+            handler: Arc::clone(&self.handler),
+            orders: Arc::clone(&self.orders),
+        }
+    }
+}
+
+impl<T, H, F> Worker<T, H>
+where
+    T: Clone + Send + 'static,
+    H: Fn(T, JobContext) -> F + Send + Sync + 'static,
+    F: Future<Output = Result<(), JobError>> + Send + 'static,
+{
+    pub(super) fn new(shared: Arc<Shared<T>>, handler: H, orders: Arc<Orders>) -> Self {
+        Self {
+            shared,
+            handler: Arc::new(handler),
+            orders,
+        }
+    }
+
+    pub(super) async fn run(self) {
+        let mut ended = None;
+        let mut in_a_row = 0;
+        loop {
+            // A job that ended is settled before the first await, where this task can be aborted.
+            if self.orders.dismissed() {
+                return self.settle(ended);
+            }
+            in_a_row += 1;
+            if in_a_row > YIELD_EVERY {
+                in_a_row = 0;
+                self.settle(ended.take());
+                tokio::task::yield_now().await;
+            }
+            let started = match self.shared.backend.claim(ended.take(), Role::Working) {
+                Claim::Job(started) => started,
+                Claim::Wait(_) => match self.wait().await {
+                    Some(started) => started,
+                    None => return,
+                },
+            };
+            ended = self.work(started).await;
+        }
+    }
+
+    fn settle(&self, ended: Option<Ended<T>>) {
+        if let Some(ended) = ended {
+            self.shared.backend.settle(ended);
+        }
+    }
+
+    /// Waits for a job; `None` if the worker must end.
+    async fn wait(&self) -> Option<Started<T>> {
+        let mut idle = Idle {
+            shared: &self.shared,
+            role: Role::Registered,
+        };
+        loop {
+            // Registered before asking for a job, so that no call to wake up falls in between.
+            let mut woken = pin!(self.shared.signals.workers.notified());
+            woken.as_mut().enable();
+            if self.orders.dismissed() {
+                return None;
+            }
+            match self.shared.backend.claim(None, idle.role) {
+                Claim::Job(started) => {
+                    idle.role = Role::Registered;
+                    return Some(started);
+                }
+                Claim::Wait(role) => idle.role = role,
+            }
+            match idle.role {
+                Role::Leader(until) => tokio::select! {
+                    () = woken => {}
+                    () = sleep_until(until) => {}
+                },
+                _ => woken.await,
+            }
+        }
+    }
+
+    /// Runs the handler; its first poll follows the grant at once. Always returns how it ended.
+    async fn work(&self, started: Started<T>) -> Option<Ended<T>> {
+        let Started { job, id } = started;
+        let Ticket {
+            attempt,
+            granted,
+            due,
+            enqueued,
+            ..
+        } = job.ticket;
+        let cx = JobContext {
+            id,
+            attempt,
+            waited: granted.since(due),
+            age: granted.since(enqueued),
+        };
+        let copy = match catch_unwind(AssertUnwindSafe(|| job.payload.clone())) {
+            Ok(copy) => copy,
+            Err(panic) => return Some(self.panicked(job, id, panic.as_ref())),
+        };
+        let mut running = Running {
+            worker: self,
+            job: Some(job),
+        };
+        // The future is made and dropped inside of the block, so that panics there are caught, too.
+        let result = caught(async move { (self.handler)(copy, cx).await }).await;
+        self.orders.completed();
+        let job = running.job.take()?;
+        Some(match result {
+            Ok(Ok(())) => Ended::Completed(job.ticket),
+            Ok(Err(error)) => self.judge(job, id, error),
+            Err(panic) => self.panicked(job, id, panic.as_ref()),
+        })
+    }
+
+    fn judge(&self, job: Claimed<T>, id: JobId, error: JobError) -> Ended<T> {
+        match error.0 {
+            Fault::Retry(error) => self.failed(job, id, chain(error.as_ref())),
+            Fault::RetryAfter { wait, penalty } => Ended::Snooze(job, wait, penalty),
+            Fault::Discard(reason) => {
+                tracing::info!(queue = self.shared.name, job = %id, reason, "job discarded");
+                Ended::Discarded(job.ticket)
+            }
+        }
+    }
+
+    fn panicked(&self, job: Claimed<T>, id: JobId, panic: &(dyn Any + Send)) -> Ended<T> {
+        let text = panic
+            .downcast_ref::<&str>()
+            .copied()
+            .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+            .unwrap_or("of unknown type");
+        self.failed(job, id, format!("panic: {text}"))
+    }
+
+    fn failed(&self, job: Claimed<T>, id: JobId, error: String) -> Ended<T> {
+        let (queue, attempt) = (&self.shared.name, job.ticket.attempt);
+        match self.shared.backoff.delay(attempt) {
+            Some(wait) => {
+                tracing::debug!(queue, job = %id, attempt, ?wait, error, "job failed, to be retried");
+                Ended::Retry(job, wait)
+            }
+            None => {
+                tracing::warn!(queue, job = %id, attempt, error, "job failed for good");
+                Ended::Dead(job, error)
+            }
+        }
+    }
+}
+
+/// A job in the hands of a handler: goes back into the queue if the worker's task is aborted.
+struct Running<'a, T, H> {
+    worker: &'a Worker<T, H>,
+    job: Option<Claimed<T>>,
+}
+
+impl<T, H> Drop for Running<'_, T, H> {
+    fn drop(&mut self) {
+        if let Some(job) = self.job.take() {
+            self.worker.orders.released();
+            self.worker.shared.backend.settle(Ended::Released(job));
+        }
+    }
+}
+
+/// A worker that waits for a job: when its task is aborted or ends, it no longer counts as idle, and
+/// if it was just being woken, another worker is woken instead.
+struct Idle<'a, T> {
+    shared: &'a Shared<T>,
+    role: Role,
+}
+
+impl<T> Drop for Idle<'_, T> {
+    fn drop(&mut self) {
+        self.shared.backend.leave(self.role);
+    }
+}
+
+/// The future, with a panic of it as an error.
+async fn caught<F: Future>(future: F) -> Result<F::Output, Box<dyn Any + Send>> {
+    let mut future = pin!(future);
+    poll_fn(
+        move |cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+            Ok(poll) => poll.map(Ok),
+            Err(panic) => Poll::Ready(Err(panic)),
+        },
+    )
+    .await
+}
