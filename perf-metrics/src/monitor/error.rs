@@ -22,5 +22,4 @@ pub enum BuildError {
 #[error(
     "a metrics recorder is already installed in this process: install one monitor, once, or put its recorder behind a fanout"
 )]
-#[non_exhaustive]
 pub struct AlreadyInstalled;

@@ -18,12 +18,18 @@ impl Monitor {
     ///
     /// Merge it after the [layer](Self::layer), so that scrapes are not timed. A router with a
     /// state takes it after `with_state`.
+    ///
+    /// Of two routers, axum keeps the answer to unmatched requests (404) of the one that is merged
+    /// into the other. So this one's is timed: else the application's unmatched requests would no
+    /// longer be counted.
     pub fn router(&self) -> Router {
+        let fallback = Router::new().layer(self.layer());
         Router::new()
             .route("/metrics", get(metrics))
             .route("/health", get(health))
             .route("/monitoring/stats", get(stats))
             .with_state(self.clone())
+            .merge(fallback)
     }
 }
 

@@ -44,11 +44,11 @@ impl MethodKind {
 }
 
 impl<F> ResponseFuture<F> {
-    pub(super) fn new(inner: F, method: MethodKind, guard: Guard) -> Self {
+    pub(super) fn new(inner: F, method: MethodKind, guard: Option<Guard>) -> Self {
         Self {
             inner,
             method,
-            guard: Some(guard),
+            guard,
         }
     }
 }

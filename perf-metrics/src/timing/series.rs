@@ -1,7 +1,7 @@
 use std::sync::{Arc, OnceLock};
 
 use http::StatusCode;
-use metrics::{Counter, Gauge, Histogram, Key, Label, SharedString};
+use metrics::{Counter, Gauge, Histogram, Key, Label, Recorder, SharedString};
 
 use super::names::{
     ACTIVE_REQUESTS, METADATA, METHOD, PHASE, REASON, REQUEST_BODY_SIZE, REQUEST_DURATION,
@@ -33,6 +33,7 @@ pub(super) struct RouteSeries {
     method: &'static str,
     route: Arc<str>,
     source: Source,
+    kept: bool,
     active: Gauge,
     aborted: [[OnceLock<Counter>; REASONS.len()]; PHASES.len()],
     /// By the hundreds of the status code, then by the rest: two steps without a lock, and no more
@@ -53,19 +54,23 @@ pub(super) struct StatusSeries {
 }
 
 impl RouteSeries {
-    /// The series, and whether it may be kept.
-    pub(super) fn new(source: &Source, method: &'static str, route: &Arc<str>) -> (Self, bool) {
+    pub(super) fn new(source: &Source, method: &'static str, route: &Arc<str>) -> Self {
         let key = Key::from_parts(ACTIVE_REQUESTS, labels(method, route));
-        let (active, keep) = source.with(|r| r.register_gauge(&key, &METADATA));
-        let series = Self {
+        let (active, kept) = source.with(|r| r.register_gauge(&key, &METADATA));
+        Self {
             method,
             route: Arc::clone(route),
             source: source.clone(),
+            kept,
             active,
             aborted: Default::default(),
             statuses: Default::default(),
-        };
-        (series, keep)
+        }
+    }
+
+    /// Whether the series may be kept: not those made while no recorder was installed.
+    pub(super) fn kept(&self) -> bool {
+        self.kept
     }
 
     /// The gauge of the requests in flight.
@@ -80,7 +85,7 @@ impl RouteSeries {
             labels.push(Label::from_static_parts(PHASE, PHASES[phase as usize]));
             labels.push(Label::from_static_parts(REASON, REASONS[reason as usize]));
             let key = Key::from_parts(REQUESTS_ABORTED, labels);
-            self.source.with(|r| r.register_counter(&key, &METADATA)).0
+            self.fetch(Counter::noop(), |r| r.register_counter(&key, &METADATA))
         });
         counter.increment(1);
     }
@@ -91,24 +96,29 @@ impl RouteSeries {
         let code = usize::from(status.as_u16());
         let class = self.statuses[(code / 100 - 1) % 9]
             .get_or_init(|| Box::new([const { OnceLock::new() }; 100]));
-        class[code % 100].get_or_init(|| Box::new(self.fetch(status)))
+        class[code % 100].get_or_init(|| Box::new(self.new_status(status)))
     }
 
-    fn fetch(&self, status: StatusCode) -> StatusSeries {
+    fn new_status(&self, status: StatusCode) -> StatusSeries {
         let mut labels = labels(self.method, &self.route);
         labels.push(Label::new(STATUS, status.as_str().to_owned()));
-        let fetch = |name: &'static str| {
+        let histogram = |name: &'static str| {
             let key = Key::from_parts(name, labels.clone());
-            self.source
-                .with(|r| r.register_histogram(&key, &METADATA))
-                .0
+            self.fetch(Histogram::noop(), |r| r.register_histogram(&key, &METADATA))
         };
         StatusSeries {
-            request_duration: fetch(REQUEST_DURATION),
-            response_duration: fetch(RESPONSE_DURATION),
-            request_body_size: fetch(REQUEST_BODY_SIZE),
-            response_body_size: fetch(RESPONSE_BODY_SIZE),
+            request_duration: histogram(REQUEST_DURATION),
+            response_duration: histogram(RESPONSE_DURATION),
+            request_body_size: histogram(REQUEST_BODY_SIZE),
+            response_body_size: histogram(RESPONSE_BODY_SIZE),
         }
+    }
+
+    /// A handle, which is silent if the recorder came after the request: what was not counted in
+    /// must not be counted out.
+    fn fetch<T>(&self, silent: T, register: impl FnOnce(&dyn Recorder) -> T) -> T {
+        let (handle, keep) = self.source.with(register);
+        if keep == self.kept { handle } else { silent }
     }
 }
 

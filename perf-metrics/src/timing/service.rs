@@ -39,13 +39,15 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
-        let series = self.site.series(&request);
+    fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
         let method = MethodKind::of(request.method());
+        let Some(series) = self.site.series(&mut request) else {
+            return ResponseFuture::new(self.inner.call(request), method, None);
+        };
         // The declared length: to count the bytes as they come would change the type of the
         // request's body for the inner service.
         let mut guard = Guard::start(series, request.body().size_hint().exact());
         let inner = guard.watch(|| self.inner.call(request));
-        ResponseFuture::new(inner, method, guard)
+        ResponseFuture::new(inner, method, Some(guard))
     }
 }

@@ -79,10 +79,9 @@ impl Table {
             return Arc::clone(series);
         }
         let name = METHODS.get(method).copied().unwrap_or("_OTHER");
-        let (series, keep) = RouteSeries::new(&self.source, name, &route.name);
-        let series = Arc::new(series);
+        let series = Arc::new(RouteSeries::new(&self.source, name, &route.name));
         match slot {
-            Some(slot) if keep => {
+            Some(slot) if series.kept() => {
                 self.described
                     .call_once(|| self.source.with(|recorder| describe(recorder)).0);
                 Arc::clone(slot.get_or_init(|| series))
@@ -91,6 +90,10 @@ impl Table {
         }
     }
 }
+
+/// Marks a request that a table has counted as unmatched.
+#[derive(Debug, Clone)]
+struct Counted(Arc<Table>);
 
 /// The routes that one service has seen lately. A router wraps each of its routes in a service of
 /// its own, so the first slot nearly always hits, without a lock. The names are compared by
@@ -109,15 +112,39 @@ impl Site {
         }
     }
 
-    /// The series that the request counts in.
-    pub(super) fn series<B>(&self, request: &Request<B>) -> Arc<RouteSeries> {
+    /// The series that the request counts in; `None` if it is counted already.
+    pub(super) fn series<B>(&self, request: &mut Request<B>) -> Option<Arc<RouteSeries>> {
+        match self.matched(request) {
+            None => self.unmatched(request),
+            matched => matched,
+        }
+    }
+
+    /// Counts a request that matches no route, once.
+    ///
+    /// A router's fallback can be inside two layers of the same monitor: the application's, and
+    /// that of the monitor's own router when it was merged first. The mark costs an allocation,
+    /// but only for these requests.
+    fn unmatched<B>(&self, request: &mut Request<B>) -> Option<Arc<RouteSeries>> {
+        if cfg!(feature = "axum") {
+            let mark = Counted(Arc::clone(&self.table));
+            let marked = request.extensions_mut().insert(mark);
+            if marked.is_some_and(|Counted(table)| Arc::ptr_eq(&table, &self.table)) {
+                return None;
+            }
+        }
         let method = method_index(request.method());
-        let Some(name) = self.table.label.of(request) else {
-            return self.table.series(&self.table.unmatched, method);
-        };
+        Some(self.table.series(&self.table.unmatched, method))
+    }
+
+    fn matched<B>(&self, request: &Request<B>) -> Option<Arc<RouteSeries>> {
+        let method = method_index(request.method());
+        let name = self.table.label.of(request)?;
         for slot in &self.seen {
             match slot.get() {
-                Some(route) if *route.name == *name => return self.table.series(route, method),
+                Some(route) if *route.name == *name => {
+                    return Some(self.table.series(route, method));
+                }
                 Some(_) => {}
                 None => {
                     let route = self.table.route(&name);
@@ -125,11 +152,11 @@ impl Site {
                         // Lost to another thread, the slot holds a route just as good.
                         let _ = slot.set(Arc::clone(&route));
                     }
-                    return self.table.series(&route, method);
+                    return Some(self.table.series(&route, method));
                 }
             }
         }
-        self.table.series(&self.table.route(&name), method)
+        Some(self.table.series(&self.table.route(&name), method))
     }
 }
 
@@ -192,8 +219,8 @@ mod tests {
         ));
         let site = Site::new(Arc::clone(&table));
         let get = |path: &str| {
-            let request = Request::builder().uri(path).body(()).unwrap();
-            site.series(&request)
+            let mut request = Request::builder().uri(path).body(()).unwrap();
+            site.series(&mut request).unwrap()
         };
         let first: Vec<_> = (0..20).map(|i| get(&format!("/{i}"))).collect();
         for (i, series) in first.iter().enumerate() {

@@ -1,0 +1,25 @@
+//! Integration tests of perf-metrics.
+
+#[cfg(test)]
+mod accounting;
+#[cfg(test)]
+#[cfg(feature = "axum")]
+mod endpoints;
+#[cfg(test)]
+mod exposition;
+#[cfg(test)]
+mod family;
+#[cfg(test)]
+#[cfg(feature = "axum")]
+mod hangups;
+#[cfg(test)]
+mod install;
+#[cfg(test)]
+#[cfg(feature = "axum")]
+mod labels;
+#[cfg(test)]
+mod recorders;
+#[cfg(test)]
+mod script;
+#[cfg(test)]
+mod types;

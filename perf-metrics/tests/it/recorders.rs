@@ -1,0 +1,142 @@
+//! The layer with a recorder that is not the monitor's.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, Empty, Full};
+use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
+use perf_metrics::TimingLayer;
+use tower::{Layer, ServiceExt, service_fn};
+
+async fn answer(_: Request<Full<Bytes>>) -> Result<Response<Full<Bytes>>, std::io::Error> {
+    let mut response = Response::new(Full::from("hello"));
+    *response.status_mut() = StatusCode::CREATED;
+    Ok(response)
+}
+
+fn post(path: &str, body: &'static str) -> Request<Full<Bytes>> {
+    let request = Request::builder().method("POST").uri(path);
+    request.body(Full::from(body)).unwrap()
+}
+
+fn values(snapshotter: &Snapshotter, name: &str) -> Vec<(BTreeSet<(String, String)>, DebugValue)> {
+    let all = snapshotter.snapshot().into_vec();
+    let of_name = all.into_iter().filter(|(key, ..)| key.key().name() == name);
+    let values = of_name.map(|(key, _, _, value)| {
+        let labels = key.key().labels();
+        let labels = labels.map(|l| (l.key().to_owned(), l.value().to_owned()));
+        (labels.collect(), value)
+    });
+    values.collect()
+}
+
+fn labels(pairs: &[(&str, &str)]) -> BTreeSet<(String, String)> {
+    let owned = |(k, v): &(&str, &str)| ((*k).to_owned(), (*v).to_owned());
+    pairs.iter().map(owned).collect()
+}
+
+#[tokio::test]
+async fn any_recorder_gets_the_metrics_of_the_contract() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let layer = TimingLayer::with_recorder(recorder).route_label(|head| {
+        assert_eq!((head.method().as_str(), head.headers().len()), ("POST", 0));
+        head.uri()
+            .path()
+            .starts_with("/users/")
+            .then(|| "/users/{id}".into())
+    });
+    let service = layer.layer(service_fn(answer));
+    let response = service.oneshot(post("/users/7", "seven")).await.unwrap();
+    assert_eq!(
+        response.into_body().collect().await.unwrap().to_bytes(),
+        "hello"
+    );
+
+    let route = [
+        ("http_request_method", "POST"),
+        ("http_route", "/users/{id}"),
+    ];
+    let with_status = labels(&[route[0], route[1], ("http_response_status_code", "201")]);
+    let body = DebugValue::Histogram(vec![5.0.into()]);
+    let snapshot = snapshotter.snapshot().into_vec();
+    let mut names = BTreeSet::new();
+    for (key, unit, description, value) in snapshot {
+        let name = key.key().name().to_owned();
+        assert!(
+            unit.is_some() && description.is_some(),
+            "{name} is described"
+        );
+        let found = key
+            .key()
+            .labels()
+            .map(|l| (l.key().to_owned(), l.value().to_owned()));
+        let found: BTreeSet<_> = found.collect();
+        match name.as_str() {
+            "http_server_active_requests" => {
+                assert_eq!(
+                    (found, value),
+                    (labels(&route), DebugValue::Gauge(0.0.into()))
+                );
+            }
+            "http_server_request_body_size_bytes" | "http_server_response_body_size_bytes" => {
+                assert_eq!((found, &value), (with_status.clone(), &body), "{name}");
+            }
+            _ => {
+                let DebugValue::Histogram(times) = &value else {
+                    panic!("{name}: {value:?}")
+                };
+                assert!(times.len() == 1 && times[0] > 0.0.into() && times[0] < 10.0.into());
+                assert_eq!(found, with_status, "{name}");
+            }
+        }
+        names.insert(name);
+    }
+    let expected = [
+        "http_server_active_requests",
+        "http_server_request_body_size_bytes",
+        "http_server_request_duration_seconds",
+        "http_server_response_body_size_bytes",
+        "http_server_response_duration_seconds",
+    ];
+    assert_eq!(names, expected.map(str::to_owned).into());
+}
+
+#[tokio::test]
+async fn an_abort_is_counted_with_its_phase_and_reason() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let service = TimingLayer::with_recorder(recorder).layer(service_fn(|_| async {
+        Err::<Response<Empty<Bytes>>, _>(std::io::Error::other("broken"))
+    }));
+    let result = service.oneshot(post("/", "")).await;
+    assert!(result.is_err(), "the service's error comes through");
+    let expected = labels(&[
+        ("http_request_method", "POST"),
+        ("http_route", "_UNMATCHED"),
+        ("phase", "headers"),
+        ("reason", "error"),
+    ]);
+    let aborted = values(&snapshotter, "http_server_requests_aborted_total");
+    assert_eq!(aborted, [(expected, DebugValue::Counter(1))]);
+}
+
+#[test]
+fn the_local_recorder_of_a_thread_is_used_while_it_is_there() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let service = TimingLayer::new().layer(service_fn(answer));
+    metrics::with_local_recorder(&recorder, || {
+        let response = runtime
+            .block_on(service.oneshot(post("/", "seven")))
+            .unwrap();
+        runtime.block_on(response.into_body().collect()).unwrap();
+    });
+    let sizes = values(&snapshotter, "http_server_response_body_size_bytes");
+    assert_eq!(sizes.len(), 1);
+    assert_eq!(sizes[0].1, DebugValue::Histogram(vec![5.0.into()]));
+}

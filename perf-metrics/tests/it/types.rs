@@ -1,0 +1,29 @@
+use std::fmt::Debug;
+
+use perf_metrics::timing::{ResponseFuture, TimedBody, Timing};
+use perf_metrics::{
+    AlreadyInstalled, BuildError, Monitor, MonitorBuilder, MonitorRecorder, RequestHead, Snapshot,
+    TimingLayer, snapshot,
+};
+
+fn shared<T: Send + Sync + Debug>() {}
+
+#[test]
+fn public_types_are_send_sync_and_debug() {
+    shared::<AlreadyInstalled>();
+    shared::<BuildError>();
+    shared::<Monitor>();
+    shared::<MonitorBuilder>();
+    shared::<MonitorRecorder>();
+    shared::<RequestHead<'_>>();
+    shared::<ResponseFuture<()>>();
+    shared::<Snapshot>();
+    shared::<TimedBody<()>>();
+    shared::<Timing<()>>();
+    shared::<TimingLayer>();
+    shared::<snapshot::Batch>();
+    shared::<snapshot::Cache>();
+    shared::<snapshot::DatabasePool>();
+    shared::<snapshot::MessageQueue>();
+    shared::<snapshot::Requests>();
+}
