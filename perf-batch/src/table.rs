@@ -1,5 +1,4 @@
 use std::borrow::Cow;
-use std::fmt::Write;
 
 /// Where rows go: a table and the columns that a row gives values for, in the order of the values.
 ///
@@ -85,17 +84,6 @@ impl Table {
         }
         None
     }
-
-    pub(crate) fn quoted(&self) -> String {
-        let mut sql = String::with_capacity(self.name.len() + 4);
-        for (at, part) in parts(&self.name).iter().enumerate() {
-            if at > 0 {
-                sql.push('.');
-            }
-            quote(&mut sql, part);
-        }
-        sql
-    }
 }
 
 /// A column of a [`Table`].
@@ -154,7 +142,7 @@ impl Column {
 }
 
 /// The parts of a name like `schema.table` or `schema."odd.table"`.
-fn parts(name: &str) -> Vec<String> {
+pub(crate) fn parts(name: &str) -> Vec<String> {
     let mut parts = vec![String::new()];
     let mut quoted = false;
     let mut chars = name.chars().peekable();
@@ -173,113 +161,9 @@ fn parts(name: &str) -> Vec<String> {
     parts
 }
 
-pub(crate) fn quote(sql: &mut String, name: &str) {
-    sql.push('"');
-    for c in name.chars() {
-        if c == '"' {
-            sql.push('"');
-        }
-        sql.push(c);
-    }
-    sql.push('"');
-}
-
-/// Appends `"a", "b"`, each with `write` after its name.
-pub(crate) fn quote_list<'a>(
-    sql: &mut String,
-    columns: impl Iterator<Item = &'a Column>,
-    mut write: impl FnMut(&mut String, &'a Column),
-) {
-    for (at, column) in columns.enumerate() {
-        if at > 0 {
-            sql.push_str(", ");
-        }
-        quote(sql, &column.name);
-        write(sql, column);
-    }
-}
-
-/// Appends the `ON CONFLICT` clause; the same text on SQLite and Postgres.
-pub(crate) fn on_conflict(sql: &mut String, table: &Table, conflict: &crate::OnConflict) {
-    let keys = || table.columns.iter().filter(|column| column.key);
-    if *conflict == crate::OnConflict::Error {
-        return;
-    }
-    sql.push_str(" ON CONFLICT");
-    if table.has_key() {
-        sql.push_str(" (");
-        quote_list(sql, keys(), |_, _| {});
-        sql.push(')');
-    }
-    if *conflict == crate::OnConflict::DoNothing {
-        sql.push_str(" DO NOTHING");
-        return;
-    }
-    sql.push_str(" DO UPDATE SET ");
-    let set = |sql: &mut String, column: &Column| {
-        sql.push_str(" = excluded.");
-        quote(sql, &column.name);
-    };
-    // A row that is all key is set to itself, so that it counts as written like any other.
-    if table.columns.iter().all(|column| column.key) {
-        quote_list(sql, keys(), set);
-    } else {
-        let others = table.columns.iter().filter(|column| !column.key);
-        quote_list(sql, others, set);
-    }
-}
-
-/// Appends `INSERT INTO "t" ("a", "b") `.
-pub(crate) fn insert_into(sql: &mut String, table: &Table) {
-    let _ = write!(sql, "INSERT INTO {} (", table.quoted());
-    quote_list(sql, table.columns.iter(), |_, _| {});
-    sql.push_str(") ");
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::OnConflict;
-
-    fn clause(table: &Table, conflict: &OnConflict) -> String {
-        let mut sql = String::new();
-        on_conflict(&mut sql, table, conflict);
-        sql
-    }
-
-    #[test]
-    fn names_are_quoted_part_by_part() {
-        assert_eq!(Table::new("answers").quoted(), r#""answers""#);
-        assert_eq!(Table::new("quiz.Order").quoted(), r#""quiz"."Order""#);
-        assert_eq!(Table::new(r#"a."b.c""#).quoted(), r#""a"."b.c""#);
-        assert_eq!(Table::new(r#""say ""hi""""#).quoted(), r#""say ""hi""""#);
-    }
-
-    #[test]
-    fn the_conflict_clause_names_the_key_and_sets_the_rest() {
-        let table = Table::new("t")
-            .column(Column::new("a").key())
-            .column(Column::new("b"));
-        assert_eq!(clause(&table, &OnConflict::Error), "");
-        assert_eq!(
-            clause(&table, &OnConflict::DoNothing),
-            r#" ON CONFLICT ("a") DO NOTHING"#
-        );
-        assert_eq!(
-            clause(&table, &OnConflict::Update),
-            r#" ON CONFLICT ("a") DO UPDATE SET "b" = excluded."b""#
-        );
-        let keyless = Table::new("t").column(Column::new("b"));
-        assert_eq!(
-            clause(&keyless, &OnConflict::DoNothing),
-            " ON CONFLICT DO NOTHING"
-        );
-        let all_key = Table::new("t").column(Column::new("a").key());
-        assert_eq!(
-            clause(&all_key, &OnConflict::Update),
-            r#" ON CONFLICT ("a") DO UPDATE SET "a" = excluded."a""#
-        );
-    }
 
     #[test]
     fn a_table_that_cannot_be_written_says_why() {

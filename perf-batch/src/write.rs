@@ -178,7 +178,7 @@ impl<DB: BulkDatabase> Attempt<'_, DB> {
                     (at..at + 1, Refusal::by_encoding(source))
                 }
                 Err(InsertError::Database(error)) => match Class::of_error(&error) {
-                    Class::Row | Class::Together => {
+                    Class::Row => {
                         if guarded {
                             *self.statements += 1;
                             Savepoint::retreat::<DB>(conn)

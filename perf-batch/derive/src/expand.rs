@@ -1,7 +1,8 @@
 //! The implementations.
 
 use proc_macro2::TokenStream;
-use quote::{format_ident, quote};
+use quote::{format_ident, quote, quote_spanned};
+use syn::spanned::Spanned;
 use syn::{DeriveInput, GenericParam, Result, Type, parse_quote};
 
 use crate::attributes::{ColumnField, columns, table};
@@ -76,7 +77,13 @@ fn key_cmp(columns: &[ColumnField<'_>]) -> TokenStream {
     }
     let optional = keys().filter(|column| is_option(column.ty));
     let optional = optional.map(|column| column.ident);
-    let fields = keys().map(|column| column.ident);
+    // The span puts the error for a type without an order at the field.
+    let compare = keys().map(|column| {
+        let field = column.ident;
+        quote_spanned! { column.ty.span() =>
+            let order = order.then_with(|| ::core::cmp::Ord::cmp(&self.#field, &other.#field));
+        }
+    });
     quote! {
         fn key_cmp(&self, other: &Self) -> ::core::option::Option<::core::cmp::Ordering> {
             #(
@@ -85,7 +92,7 @@ fn key_cmp(columns: &[ColumnField<'_>]) -> TokenStream {
                 }
             )*
             let order = ::core::cmp::Ordering::Equal;
-            #(let order = order.then_with(|| ::core::cmp::Ord::cmp(&self.#fields, &other.#fields));)*
+            #(#compare)*
             ::core::option::Option::Some(order)
         }
     }

@@ -7,8 +7,6 @@ use sqlx::error::{BoxDynError, DatabaseError};
 pub(crate) enum Class {
     /// A row is to blame.
     Row,
-    /// The rows do not go into one statement, yet each may go in by itself.
-    Together,
     /// The moment is to blame: the same batch may go in later.
     Transient,
     /// Nothing will help but a change of the program or the schema.

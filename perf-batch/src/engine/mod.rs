@@ -4,6 +4,8 @@ mod class;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod savepoint;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod sql;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 #[cfg(feature = "postgres")]

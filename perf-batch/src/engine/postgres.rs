@@ -6,12 +6,12 @@ use sqlx::error::BoxDynError;
 use sqlx::postgres::{PgConnection, PgTypeInfo, PgTypeKind};
 use sqlx::{AssertSqlSafe, Connection, Encode, Postgres, Transaction, Type, TypeInfo};
 
+use super::sql::{insert_into, on_conflict};
 use super::unnest::Unnest;
 use super::values::Values;
 use super::{BulkDatabase, Class, Engine, InsertError, Plan};
 use crate::order::Indexed;
 use crate::pieces::Shape;
-use crate::table::{insert_into, on_conflict};
 use crate::{BulkValues, Column, OnConflict, Path, Table, ValueSink};
 
 /// The protocol counts parameters in 16 bits.
@@ -24,14 +24,17 @@ impl BulkDatabase for Postgres {}
 
 /// The plan for Postgres: arrays where every column's type has one, else rows of values.
 #[derive(Debug)]
-pub enum PostgresPlan {
+pub struct PostgresPlan(Way);
+
+#[derive(Debug)]
+enum Way {
     Unnest(Unnest),
     Values { values: Values, casts: Vec<Cast> },
 }
 
 /// What a placeholder is cast to.
 #[derive(Debug, Default)]
-pub struct Cast {
+struct Cast {
     /// Behind the placeholder of every row.
     every: String,
     /// Behind that of the first row only: it makes the text differ where the types do, as sqlx's
@@ -41,16 +44,16 @@ pub struct Cast {
 
 impl Plan for PostgresPlan {
     fn shape(&self) -> Shape {
-        match self {
-            Self::Unnest(_) => Unnest::SHAPE,
-            Self::Values { values, .. } => values.shape(),
+        match self.0 {
+            Way::Unnest(_) => Unnest::SHAPE,
+            Way::Values { ref values, .. } => values.shape(),
         }
     }
 
     fn path(&self) -> Path {
-        match self {
-            Self::Unnest(_) => Path::Unnest,
-            Self::Values { .. } => Path::Values,
+        match self.0 {
+            Way::Unnest(_) => Path::Unnest,
+            Way::Values { .. } => Path::Values,
         }
     }
 }
@@ -77,9 +80,8 @@ impl Engine for Postgres {
         }
         let known = types.0.len() == columns.len();
         if known && types.0.iter().all(|ty| element(ty).is_some()) {
-            return Ok(PostgresPlan::Unnest(Unnest::new(
-                head, &tail, columns, types.0,
-            )));
+            let unnest = Unnest::new(&head, &tail, columns, types.0);
+            return Ok(PostgresPlan(Way::Unnest(unnest)));
         }
         let casts = columns
             .iter()
@@ -87,7 +89,7 @@ impl Engine for Postgres {
             .map(|(at, column)| Cast::new(column, types.0.get(at)))
             .collect();
         let values = Values::new(head, tail, columns.len(), BINDS, ROWS)?;
-        Ok(PostgresPlan::Values { values, casts })
+        Ok(PostgresPlan(Way::Values { values, casts }))
     }
 
     async fn insert<R: BulkValues<Self> + Sync>(
@@ -95,9 +97,9 @@ impl Engine for Postgres {
         plan: &mut Self::Plan,
         rows: &[Indexed<'_, R>],
     ) -> Result<u64, InsertError> {
-        let (sql, arguments) = match plan {
-            PostgresPlan::Unnest(unnest) => (unnest.sql(), unnest.arguments(rows)?),
-            PostgresPlan::Values { values, casts } => {
+        let (sql, arguments) = match &mut plan.0 {
+            Way::Unnest(unnest) => (unnest.sql(), unnest.arguments(rows)?),
+            Way::Values { values, casts } => {
                 let arguments = values.arguments::<Self, R>(rows)?;
                 let columns = casts.len();
                 let sql = values.sql(rows.len(), |sql, row, column| {
@@ -178,11 +180,9 @@ impl ValueSink<Postgres> for Types {
 /// By SQLSTATE (<https://www.postgresql.org/docs/current/errcodes-appendix.html>).
 pub(super) fn class(code: &str) -> Class {
     match code {
-        // cardinality_violation: ON CONFLICT DO UPDATE met a row twice.
-        "21000" => Class::Together,
-        // with_check_option_violation, raise_exception (a trigger's), and a value too long for
-        // its index.
-        "44000" | "P0001" | "54000" => Class::Row,
+        // ON CONFLICT DO UPDATE met a row twice: the rows go in by themselves. A view's check
+        // option; a trigger's exception; a value too long for its index.
+        "21000" | "44000" | "P0001" | "54000" => Class::Row,
         // serialization_failure, deadlock_detected, lock_not_available, and the server going
         // down, away, or not up yet.
         "40001" | "40P01" | "55P03" | "57P01" | "57P02" | "57P03" => Class::Transient,

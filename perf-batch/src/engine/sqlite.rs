@@ -1,10 +1,10 @@
 use sqlx::{AssertSqlSafe, Connection, Sqlite, SqliteConnection, Transaction};
 
+use super::sql::{insert_into, on_conflict};
 use super::values::Values;
 use super::{BulkDatabase, Class, Engine, InsertError, Plan};
 use crate::order::Indexed;
 use crate::pieces::Shape;
-use crate::table::{insert_into, on_conflict};
 use crate::{BulkValues, OnConflict, Path, Table};
 
 /// SQLITE_MAX_VARIABLE_NUMBER of SQLite since 3.32 (<https://www.sqlite.org/limits.html>).

@@ -17,7 +17,7 @@ use crate::pieces::Shape;
 use crate::{BulkValues, Column, ValueSink};
 
 #[derive(Debug)]
-pub struct Unnest {
+pub(super) struct Unnest {
     sql: Arc<str>,
     types: Vec<PgTypeInfo>,
 }
@@ -28,12 +28,7 @@ impl Unnest {
         powers: false,
     };
 
-    pub(super) fn new(
-        head: String,
-        tail: &str,
-        columns: &[Column],
-        types: Vec<PgTypeInfo>,
-    ) -> Self {
+    pub(super) fn new(head: &str, tail: &str, columns: &[Column], types: Vec<PgTypeInfo>) -> Self {
         let (mut select, mut arrays, mut names) = (String::new(), String::new(), String::new());
         for (at, (column, ty)) in columns.iter().zip(&types).enumerate() {
             let comma = if at == 0 { "" } else { ", " };

@@ -12,7 +12,7 @@ use crate::{BulkValues, ValueSink};
 
 /// The statement's text for each number of rows, a power of two.
 #[derive(Debug)]
-pub struct Values {
+pub(super) struct Values {
     head: String,
     tail: String,
     columns: usize,

@@ -1,4 +1,7 @@
-//! Databases and rows that the tests share.
+//! What the tests share.
+
+use std::future::Future;
+use std::task::Poll;
 
 #[cfg(feature = "sqlite")]
 pub(crate) mod lite {
@@ -40,4 +43,18 @@ pub(crate) mod lite {
             sqlx::query_scalar(sql).fetch_one(&self.pool).await.unwrap()
         }
     }
+}
+
+/// Polls the future at most `polls` times and then drops it; `None` where it was not done by then.
+pub(crate) async fn drop_after<F: Future>(polls: usize, future: F) -> Option<F::Output> {
+    let mut future = Box::pin(future);
+    let mut left = polls;
+    std::future::poll_fn(move |cx| {
+        if left == 0 {
+            return Poll::Ready(None);
+        }
+        left -= 1;
+        future.as_mut().poll(cx).map(Some)
+    })
+    .await
 }
