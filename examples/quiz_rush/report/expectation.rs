@@ -1,0 +1,66 @@
+use std::fmt;
+
+use serde::Serialize;
+
+use super::Measured;
+use crate::api::messages_of;
+use crate::args::{Build, Size};
+
+/// Messages that the messenger takes in a second.
+const MESSENGER_RATE: f64 = 200.0;
+
+/// What the build after is expected to reach, and what it reached.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Expectation {
+    /// What is expected.
+    pub(crate) expected: String,
+    /// What was measured.
+    pub(crate) measured: String,
+    /// Whether it is met.
+    pub(crate) met: bool,
+}
+
+impl fmt::Display for Expectation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = if self.met { "met" } else { "MISSED" };
+        write!(f, "{word}: {}: {}", self.expected, self.measured)
+    }
+}
+
+/// The expectations of the builds that ran.
+pub(crate) fn expectations(measured: &[Measured], size: Size) -> Vec<Expectation> {
+    let find = |build| measured.iter().find(|m: &&Measured| m.build == build);
+    let mut all = Vec::new();
+    if let Some(after) = find(Build::After) {
+        let allowed = messages_of(size) as f64 / MESSENGER_RATE;
+        let lag = after.lag_seconds.map_or(f64::INFINITY, |q| q.max);
+        all.push(Expectation {
+            expected: format!(
+                "lag max after within 10% of the {allowed:.2} s that 200 messages/s allow"
+            ),
+            measured: format!("{lag:.2} s"),
+            met: lag <= 1.1 * allowed,
+        });
+        all.push(Expectation {
+            expected: "no message refused after".to_owned(),
+            measured: after.refused_429.to_string(),
+            met: after.refused_429 == 0,
+        });
+        let save = after.quiet_save_seconds.unwrap_or(f64::INFINITY);
+        all.push(Expectation {
+            expected: format!("{} answers saved in under 20 ms when alone", size.answers),
+            measured: format!("{:.1} ms", 1e3 * save),
+            met: save < 0.020,
+        });
+    }
+    if let (Some(before), Some(after)) = (find(Build::Before), find(Build::After)) {
+        let fewer = before.commits as f64 / after.commits as f64;
+        let allowed = f64::from(size.answers);
+        all.push(Expectation {
+            expected: format!("at least {allowed} times fewer commits"),
+            measured: format!("{} against {}", before.commits, after.commits),
+            met: fewer >= allowed,
+        });
+    }
+    all
+}

@@ -1,0 +1,1 @@
+SELECT correct FROM questions WHERE quiz_id = ? AND question_id = ?

@@ -1,0 +1,1 @@
+SELECT question_id, correct FROM questions WHERE quiz_id = ?

@@ -1,0 +1,1 @@
+SELECT league_id FROM users WHERE user_id = ?
