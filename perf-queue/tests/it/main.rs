@@ -2,3 +2,15 @@
 
 #[cfg(test)]
 mod basics;
+#[cfg(test)]
+mod limits;
+#[cfg(test)]
+mod metrics;
+#[cfg(test)]
+mod real_time;
+#[cfg(test)]
+mod retries;
+#[cfg(test)]
+mod shutdown;
+#[cfg(test)]
+mod support;
