@@ -1,0 +1,123 @@
+use std::time::Duration;
+
+use futures_util::poll;
+use perf_pool::Pool;
+use sqlx::{Executor, Sqlite};
+
+use crate::files::{File, at_most};
+use crate::wait;
+
+/// Points at which opening a connection can be dropped, besides those of sqlx.
+const POINTS: usize = 3;
+
+/// Acquires as many as the pool has, which shows that no permit is missing.
+async fn all_can_be_had(pool: &Pool<Sqlite>) {
+    assert_eq!(pool.status().pending, 0);
+    let mut all = Vec::new();
+    for _ in 0..pool.status().max {
+        all.push(pool.acquire().await.unwrap());
+    }
+    assert_eq!(pool.status().in_use, pool.status().max);
+}
+
+/// Drops `future()` after 1, 2, 3 .. polls until it gets through.
+async fn at_every_point<F: Future>(pool: &Pool<Sqlite>, mut future: impl FnMut() -> F) {
+    for polls in 1.. {
+        let ready = wait::at_most(polls, future()).await.is_some();
+        all_can_be_had(pool).await;
+        if ready {
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_acquire_dropped_at_any_point_returns_its_permit() {
+    let file = File::new();
+    let builder = at_most(2)
+        .alive_bypass_window(Duration::ZERO)
+        .acquire_timeout(Duration::from_secs(10));
+    let pool = file.open(builder).await;
+    at_every_point(&pool, || pool.acquire()).await;
+    at_every_point(&pool, || pool.begin()).await;
+    at_every_point(&pool, || sqlx::query("SELECT 1").execute(&pool)).await;
+    at_every_point(&pool, || sqlx::Acquire::begin(&pool)).await;
+}
+
+#[tokio::test]
+async fn an_acquire_dropped_while_it_connects_returns_its_permit() {
+    for polls in 1.. {
+        let file = File::new();
+        let builder = at_most(1)
+            .acquire_timeout(Duration::from_secs(10))
+            .after_connect(|_| {
+                Box::pin(async {
+                    for _ in 0..POINTS {
+                        tokio::task::yield_now().await;
+                    }
+                    Ok(())
+                })
+            });
+        let pool = file.open(builder).await;
+        let ready = wait::at_most(polls, pool.acquire()).await.is_some();
+        all_can_be_had(&pool).await;
+        if ready {
+            assert!(polls > POINTS);
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_waiter_that_gives_up_leaves_the_queue() {
+    let file = File::new();
+    let pool = file.open(at_most(1)).await;
+    let held = pool.acquire().await.unwrap();
+    let mut gone = Box::pin(pool.acquire());
+    let mut stays = Box::pin(pool.acquire());
+    assert!(poll!(&mut gone).is_pending());
+    assert!(poll!(&mut stays).is_pending());
+    assert_eq!(pool.status().pending, 2);
+    drop(gone);
+    assert_eq!(pool.status().pending, 1);
+    drop(held);
+    drop(stays.await.unwrap());
+    assert_eq!(pool.status().pending, 0);
+}
+
+#[tokio::test]
+async fn a_waiter_that_gives_up_after_its_turn_came_passes_it_on() {
+    let file = File::new();
+    let pool = file.open(at_most(1)).await;
+    let held = pool.acquire().await.unwrap();
+    let mut woken = Box::pin(pool.acquire());
+    let mut next = Box::pin(pool.acquire());
+    assert!(poll!(&mut woken).is_pending());
+    assert!(poll!(&mut next).is_pending());
+    drop(held);
+    // The slot is assigned to `woken` once the connection is back, but it never looks.
+    wait::eventually("the return", || pool.status().idle == 1).await;
+    drop(woken);
+    next.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_dropped_transaction_is_rolled_back_before_the_next_use() {
+    let file = File::new();
+    let pool = file.open(at_most(1)).await;
+    pool.execute("CREATE TABLE t (n INTEGER)").await.unwrap();
+    let mut tx = pool.begin().await.unwrap();
+    tx.execute("INSERT INTO t VALUES (1)").await.unwrap();
+    drop(tx);
+    let mut tx = pool.begin().await.unwrap();
+    tx.execute("INSERT INTO t VALUES (2)").await.unwrap();
+    tx.rollback().await.unwrap();
+    let mut tx = pool.begin().await.unwrap();
+    tx.execute("INSERT INTO t VALUES (3)").await.unwrap();
+    tx.commit().await.unwrap();
+    let rows: Vec<i64> = sqlx::query_scalar("SELECT n FROM t")
+        .fetch_all(&pool)
+        .await
+        .unwrap();
+    assert_eq!(rows, [3]);
+}
