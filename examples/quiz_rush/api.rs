@@ -14,6 +14,8 @@ pub(crate) const QUIET_QUIZ: i64 = 2;
 pub(crate) const QUIET_USERS: Range<i64> = 1_000_000..1_000_005;
 /// Users who compete with one another.
 const LEAGUE: i64 = 20;
+/// Calls that the messenger takes in any second.
+pub(crate) const CALLS_PER_SECOND: u32 = 200;
 /// Messages that a user gets for a completion.
 pub(crate) const MESSAGES: u32 = 5;
 

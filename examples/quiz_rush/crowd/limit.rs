@@ -1,15 +1,17 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// Calls that the messenger takes in any second.
-pub(crate) const CALLS_PER_SECOND: usize = 200;
+use crate::api::CALLS_PER_SECOND;
+
 /// Calls above the limit that it forgives in any second: a sender cannot know how long its calls
 /// travel, so calls spaced well may still arrive a little bunched. 5% of the limit.
-pub(crate) const TOLERANCE: usize = 10;
+const TOLERANCE: u32 = 10;
+/// Calls that it takes in any second, all told.
+pub(crate) const CAPACITY: usize = (CALLS_PER_SECOND + TOLERANCE) as usize;
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// A sliding window: a call is taken when fewer than `CALLS_PER_SECOND + TOLERANCE` calls were
-/// taken in the second before it. Refused calls do not count.
+/// A sliding window: a call is taken when fewer than [`CAPACITY`] calls were taken in the second
+/// before it. Refused calls do not count.
 #[derive(Debug, Default)]
 pub(crate) struct Limit {
     taken: VecDeque<Instant>,
@@ -26,7 +28,7 @@ impl Limit {
             self.taken.pop_front();
         }
         match self.taken.front() {
-            Some(&oldest) if self.taken.len() >= CALLS_PER_SECOND + TOLERANCE => {
+            Some(&oldest) if self.taken.len() >= CAPACITY => {
                 Err(WINDOW.saturating_sub(now.saturating_duration_since(oldest)))
             }
             _ => {
@@ -45,7 +47,7 @@ mod tests {
     fn a_burst_above_limit_and_tolerance_is_refused_until_the_window_has_moved() {
         let mut limit = Limit::default();
         let start = Instant::now();
-        for _ in 0..CALLS_PER_SECOND + TOLERANCE {
+        for _ in 0..CAPACITY {
             limit.take(start).unwrap();
         }
         let later = start + Duration::from_millis(400);

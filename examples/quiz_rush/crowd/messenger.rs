@@ -119,7 +119,7 @@ fn too_many(wait: Duration) -> Response {
 mod tests {
     use super::*;
     use crate::api::messages_for;
-    use crate::crowd::limit::{CALLS_PER_SECOND, TOLERANCE};
+    use crate::crowd::limit::CAPACITY;
 
     #[test]
     fn the_last_message_is_told_and_only_the_last() {
@@ -139,10 +139,10 @@ mod tests {
         let messenger = Messenger::default();
         let now = Instant::now();
         let message = messages_for(7, 10).remove(0);
-        for _ in 0..CALLS_PER_SECOND + TOLERANCE {
+        for _ in 0..CAPACITY {
             messenger.receive(now, message.clone()).unwrap();
         }
         messenger.receive(now, message).unwrap_err();
-        assert_eq!(messenger.counts(), (CALLS_PER_SECOND + TOLERANCE, 1));
+        assert_eq!(messenger.counts(), (CAPACITY, 1));
     }
 }

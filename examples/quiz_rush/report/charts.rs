@@ -39,17 +39,21 @@ pub(crate) fn all(outcomes: &[Outcome]) -> Result<Vec<Chart>> {
         Chart {
             title: "Users done over time",
             caption: "Users whose last message has arrived.",
-            svg: draw(&lines(users_done), "users")?,
+            svg: draw(&lines(users_done), "users", SeriesLabelPosition::LowerRight)?,
         },
         Chart {
             title: "Messages delivered over time",
             caption: "Messages that the messenger has accepted; its limit is 200 in any second.",
-            svg: draw(&lines(messages), "messages")?,
+            svg: draw(
+                &lines(messages),
+                "messages",
+                SeriesLabelPosition::LowerRight,
+            )?,
         },
         Chart {
             title: "Time of a leaderboard request",
             caption: "The slowest request begun in each second of the rush, in milliseconds.",
-            svg: draw(&lines(leaderboards), "ms")?,
+            svg: draw(&lines(leaderboards), "ms", SeriesLabelPosition::UpperRight)?,
         },
     ])
 }
@@ -100,12 +104,9 @@ fn color(build: Build) -> RGBColor {
     }
 }
 
-fn draw(lines: &[Line], unit: &str) -> Result<String> {
-    let points = || lines.iter().flat_map(|l| &l.points);
-    let right = points().map(|p| p.0).fold(1.0, f64::max);
-    let top = points().map(|p| p.1).fold(1.0, f64::max) * 1.05;
+fn draw(lines: &[Line], unit: &str, legend: SeriesLabelPosition) -> Result<String> {
     let mut svg = String::new();
-    paint(&mut svg, lines, unit, right, top).map_err(|error| anyhow!("draw a chart: {error}"))?;
+    paint(&mut svg, lines, unit, legend).map_err(|error| anyhow!("draw a chart: {error}"))?;
     Ok(svg)
 }
 
@@ -113,9 +114,11 @@ fn paint(
     svg: &mut String,
     lines: &[Line],
     unit: &str,
-    right: f64,
-    top: f64,
+    legend: SeriesLabelPosition,
 ) -> Result<(), Box<dyn std::error::Error>> {
+    let points = || lines.iter().flat_map(|l| &l.points);
+    let right = points().map(|p| p.0).fold(1.0, f64::max);
+    let top = points().map(|p| p.1).fold(1.0, f64::max) * 1.05;
     let font = ("sans-serif", 13).into_font().color(&TEXT);
     let root = SVGBackend::with_string(svg, SIZE).into_drawing_area();
     let mut chart = ChartBuilder::on(&root)
@@ -147,7 +150,7 @@ fn paint(
     }
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::LowerRight)
+        .position(legend)
         .background_style(WHITE.mix(0.85))
         .border_style(GRID)
         .label_font(font)

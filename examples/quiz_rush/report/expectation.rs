@@ -3,11 +3,9 @@ use std::fmt;
 use serde::Serialize;
 
 use super::Measured;
-use crate::api::messages_of;
+use super::rows::whole;
+use crate::api::{CALLS_PER_SECOND, messages_of};
 use crate::args::{Build, Size};
-
-/// Messages that the messenger takes in a second.
-const MESSENGER_RATE: f64 = 200.0;
 
 /// What the build after is expected to reach, and what it reached.
 #[derive(Debug, Clone, Serialize)]
@@ -32,11 +30,11 @@ pub(crate) fn expectations(measured: &[Measured], size: Size) -> Vec<Expectation
     let find = |build| measured.iter().find(|m: &&Measured| m.build == build);
     let mut all = Vec::new();
     if let Some(after) = find(Build::After) {
-        let allowed = messages_of(size) as f64 / MESSENGER_RATE;
+        let allowed = messages_of(size) as f64 / f64::from(CALLS_PER_SECOND);
         let lag = after.lag_seconds.map_or(f64::INFINITY, |q| q.max);
         all.push(Expectation {
             expected: format!(
-                "lag max after within 10% of the {allowed:.2} s that 200 messages/s allow"
+                "lag max after within 10% of the {allowed:.2} s that {CALLS_PER_SECOND} messages/s allow"
             ),
             measured: format!("{lag:.2} s"),
             met: lag <= 1.1 * allowed,
@@ -48,7 +46,10 @@ pub(crate) fn expectations(measured: &[Measured], size: Size) -> Vec<Expectation
         });
         let save = after.quiet_save_seconds.unwrap_or(f64::INFINITY);
         all.push(Expectation {
-            expected: format!("{} answers saved in under 20 ms when alone", size.answers),
+            expected: format!(
+                "{} answers saved in under 20 ms when alone",
+                whole(f64::from(size.answers))
+            ),
             measured: format!("{:.1} ms", 1e3 * save),
             met: save < 0.020,
         });
@@ -57,8 +58,12 @@ pub(crate) fn expectations(measured: &[Measured], size: Size) -> Vec<Expectation
         let fewer = before.commits as f64 / after.commits as f64;
         let allowed = f64::from(size.answers);
         all.push(Expectation {
-            expected: format!("at least {allowed} times fewer commits"),
-            measured: format!("{} against {}", before.commits, after.commits),
+            expected: format!("at least {} times fewer commits", whole(allowed)),
+            measured: format!(
+                "{} against {}",
+                whole(after.commits as f64),
+                whole(before.commits as f64)
+            ),
             met: fewer >= allowed,
         });
     }

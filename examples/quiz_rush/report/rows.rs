@@ -201,7 +201,7 @@ fn mebibytes(value: f64) -> String {
 }
 
 /// A whole number with its thousands apart.
-fn whole(value: f64) -> String {
+pub(super) fn whole(value: f64) -> String {
     let digits = format!("{value:.0}");
     let mut text = String::new();
     for (n, digit) in digits.chars().enumerate() {

@@ -21,11 +21,9 @@ use super::bot::{Bot, SendError};
 use super::error::ApiError;
 use super::meter::Meter;
 use super::{Gauges, Service};
-use crate::api::{Completion, League, Message, Saved, Standing, messages_for};
+use crate::api::{CALLS_PER_SECOND, Completion, League, Message, Saved, Standing, messages_for};
 use crate::protocol::CacheReads;
 
-/// The messenger takes 200 messages a second.
-const MESSAGES_PER_SECOND: u32 = 200;
 /// 200 calls of 50 ms a second keep 10 workers busy; three times that rides out slow calls.
 const WORKERS: usize = 32;
 const READERS: u32 = 4;
@@ -71,7 +69,7 @@ pub(crate) async fn build(path: &Path, bot: Bot, meter: &Meter) -> anyhow::Resul
     let outbox = Queue::<Message>::builder("messenger")
         .backend(Memory::bounded(100_000))
         .key(|message: &Message| message.chat_id)
-        .rate_limit(Rate::per_second(MESSAGES_PER_SECOND))
+        .rate_limit(Rate::per_second(CALLS_PER_SECOND))
         .concurrency_per_key(1)
         .retry(
             Backoff::exponential(Duration::from_millis(200)..Duration::from_secs(30))

@@ -1,0 +1,4 @@
+//! The examples of the workspace's README, compiled and run as doctests.
+
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
