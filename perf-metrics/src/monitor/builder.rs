@@ -40,7 +40,7 @@ impl MonitorBuilder {
     }
 
     /// How many routes the monitor's layers tell apart; those that come later share the label
-    /// `_OVERFLOW`. Defaults to 256.
+    /// `_OVERFLOW`. Defaults to 256; at most 65,536.
     pub fn max_routes(mut self, max_routes: usize) -> Self {
         self.layer = self.layer.max_routes(max_routes);
         self

@@ -45,6 +45,10 @@ impl HistogramFn for Distribution {
         if let Some(cell) = self.cells.get(self.scheme.cell(value)) {
             cell.fetch_add(count as u64, Relaxed);
         }
+        // Most requests have no body: a zero needs no second atomic operation.
+        if value == 0.0 {
+            return;
+        }
         let value = value * count as f64;
         let add = |sum: u64| Some((f64::from_bits(sum) + value).to_bits());
         // Never an error: `add` never refuses.

@@ -62,7 +62,7 @@ impl TimingLayer {
     }
 
     /// How many routes are told apart; those that come later share the label `_OVERFLOW`.
-    /// Defaults to 256.
+    /// Defaults to 256; at most 65,536.
     ///
     /// The returned layer starts with no routes of its own; it shares nothing with clones made
     /// before.
@@ -98,7 +98,7 @@ impl TimingLayer {
             table: Arc::new(Table::new(
                 self.table.source.clone(),
                 label,
-                self.table.max_routes,
+                self.table.max_routes(),
             )),
         }
     }

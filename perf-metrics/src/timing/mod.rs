@@ -22,6 +22,7 @@ mod guard;
 mod label;
 mod layer;
 mod names;
+mod routes;
 mod series;
 mod service;
 mod source;

@@ -7,21 +7,18 @@ use tower_service::Service;
 
 use super::future::{MethodKind, ResponseFuture};
 use super::guard::Guard;
-use super::table::{Site, Table};
+use super::table::Table;
 
 /// A service whose requests are timed; made by [`TimingLayer`](super::TimingLayer).
 #[derive(Debug, Clone)]
 pub struct Timing<S> {
     inner: S,
-    site: Arc<Site>,
+    table: Arc<Table>,
 }
 
 impl<S> Timing<S> {
     pub(super) fn new(inner: S, table: Arc<Table>) -> Self {
-        Self {
-            inner,
-            site: Arc::new(Site::new(table)),
-        }
+        Self { inner, table }
     }
 }
 
@@ -41,7 +38,7 @@ where
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
         let method = MethodKind::of(request.method());
-        let Some(series) = self.site.series(&mut request) else {
+        let Some(series) = self.table.of(&mut request) else {
             return ResponseFuture::new(self.inner.call(request), method, None);
         };
         // The declared length: to count the bytes as they come would change the type of the

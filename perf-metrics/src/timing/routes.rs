@@ -1,0 +1,158 @@
+use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use rapidhash::fast::RandomState;
+
+use super::label::METHODS;
+use super::series::RouteSeries;
+
+/// One route and its series by method.
+#[derive(Debug)]
+pub(super) struct Route {
+    pub(super) name: Arc<str>,
+    pub(super) methods: [OnceLock<Arc<RouteSeries>>; METHODS.len()],
+}
+
+impl Route {
+    pub(super) fn new(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            methods: Default::default(),
+        }
+    }
+}
+
+/// A set of routes that only grows, up to its limit, and is read without a lock.
+///
+/// Found by the content of their names: routers do not promise to show the same allocation for
+/// the same route. Open addressing in an array twice as large as the limit, so a search ends at an
+/// empty slot after a step or two; what is found is never moved.
+#[derive(Debug)]
+pub(super) struct Routes {
+    slots: Box<[OnceLock<Box<Route>>]>,
+    hasher: RandomState,
+    len: AtomicUsize,
+    max: usize,
+    growing: Mutex<()>,
+}
+
+/// What a search found.
+enum Found<'a> {
+    Route(&'a Route),
+    Room(&'a OnceLock<Box<Route>>),
+    Nothing,
+}
+
+impl Routes {
+    /// The greatest limit: the array for it takes 1 MiB.
+    pub(super) const MOST: usize = 1 << 16;
+
+    /// A set for up to `max` routes, at most [`MOST`](Self::MOST).
+    pub(super) fn new(max: usize) -> Self {
+        let max = max.min(Self::MOST);
+        let slots = (2 * max).next_power_of_two();
+        Self {
+            slots: (0..slots).map(|_| OnceLock::new()).collect(),
+            hasher: RandomState::new(),
+            len: AtomicUsize::new(0),
+            max,
+            growing: Mutex::new(()),
+        }
+    }
+
+    /// The limit.
+    pub(super) fn max(&self) -> usize {
+        self.max
+    }
+
+    /// The route of this name, added if there is room; `None` if there is not.
+    pub(super) fn get(&self, name: &str) -> Option<&Route> {
+        if let Found::Route(route) = self.find(name) {
+            return Some(route);
+        }
+        if self.len.load(Ordering::Relaxed) >= self.max {
+            return None;
+        }
+        let _growing = self.growing.lock().unwrap_or_else(PoisonError::into_inner);
+        // Another thread may have been first, or may have taken the last place.
+        match self.find(name) {
+            Found::Route(route) => Some(route),
+            Found::Room(slot) if self.len.load(Ordering::Relaxed) < self.max => {
+                self.len.fetch_add(1, Ordering::Relaxed);
+                Some(slot.get_or_init(|| Box::new(Route::new(name))))
+            }
+            Found::Room(_) | Found::Nothing => None,
+        }
+    }
+
+    fn find(&self, name: &str) -> Found<'_> {
+        let mask = self.slots.len() - 1;
+        let start = self.hasher.hash_one(name) as usize;
+        for step in 0..=mask {
+            let Some(slot) = self.slots.get(start.wrapping_add(step) & mask) else {
+                break;
+            };
+            match slot.get() {
+                Some(route) if *route.name == *name => return Found::Route(route),
+                Some(_) => {}
+                None => return Found::Room(slot),
+            }
+        }
+        Found::Nothing
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_route_is_found_by_its_name_wherever_that_is_stored() {
+        let routes = Routes::new(100);
+        let name = |i: usize| format!("/{i}/{{id}}");
+        let first: Vec<_> = (0..100).map(|i| routes.get(&name(i)).unwrap()).collect();
+        for (i, route) in first.iter().enumerate() {
+            assert!(std::ptr::eq(routes.get(&name(i)).unwrap(), *route));
+            assert_eq!(*route.name, *name(i));
+        }
+    }
+
+    #[test]
+    fn beyond_the_limit_there_is_no_room_and_nothing_is_remembered() {
+        let routes = Routes::new(3);
+        let known = |i: usize| routes.get(&format!("/{i}")).is_some();
+        assert!((0..3).all(known));
+        assert!(!(3..1000).any(known));
+        assert!((0..3).all(known));
+        assert_eq!(routes.slots.iter().filter(|s| s.get().is_some()).count(), 3);
+    }
+
+    #[test]
+    fn a_limit_of_zero_leaves_no_room_at_all() {
+        assert!(Routes::new(0).get("/").is_none());
+    }
+
+    #[test]
+    fn an_absurd_limit_is_lowered() {
+        assert_eq!(Routes::new(usize::MAX).max(), Routes::MOST);
+    }
+
+    #[test]
+    fn threads_that_race_for_the_last_places_do_not_exceed_the_limit() {
+        let routes = Routes::new(10);
+        std::thread::scope(|scope| {
+            for thread in 0..8 {
+                let routes = &routes;
+                scope.spawn(move || {
+                    for i in 0..100 {
+                        routes.get(&format!("/{}", (i + thread * 13) % 100));
+                    }
+                });
+            }
+        });
+        let taken = routes.slots.iter().filter_map(OnceLock::get);
+        let names: std::collections::HashSet<_> = taken.map(|route| &route.name).collect();
+        assert_eq!(names.len(), 10);
+    }
+}
