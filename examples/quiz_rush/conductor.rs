@@ -51,27 +51,31 @@ pub(crate) async fn run(args: &Args) -> Result<bool> {
     for expectation in &expectations {
         println!("{expectation}");
     }
-    let mut right = true;
     for outcome in &outcomes {
-        let Outcome {
-            build, findings, ..
-        } = outcome;
-        if findings.is_empty() {
-            println!(
-                "checked: {build} has every answer exactly once, and every message arrived exactly once, in order"
-            );
-        }
-        for finding in findings {
-            right = false;
-            println!("WRONG: {build}: {finding}");
+        for line in checked(outcome.build, &outcome.findings) {
+            println!("{line}");
         }
     }
     println!(
         "written: {}",
         paths.map(|p| p.display().to_string()).join(", ")
     );
+    let right = outcomes.iter().all(|o| o.findings.is_empty());
     let missed = args.expect && expectations.iter().any(|e| !e.met);
     Ok(right && !missed)
+}
+
+/// What the check of a build's result says.
+fn checked(build: Build, findings: &[String]) -> Vec<String> {
+    if findings.is_empty() {
+        let right =
+            "every answer is saved exactly once, every message arrived exactly once, in order";
+        return vec![format!("checked: {build}: {right}")];
+    }
+    findings
+        .iter()
+        .map(|finding| format!("WRONG: {build}: {finding}"))
+        .collect()
 }
 
 async fn rush(build: Build, size: Size, out: &Path) -> Result<Outcome> {
@@ -174,4 +178,19 @@ fn remove_database(db: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_result_is_said() {
+        let findings = ["user 2: messages arrived as [1, 2]".to_owned()];
+        assert_eq!(
+            checked(Build::After, &findings),
+            ["WRONG: after: user 2: messages arrived as [1, 2]"]
+        );
+        assert!(checked(Build::Before, &[])[0].starts_with("checked: before"));
+    }
 }

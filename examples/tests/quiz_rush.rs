@@ -24,7 +24,7 @@ mod quiz_rush {
             String::from_utf8_lossy(&output.stderr)
         );
         assert!(
-            stdout.contains("checked: after has every answer exactly once"),
+            stdout.contains("checked: after: every answer is saved exactly once"),
             "{stdout}"
         );
 

@@ -59,6 +59,14 @@ impl Messenger {
         (inbox.arrivals.len(), inbox.refused)
     }
 
+    /// Whether nothing has arrived for so long.
+    pub(crate) fn silent_for(&self, time: Duration) -> bool {
+        self.inbox()
+            .arrivals
+            .last()
+            .is_none_or(|(at, _)| at.elapsed() >= time)
+    }
+
     fn receive(&self, now: Instant, message: Message) -> Result<(), Duration> {
         let mut inbox = self.inbox();
         if let Err(wait) = inbox.limit.take(now) {

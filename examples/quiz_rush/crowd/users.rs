@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval_at, sleep, timeout};
 
@@ -16,8 +17,11 @@ use crate::protocol::{Arrival, CrowdFigures, Progress, Request, UserFigures};
 
 const POLL_EVERY: Duration = Duration::from_millis(250);
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// When a user gives up waiting, so that a service that loses messages is reported, not waited for.
-const PATIENCE: Duration = Duration::from_secs(300);
+/// A service that refuses a completion this often will not take it.
+const ATTEMPTS: u32 = 30;
+/// A user gives up when the messenger has received nothing from anybody for so long, so that a
+/// service that loses messages is reported, not waited for.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The users, and what they have seen so far.
 #[derive(Debug, Clone)]
@@ -64,9 +68,9 @@ impl Crowd {
                 .await
                 .context("complete the quiet quiz")?;
             seconds.push(sent.elapsed().as_secs_f64());
-            timeout(PATIENCE, last_message)
+            self.await_last(last_message)
                 .await
-                .context("wait for the quiet messages")??;
+                .context("a quiet message is lost")?;
         }
         // A second later none of these messages counts in the messenger's window.
         sleep(Duration::from_secs(1)).await;
@@ -136,7 +140,8 @@ impl Crowd {
                 .complete_with_retries(user_id)
                 .await
                 .map(|at| since(began, at));
-            timeout(PATIENCE, last_message).await.ok()?.ok()
+            saved?;
+            self.await_last(last_message).await
         };
         let last_message = tokio::select! {
             last_message = completes => last_message,
@@ -150,19 +155,34 @@ impl Crowd {
         }
     }
 
+    /// The arrival of the last message, unless the user gives up.
+    async fn await_last(&self, mut last_message: oneshot::Receiver<Instant>) -> Option<Instant> {
+        loop {
+            match timeout(PATIENCE, &mut last_message).await {
+                Ok(told) => return told.ok(),
+                Err(_) if self.messenger.silent_for(PATIENCE) => return None,
+                Err(_) => {}
+            }
+        }
+    }
+
     /// Sends the completion until the service confirms it, as an application on a phone does.
     async fn complete_with_retries(&self, user_id: i64) -> Option<Instant> {
-        let attempts = async {
-            while let Err(error) = self.complete(QUIZ, user_id).await {
-                if self.seen.completion_failures.fetch_add(1, Relaxed) == 0 {
-                    eprintln!("a completion failed and is sent again: {error:#}");
+        for _ in 0..ATTEMPTS {
+            match self.complete(QUIZ, user_id).await {
+                Ok(()) => {
+                    self.seen.saved.fetch_add(1, Relaxed);
+                    return Some(Instant::now());
                 }
-                sleep(RETRY_AFTER).await;
+                Err(error) => {
+                    if self.seen.completion_failures.fetch_add(1, Relaxed) == 0 {
+                        eprintln!("a completion failed and is sent again: {error:#}");
+                    }
+                    sleep(RETRY_AFTER).await;
+                }
             }
-            self.seen.saved.fetch_add(1, Relaxed);
-            Instant::now()
-        };
-        timeout(PATIENCE, attempts).await.ok()
+        }
+        None
     }
 
     async fn complete(&self, quiz: i64, user_id: i64) -> Result<()> {
