@@ -1,12 +1,129 @@
 //! The works of perf-queue.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
+use perf_queue::{Memory, Queue, QueueBuilder, Rate};
 use tokio::runtime::Runtime;
+use tokio::sync::{Mutex, Notify, mpsc};
 
-use crate::Group;
+use crate::{Entry, Group};
 
-/// The groups of perf-queue.
-pub fn groups(_rt: &Arc<Runtime>) -> Vec<Group> {
-    Vec::new()
+const JOBS: usize = 20_000;
+const WORKERS: usize = 10;
+/// Beyond what the machine can do, so that the limits cost their bookkeeping and hold nothing back.
+const NO_LIMIT: Rate = Rate::new(1_000_000, Duration::from_millis(10)).burst(1_000_000);
+
+/// A job of 100 bytes that is a no-op.
+type Job = [u8; 100];
+
+/// The groups of perf-queue: 20,000 no-op jobs, enqueued and then worked off by 10 workers, from
+/// the first enqueue to the last job's end.
+pub fn groups(rt: &Arc<Runtime>) -> Vec<Group> {
+    vec![
+        Group::new(
+            format!("queue/memory/{JOBS}"),
+            JOBS as u64,
+            vec![
+                Entry::future("ours", rt, || ours(|queue| queue)),
+                Entry::future("naive", rt, naive),
+                Entry::future("floor", rt, floor),
+            ],
+        ),
+        Group::new(
+            format!("queue/memory-limits-1000-keys/{JOBS}"),
+            JOBS as u64,
+            vec![
+                Entry::future("ours", rt, || {
+                    ours(|queue| {
+                        queue
+                            .key(|job: &Job| u16::from_le_bytes([job[0], job[1]]))
+                            .rate_limit(NO_LIMIT)
+                            .rate_limit_per_key(NO_LIMIT)
+                            .concurrency_per_key(1)
+                    })
+                }),
+                Entry::future("floor", rt, floor),
+            ],
+        ),
+    ]
+}
+
+fn jobs() -> Vec<Job> {
+    (0..JOBS)
+        .map(|n| {
+            let mut job = [0; 100];
+            job[..2].copy_from_slice(&((n % 1_000) as u16).to_le_bytes());
+            job
+        })
+        .collect()
+}
+
+#[expect(
+    clippy::expect_used,
+    reason = "without a queue there is nothing to measure"
+)]
+async fn ours(with: impl FnOnce(QueueBuilder<Job>) -> QueueBuilder<Job>) -> Duration {
+    let queue = Queue::<Job>::builder("bench").backend(Memory::bounded(JOBS));
+    let queue = with(queue).build().await.expect("the settings fit");
+    let workers = queue.workers(WORKERS, |_, _| async { Ok(()) }).spawn();
+    let jobs = jobs();
+    let start = Instant::now();
+    queue.enqueue_batch(jobs).await.expect("there is room");
+    queue.drain().await;
+    let took = start.elapsed();
+    workers.shutdown(Duration::from_secs(1)).await;
+    took
+}
+
+/// What people write by hand: workers that share the receiver of a channel.
+async fn naive() -> Duration {
+    let (send, receive) = mpsc::channel::<Job>(JOBS);
+    let receive = Arc::new(Mutex::new(receive));
+    let done = Arc::new((AtomicUsize::new(0), Notify::new()));
+    for _ in 0..WORKERS {
+        let (receive, done) = (Arc::clone(&receive), Arc::clone(&done));
+        tokio::spawn(async move {
+            loop {
+                let Some(job) = receive.lock().await.recv().await else {
+                    return;
+                };
+                std::hint::black_box(job);
+                if done.0.fetch_add(1, Ordering::Relaxed) + 1 == JOBS {
+                    done.1.notify_one();
+                }
+            }
+        });
+    }
+    let jobs = jobs();
+    let start = Instant::now();
+    for job in jobs {
+        if send.send(job).await.is_err() {
+            break;
+        }
+    }
+    done.1.notified().await;
+    start.elapsed()
+}
+
+/// One channel, one consumer, no queue at all.
+async fn floor() -> Duration {
+    let (send, mut receive) = mpsc::channel::<Job>(JOBS);
+    let jobs = jobs();
+    let consumer = tokio::spawn(async move {
+        while let Some(job) = receive.recv().await {
+            std::hint::black_box(job);
+        }
+    });
+    let start = Instant::now();
+    for job in jobs {
+        if send.send(job).await.is_err() {
+            break;
+        }
+    }
+    drop(send);
+    // The consumer can only fail by panicking, and it has nothing to panic about.
+    let _ = consumer.await;
+    start.elapsed()
 }

@@ -31,7 +31,7 @@ impl Rate {
     /// `quota` jobs in any `period`, evenly paced.
     ///
     /// A late start cannot be made up for without breaking the limit in some window, and tokio's
-    /// timer has a resolution of 1 ms: with a period below 100 ms, expect less than 98% of the rate.
+    /// timer has a resolution of 1 ms: with a period below 200 ms, expect less than 98% of the rate.
     #[must_use]
     pub const fn new(quota: u32, period: Duration) -> Self {
         Self {

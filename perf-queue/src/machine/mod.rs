@@ -2,9 +2,11 @@
 //! decides which job starts. Every key is in exactly one place (see [`key::Place`]), so a job that
 //! must wait for its key is never looked at, and delays no other key.
 
+mod claimed;
 mod jobs;
 mod key;
 mod limiter;
+mod places;
 #[cfg(test)]
 mod tests;
 mod time;
@@ -12,10 +14,10 @@ mod timers;
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
-use std::time::Duration;
 
 use slab::Slab;
 
+pub(crate) use claimed::{Claimed, Return, Ticket};
 use jobs::{Job, Jobs};
 use key::{Key, Place};
 pub(crate) use limiter::{Limiter, Pace};
@@ -37,36 +39,6 @@ pub(crate) struct Rules {
     pub(crate) queue: Option<Pace>,
     pub(crate) key: Option<Pace>,
     pub(crate) concurrency_per_key: Option<u32>,
-}
-
-/// A job that may run now, and what the machine must be told when it ends.
-#[derive(Debug)]
-pub(crate) struct Claimed<T> {
-    pub(crate) payload: T,
-    pub(crate) ticket: Ticket,
-}
-
-/// A claimed job without its payload.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Ticket {
-    pub(crate) seq: u64,
-    pub(crate) attempt: u32,
-    pub(crate) enqueued: Time,
-    pub(crate) due: Time,
-    pub(crate) granted: Time,
-    key: u32,
-}
-
-/// How a job comes back.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Return {
-    /// To run first of its key, as soon as the key may.
-    Now,
-    /// To run after this long: it blocks its key where the key's jobs run one at a time, so that
-    /// their order holds, and steps aside where they run side by side.
-    After(Duration),
-    /// To run first of its key, once key or queue have kept still for this long.
-    Penalty(Scope, Duration),
 }
 
 /// How many jobs are where.
@@ -354,86 +326,5 @@ impl<T, K: Hash + Eq + Clone> Machine<T, K> {
             }
         }
         true
-    }
-
-    /// Puts a key where it belongs, after anything about it has changed.
-    fn place(&mut self, id: u32, now: Time) {
-        let Some(key) = self.keys.get_mut(id as usize) else {
-            return;
-        };
-        let cap = self.rules.concurrency_per_key;
-        let open_at = key.open_at(self.rules.key.as_ref());
-        let place = if key.list.len == 0 {
-            Place::Idle
-        } else if cap.is_some_and(|cap| key.in_flight >= cap) {
-            Place::Parked
-        } else if open_at > now {
-            Place::Timer
-        } else {
-            Place::Ready
-        };
-        let before = std::mem::replace(&mut key.place, place);
-        if before == Place::Parked && place != Place::Parked {
-            key.unparked = now;
-        }
-        if before == Place::Ready && place != Place::Ready {
-            self.ready -= key.list.len;
-        }
-        match place {
-            Place::Idle => self.retire(id, now),
-            Place::Parked => {}
-            Place::Timer => {
-                if before != Place::Timer
-                    && let Some(pace) = &self.rules.key
-                    && key.limiter.next_at(pace) > now
-                {
-                    self.limited.by_key += 1;
-                }
-                if key.timer.is_none_or(|at| at > open_at) {
-                    key.timer = Some(open_at);
-                    self.timers.add(open_at, Event::Key(id));
-                }
-            }
-            Place::Ready => {
-                self.jobs.link_head_due(&key.list);
-                if before != Place::Ready {
-                    self.ready += key.list.len;
-                }
-                if !key.in_ring {
-                    key.in_ring = true;
-                    self.ring.push_back(id);
-                }
-            }
-        }
-    }
-
-    /// Drops an unused key, now or when its limits have forgotten it.
-    fn retire(&mut self, id: u32, now: Time) {
-        let Some(key) = self.keys.get_mut(id as usize) else {
-            return;
-        };
-        if !key.is_unused() || key.fading {
-            return;
-        }
-        let fresh_at = key.fresh_at(self.rules.key.as_ref());
-        if fresh_at > now {
-            key.fading = true;
-            self.fades.add(fresh_at, id);
-        } else {
-            let key = self.keys.remove(id as usize);
-            self.names.remove(&key.name);
-        }
-    }
-
-    fn sweep(&mut self, now: Time, at_most: usize) {
-        for _ in 0..at_most {
-            let Some((_, id)) = self.fades.pop_due(now) else {
-                return;
-            };
-            if let Some(key) = self.keys.get_mut(id as usize) {
-                key.fading = false;
-                self.retire(id, now);
-            }
-        }
     }
 }
