@@ -19,9 +19,3 @@ fn the_table_is_as_the_attributes_say() {
         .column(Column::new("mood").pg_type("mood"));
     assert_eq!(Answer::<String>::table(), wanted);
 }
-
-#[test]
-fn mistakes_are_clear_compile_errors() {
-    let cases = trybuild::TestCases::new();
-    cases.compile_fail("tests/ui/*.rs");
-}
