@@ -71,11 +71,6 @@ impl Exposition {
         self.samples(name).map(|sample| sample.value).sum()
     }
 
-    /// How many samples there are.
-    pub(crate) fn len(&self) -> usize {
-        self.samples.len()
-    }
-
     fn check_histogram(&self, name: &str) {
         let mut last: BTreeMap<_, (f64, f64)> = BTreeMap::new();
         for bucket in self.samples(&format!("{name}_bucket")) {
