@@ -92,6 +92,7 @@ impl Meters {
         &self.cache
     }
 
+    #[inline]
     pub(crate) fn hit(&self) {
         self.hits.add_one();
         self.handles.local_hit.increment(1);

@@ -13,6 +13,7 @@ pub(crate) struct Sharded([Line; SHARDS]);
 struct Line(AtomicU64);
 
 impl Sharded {
+    #[inline]
     pub(crate) fn add_one(&self) {
         thread_local! {
             static SHARD: usize = {

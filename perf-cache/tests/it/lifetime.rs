@@ -1,0 +1,107 @@
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use perf_cache::{Builder, Cache};
+
+const TTL: Duration = Duration::from_secs(60);
+
+/// A cache, and a way to ask it that returns how many loads there have been.
+struct Counted {
+    cache: Cache<u64, u64>,
+    loads: Arc<AtomicU64>,
+}
+
+impl Counted {
+    async fn new(setup: impl FnOnce(Builder<u64, u64>) -> Builder<u64, u64>) -> Self {
+        let cache = setup(Cache::builder("test")).build().await.unwrap();
+        let loads = Arc::default();
+        Self { cache, loads }
+    }
+
+    async fn ask(&self, key: u64) -> u64 {
+        let loads = Arc::clone(&self.loads);
+        let load =
+            move |_| async move { Ok::<_, Infallible>(loads.fetch_add(1, Ordering::Relaxed)) };
+        self.cache.get_or_load(&key, load).await.unwrap();
+        self.loads.load(Ordering::Relaxed)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_entry_is_loaded_again_when_its_time_is_over() {
+    let counted = Counted::new(|b| b.time_to_live(TTL)).await;
+    assert_eq!(counted.ask(1).await, 1);
+    tokio::time::advance(TTL - Duration::from_millis(1)).await;
+    assert_eq!(counted.ask(1).await, 1);
+    tokio::time::advance(Duration::from_millis(1)).await;
+    assert_eq!(counted.cache.get(&1).await, None);
+    assert_eq!(counted.ask(1).await, 2);
+    assert_eq!(counted.ask(1).await, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_jitter_entries_stored_together_are_not_all_loaded_again_together() {
+    let counted = Counted::new(|b| b.time_to_live(TTL).jitter(0.1)).await;
+    for key in 0..200 {
+        counted.ask(key).await;
+    }
+    tokio::time::advance(TTL.mul_f64(0.95)).await;
+    let mut loads = 200;
+    for key in 0..200 {
+        loads = counted.ask(key).await;
+    }
+    assert!(
+        (250..350).contains(&loads),
+        "about half of them: {}",
+        loads - 200
+    );
+    tokio::time::advance(TTL.mul_f64(0.05)).await;
+    let gone = 200 - (loads - 200);
+    for key in 0..200 {
+        loads = counted.ask(key).await;
+    }
+    assert!(
+        loads >= 200 + (200 - gone) + gone,
+        "none outlives the time to live"
+    );
+}
+
+#[tokio::test]
+async fn with_a_zero_time_to_live_every_ask_loads() {
+    let counted = Counted::new(|b| b.time_to_live(Duration::ZERO)).await;
+    for n in 1..=3 {
+        assert_eq!(counted.ask(1).await, n);
+    }
+    counted.cache.insert(1, 1).await;
+    assert_eq!(counted.cache.get(&1).await, None);
+    assert_eq!(counted.cache.stats().entries, 0);
+}
+
+#[tokio::test]
+async fn with_a_zero_capacity_every_ask_loads() {
+    let counted = Counted::new(|b| b.max_capacity(0)).await;
+    assert_eq!(counted.ask(1).await, 1);
+    assert_eq!(counted.ask(1).await, 2);
+}
+
+#[tokio::test]
+async fn the_cache_never_holds_more_than_its_capacity() {
+    let counted = Counted::new(|b| b.max_capacity(100)).await;
+    for key in 0..10_000 {
+        counted.ask(key).await;
+    }
+    let stats = counted.cache.stats();
+    assert!(stats.entries <= 100, "{stats:?}");
+    assert_eq!(stats.entries + stats.evictions, 10_000);
+}
+
+#[tokio::test]
+async fn without_a_capacity_of_its_own_a_cache_holds_ten_thousand() {
+    let counted = Counted::new(|b| b).await;
+    for key in 0..12_000 {
+        counted.cache.insert(key, key).await;
+    }
+    assert_eq!(counted.cache.stats().entries, 10_000);
+}

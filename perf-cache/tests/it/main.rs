@@ -1,0 +1,16 @@
+//! The behaviour of a cache as its users see it.
+
+#[cfg(test)]
+mod api;
+#[cfg(test)]
+mod history;
+#[cfg(test)]
+mod lifetime;
+#[cfg(test)]
+mod load;
+#[cfg(test)]
+mod metrics;
+#[cfg(test)]
+mod peers;
+#[cfg(test)]
+mod shutdown;
