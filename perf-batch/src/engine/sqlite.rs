@@ -11,7 +11,7 @@ use crate::{BulkValues, OnConflict, Path, Table};
 const BINDS: usize = 32_766;
 
 /// More rows in a statement are no faster: measured over 16 to 4,096.
-const ROWS: usize = 1024;
+const ROWS: usize = 256;
 
 impl BulkDatabase for Sqlite {}
 

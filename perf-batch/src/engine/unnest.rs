@@ -23,8 +23,10 @@ pub(super) struct Unnest {
 }
 
 impl Unnest {
+    /// Measured over 256 to 65,536 rows: from 1,024 on, more are no faster, and the arrays of a
+    /// statement are in memory at once on either side.
     pub(super) const SHAPE: Shape = Shape {
-        max_rows: 8_192,
+        max_rows: 4_096,
         powers: false,
     };
 

@@ -66,7 +66,7 @@ async fn every_row_is_saved_by_unnest() {
     let Some(pool) = pool(ANSWERS, 2).await else {
         return;
     };
-    for n in [1, 2, 1000, 9000] {
+    for n in [1, 2, 1000, 4097] {
         let rows = answers(n, n);
         let report = BulkInsert::<Answer>::new()
             .execute(&pool, rows.clone())
@@ -125,14 +125,14 @@ fn types(n: u8) -> Types {
     Types {
         id: Uuid::from_u128(n.into()),
         small: n.into(),
-        yes: n % 2 == 0,
+        yes: n.is_multiple_of(2),
         float: f64::from(n) / 3.0,
-        bytes: (n % 3 != 0).then(|| vec![n; n.into()]),
+        bytes: (!n.is_multiple_of(3)).then(|| vec![n; n.into()]),
         doc: Json(BTreeMap::from([("n".into(), n.into())])),
         list: Json(vec![n.into(), 1]),
-        spelled: if n % 2 == 0 { "happy" } else { "sad" }.into(),
-        address: (n % 5 != 0).then(|| format!("10.0.0.{n}/32")),
-        short: (n % 4 != 0).then(|| "abc".into()),
+        spelled: if n.is_multiple_of(2) { "happy" } else { "sad" }.into(),
+        address: (!n.is_multiple_of(5)).then(|| format!("10.0.0.{n}/32")),
+        short: (!n.is_multiple_of(4)).then(|| "abc".into()),
     }
 }
 
@@ -510,6 +510,31 @@ async fn a_server_that_goes_away_is_worth_a_retry() {
     drop(conn);
     let report = insert.execute(&pool, answers(1, 5)).await.unwrap();
     assert_eq!(report.written, 5);
+}
+
+#[tokio::test]
+async fn a_connection_lost_during_the_commit_leaves_its_outcome_unknown() {
+    let schema = "CREATE TABLE fragile (n bigint);
+        CREATE FUNCTION lose() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$;
+        CREATE CONSTRAINT TRIGGER lose AFTER INSERT ON fragile DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW EXECUTE FUNCTION lose()";
+    #[derive(Debug, Clone, BulkRow)]
+    #[bulk(table = "fragile")]
+    struct Fragile {
+        n: i64,
+    }
+    let Some(pool) = pool(schema, 1).await else {
+        return;
+    };
+    let rows = vec![Fragile { n: 1 }; 3];
+    let insert = BulkInsert::<Fragile>::new();
+    let error = insert.execute(&pool, rows).await.unwrap_err();
+    assert!(
+        matches!(error, BatchError::CommitUnknown { rows: 3, .. }),
+        "{error:?}"
+    );
+    assert!(!error.is_retryable());
 }
 
 #[derive(Debug, Clone, BulkRow)]

@@ -1,13 +1,17 @@
 use std::future::Future;
+use std::pin::Pin;
 
 use perf_batch::{
     BatchError, BatchReport, BulkInsert, BulkRow, BulkValues, Column, OnConflict, OnRowError, Path,
     Table, ValueSink,
 };
 use sqlx::error::BoxDynError;
-use sqlx::{Acquire, Sqlite, SqlitePool};
+use sqlx::pool::PoolConnection;
+use sqlx::{Acquire, Sqlite, SqlitePool, Transaction};
 
 use crate::support::lite::Lite;
+
+type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 #[derive(Debug, Clone, PartialEq, BulkRow)]
 #[bulk(table = "answers")]
@@ -273,6 +277,23 @@ async fn any_acquire_will_do_and_the_future_can_be_spawned() {
         .unwrap();
     assert_eq!(report.written, 3);
 
+    struct OtherPool(SqlitePool);
+    impl<'a> Acquire<'a> for &'_ OtherPool {
+        type Database = Sqlite;
+        type Connection = PoolConnection<Sqlite>;
+
+        fn acquire(self) -> BoxFuture<'a, sqlx::Result<Self::Connection>> {
+            Box::pin(self.0.acquire())
+        }
+
+        fn begin(self) -> BoxFuture<'a, sqlx::Result<Transaction<'a, Sqlite>>> {
+            Acquire::begin(&self.0)
+        }
+    }
+    let other = OtherPool(lite.pool.clone());
+    let report = BulkInsert::<Answer>::new().execute(&other, answers(5, 3));
+    assert_eq!(report.await.unwrap().written, 3);
+
     fn generic<'a, A>(conn: A) -> impl Future<Output = u64> + Send
     where
         A: Acquire<'a, Database = Sqlite>,
@@ -284,7 +305,7 @@ async fn any_acquire_will_do_and_the_future_can_be_spawned() {
         value
     }
     assert_eq!(send(generic(&lite.pool)).await, 3);
-    assert_eq!(lite.count(COUNT).await, 12);
+    assert_eq!(lite.count(COUNT).await, 15);
 }
 
 #[tokio::test]
