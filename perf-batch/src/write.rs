@@ -43,6 +43,21 @@ pub(crate) enum Ended {
 }
 
 impl Ended {
+    /// After a COMMIT that failed: only the database's own refusal says that nothing was written.
+    fn at_commit(error: sqlx::Error, rows: usize) -> Self {
+        let ambiguous = match &error {
+            sqlx::Error::Database(error) => commit_is_open(error.as_ref()),
+            _ => true,
+        };
+        if ambiguous {
+            return Self::CommitUnknown(error);
+        }
+        match Class::of_error(&error) {
+            Class::Row => Self::Refused(0..rows, Refusal::by_database(error)),
+            Class::Transient | Class::Fatal => Self::Database(error),
+        }
+    }
+
     /// The error for the caller, with positions of the input.
     pub(crate) fn into_error<R>(self, batch: &[Indexed<'_, R>], rows: usize) -> BatchError {
         match self {
@@ -106,20 +121,17 @@ impl<DB: BulkDatabase> Attempt<'_, DB> {
         }
         let filled = self.fill(&mut tx, batch).await;
         *self.statements += 1;
-        if let Err(ended) = filled {
-            DB::mend(&mut tx).await;
-            // The first error says more than this one; and the guard has tried its best.
+        if filled.is_err() {
+            DB::before_rollback(&mut tx).await;
+            // The first error says more than one of this.
             let _ = tx.rollback().await;
-            return Err(ended);
+            return filled;
         }
-        match tx.commit().await {
-            Ok(()) => filled,
-            Err(error) if is_ambiguous(&error) => Err(Ended::CommitUnknown(error)),
-            Err(error) if Class::of_error(&error) == Class::Row => {
-                Err(Ended::Refused(0..batch.len(), Refusal::by_database(error)))
-            }
-            Err(error) => Err(Ended::Database(error)),
+        if let Err(error) = tx.commit().await {
+            DB::after_failed_commit(opening.conn).await;
+            return Err(Ended::at_commit(error, batch.len()));
         }
+        filled
     }
 
     // Not sqlx's nested begin: dropped half way, it rolls back the caller's whole transaction and
@@ -235,14 +247,5 @@ impl<DB: BulkDatabase> Drop for Opening<'_, DB> {
         if self.armed {
             DB::abandon_begin(self.conn);
         }
-    }
-}
-
-/// Whether an error of COMMIT leaves open what became of the transaction: only the database's own
-/// refusal says that nothing was written.
-fn is_ambiguous(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Database(error) => commit_is_open(error.as_ref()),
-        _ => true,
     }
 }

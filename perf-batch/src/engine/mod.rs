@@ -72,8 +72,11 @@ pub trait Engine: Database {
     /// Whether concurrent transactions lock row by row, so that the order of keys matters.
     const LOCKS_ROWS: bool;
 
-    /// Brings sqlx's idea of the transaction in line with the database's after an error.
-    fn mend(conn: &mut Self::Connection) -> impl Future<Output = ()> + Send;
+    /// Makes the transaction's ROLLBACK go through after an error.
+    fn before_rollback(conn: &mut Self::Connection) -> impl Future<Output = ()> + Send;
+
+    /// Brings sqlx's idea of the transaction in line with the database's after a failed COMMIT.
+    fn after_failed_commit(conn: &mut Self::Connection) -> impl Future<Output = ()> + Send;
 }
 
 /// What the writing loop asks a plan.

@@ -138,7 +138,9 @@ impl Engine for Postgres {
         let _ = rollback.poll(&mut Context::from_waker(Waker::noop()));
     }
 
-    async fn mend(_conn: &mut PgConnection) {}
+    async fn before_rollback(_conn: &mut PgConnection) {}
+
+    async fn after_failed_commit(_conn: &mut PgConnection) {}
 }
 
 impl Cast {

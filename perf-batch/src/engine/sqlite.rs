@@ -1,3 +1,6 @@
+use std::pin::pin;
+use std::task::{Context, Waker};
+
 use sqlx::{AssertSqlSafe, Connection, Sqlite, SqliteConnection, Transaction};
 
 use super::sql::{insert_into, on_conflict};
@@ -78,8 +81,25 @@ impl Engine for Sqlite {
     // not notice, its ROLLBACK then fails, and the connection would count as inside a transaction
     // for ever. A BEGIN of our own gives that ROLLBACK something to roll back; inside a
     // transaction that is still open it is refused, and nothing has changed.
-    async fn mend(conn: &mut SqliteConnection) {
+    async fn before_rollback(conn: &mut SqliteConnection) {
         let _ = sqlx::raw_sql("BEGIN").execute(conn).await;
+    }
+
+    // A COMMIT that fails ends the transaction too (a full disk, a commit hook), and there the
+    // guard that would roll back is gone with the call. sqlx's count can only go down by way of
+    // one: a nested begin that is dropped at once undoes itself and, as its guard cannot know
+    // that, rolls back the level around it as well. It may be answered within the first poll and
+    // then undoes itself alone, so it gets a few tries.
+    async fn after_failed_commit(conn: &mut SqliteConnection) {
+        for _ in 0..8 {
+            // Behind the ROLLBACK of the commit's own guard.
+            if conn.ping().await.is_err() || !conn.is_in_transaction() {
+                return;
+            }
+            Self::before_rollback(conn).await;
+            let nested = pin!(conn.begin());
+            let _ = nested.poll(&mut Context::from_waker(Waker::noop()));
+        }
     }
 }
 

@@ -19,6 +19,7 @@ mod postgres;
 #[cfg(all(feature = "derive", feature = "sqlite"))]
 mod sqlite;
 #[cfg(test)]
+#[cfg(all(feature = "derive", any(feature = "sqlite", feature = "postgres")))]
 mod support;
 #[cfg(test)]
 mod types;

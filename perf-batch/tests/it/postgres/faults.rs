@@ -1,0 +1,126 @@
+use std::time::Duration;
+
+use perf_batch::{BatchError, BulkInsert, BulkRow, OnConflict, OnRowError};
+use sqlx::{PgConnection, Row};
+use tokio::time::timeout;
+
+use super::{ANSWERS, Answer, answers, pool};
+use crate::support::drop_after;
+
+#[tokio::test]
+async fn concurrent_shuffled_upserts_do_not_deadlock() {
+    let Some(pool) = pool(ANSWERS, 4).await else {
+        return;
+    };
+    let insert = BulkInsert::<Answer>::new().on_conflict(OnConflict::Update);
+    for round in 0..20_u64 {
+        let writers = (0..4_usize).map(|writer| {
+            let (insert, pool) = (insert.clone(), pool.clone());
+            let mut rows = answers(1, 500);
+            let cut = (writer * 100 + round as usize * 7) % 500;
+            rows.rotate_left(cut);
+            if writer % 2 == 0 {
+                rows.reverse();
+            }
+            tokio::spawn(async move { insert.execute(&pool, rows).await })
+        });
+        for writer in writers.collect::<Vec<_>>() {
+            assert_eq!(writer.await.unwrap().unwrap().written, 500);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_future_dropped_at_any_await_leaves_all_or_nothing_and_a_usable_pool() {
+    let schema = "CREATE TABLE numbers (n bigint CHECK (n <> 300))";
+    #[derive(Debug, Clone, BulkRow)]
+    #[bulk(table = "numbers")]
+    struct Number {
+        n: i64,
+    }
+    let Some(pool) = pool(schema, 1).await else {
+        return;
+    };
+    let insert = BulkInsert::<Number>::new().on_row_error(OnRowError::Skip);
+    let rows: Vec<Number> = (0..600).map(|n| Number { n }).collect();
+    let mut dropped = 0;
+    // Which awaits suspend is up to the scheduler, so each round goes through others.
+    for _ in 0..10 {
+        for polls in 0.. {
+            let done = drop_after(polls, insert.execute(&pool, rows.clone())).await;
+            let conn = timeout(Duration::from_secs(20), pool.acquire()).await;
+            let mut conn = conn.expect("the connection came back").unwrap();
+            assert!(!in_transaction(&mut conn).await, "after {polls} polls");
+            let cleared = sqlx::query("DELETE FROM numbers")
+                .execute(&mut *conn)
+                .await
+                .unwrap()
+                .rows_affected();
+            assert!(
+                cleared == 0 || cleared == 599,
+                "{cleared} rows after {polls} polls"
+            );
+            if done.is_some() {
+                assert_eq!(cleared, 599);
+                break;
+            }
+            dropped += 1;
+        }
+    }
+    assert!(dropped > 20, "dropped at {dropped} points only");
+}
+
+/// The time of `now()` stands still inside a transaction.
+async fn in_transaction(conn: &mut PgConnection) -> bool {
+    let sql = "SELECT now() <> statement_timestamp()";
+    let row = sqlx::raw_sql(sql).fetch_one(conn).await.unwrap();
+    row.get(0)
+}
+
+#[tokio::test]
+async fn a_server_that_goes_away_is_worth_a_retry() {
+    let Some(pool) = pool(ANSWERS, 2).await else {
+        return;
+    };
+    let mut conn = pool.acquire().await.unwrap();
+    let pid: i32 = sqlx::query_scalar("SELECT pg_backend_pid()")
+        .fetch_one(&mut *conn)
+        .await
+        .unwrap();
+    sqlx::query("SELECT pg_terminate_backend($1, 5000)")
+        .bind(pid)
+        .execute(&pool)
+        .await
+        .unwrap();
+    let insert = BulkInsert::<Answer>::new();
+    let error = insert.execute(&mut conn, answers(1, 5)).await.unwrap_err();
+    assert!(error.is_retryable(), "{error:?}");
+    drop(conn);
+    let report = insert.execute(&pool, answers(1, 5)).await.unwrap();
+    assert_eq!(report.written, 5);
+}
+
+#[tokio::test]
+async fn a_connection_lost_during_the_commit_leaves_its_outcome_unknown() {
+    let schema = "CREATE TABLE fragile (n bigint);
+        CREATE FUNCTION lose() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$;
+        CREATE CONSTRAINT TRIGGER lose AFTER INSERT ON fragile DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW EXECUTE FUNCTION lose()";
+    #[derive(Debug, Clone, BulkRow)]
+    #[bulk(table = "fragile")]
+    struct Fragile {
+        n: i64,
+    }
+    let Some(pool) = pool(schema, 1).await else {
+        return;
+    };
+    let rows = vec![Fragile { n: 1 }; 3];
+    let insert = BulkInsert::<Fragile>::new();
+    let error = insert.execute(&pool, rows).await.unwrap_err();
+    assert!(
+        matches!(error, BatchError::CommitUnknown { rows: 3, .. }),
+        "{error:?}"
+    );
+    assert!(!error.is_retryable());
+}
