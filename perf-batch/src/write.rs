@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use sqlx::{Connection, Database};
 
-use crate::engine::{BulkDatabase, Class, InsertError, Plan, Refusal, Savepoint, commit_is_open};
+use crate::engine::{BulkDatabase, Class, InsertError, Plan, Refusal, commit_is_open, savepoint};
 use crate::order::Indexed;
 use crate::pieces::Pieces;
 use crate::{BatchError, BulkValues};
@@ -149,7 +149,11 @@ impl<DB: BulkDatabase> Attempt<'_, DB> {
         } else {
             include_str!("sql/scope_rollback.sql")
         };
-        self.command(conn, end).await.and(filled)
+        let ended = self.command(conn, end).await;
+        match filled {
+            Err(first @ Ended::Database(_)) => Err(first),
+            filled => ended.and(filled),
+        }
     }
 
     /// Inserts the batch piece by piece.
@@ -162,13 +166,12 @@ impl<DB: BulkDatabase> Attempt<'_, DB> {
         let mut pieces = Pieces::new(batch.len(), self.plan.shape(), self.hint.clone());
         let guarded = self.mode != Mode::Stop;
         if guarded {
-            *self.statements += 1;
-            Savepoint::set::<DB>(conn).await.map_err(Ended::Database)?;
+            self.command(conn, savepoint::SET).await?;
         }
         while let Some(range) = pieces.next() {
             let rows = batch.get(range.clone()).unwrap_or_default();
             *self.statements += 1;
-            let refused = match DB::insert(conn, self.plan, rows).await {
+            let (range, refusal) = match DB::insert(conn, self.plan, rows).await {
                 Ok(affected) => {
                     let given = rows.len() as u64;
                     let written = affected.min(given);
@@ -176,10 +179,7 @@ impl<DB: BulkDatabase> Attempt<'_, DB> {
                     filled.ignored += given - written;
                     pieces.went_in();
                     if guarded && !pieces.is_empty() {
-                        *self.statements += 1;
-                        Savepoint::advance::<DB>(conn)
-                            .await
-                            .map_err(Ended::Database)?;
+                        self.command(conn, savepoint::ADVANCE).await?;
                     }
                     continue;
                 }
@@ -192,10 +192,7 @@ impl<DB: BulkDatabase> Attempt<'_, DB> {
                 Err(InsertError::Database(error)) => match Class::of_error(&error) {
                     Class::Row => {
                         if guarded {
-                            *self.statements += 1;
-                            Savepoint::retreat::<DB>(conn)
-                                .await
-                                .map_err(Ended::Database)?;
+                            self.command(conn, savepoint::RETREAT).await?;
                         }
                         let refusal = Refusal::by_database(error);
                         if guarded && range.len() > 1 {
@@ -210,7 +207,6 @@ impl<DB: BulkDatabase> Attempt<'_, DB> {
                     Class::Transient | Class::Fatal => return Err(Ended::Database(error)),
                 },
             };
-            let (range, refusal) = refused;
             if self.mode != Mode::Skip {
                 return Err(Ended::Refused(range, refusal));
             }
@@ -218,10 +214,7 @@ impl<DB: BulkDatabase> Attempt<'_, DB> {
             filled.failed.push((row, refusal));
         }
         if guarded {
-            *self.statements += 1;
-            Savepoint::release::<DB>(conn)
-                .await
-                .map_err(Ended::Database)?;
+            self.command(conn, savepoint::RELEASE).await?;
         }
         Ok(filled)
     }

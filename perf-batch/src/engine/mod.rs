@@ -3,7 +3,7 @@
 mod class;
 #[cfg(feature = "postgres")]
 mod postgres;
-mod savepoint;
+pub(crate) mod savepoint;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod sql;
 #[cfg(feature = "sqlite")]
@@ -19,7 +19,6 @@ use sqlx::error::BoxDynError;
 use sqlx::{Database, Transaction};
 
 pub(crate) use class::{Class, Refusal, commit_is_open};
-pub(crate) use savepoint::Savepoint;
 
 use crate::order::Indexed;
 use crate::pieces::Shape;

@@ -1,37 +1,14 @@
-use sqlx::Database;
+//! The one savepoint of a batch, moved behind what went in.
+//!
+//! Rolling back to it leaves it in place, so an attempt costs one request beside its insert, and
+//! savepoints never stack.
 
-use super::Engine;
+pub(crate) const SET: &str = include_str!("../sql/savepoint.sql");
 
-/// The one savepoint of a batch, moved behind what went in.
-///
-/// Rolling back to it leaves it in place, so an attempt costs one request beside its insert, and
-/// savepoints never stack: `RELEASE` closes it at the end.
-pub(crate) struct Savepoint;
+/// What was inserted since stays, whatever happens to the next insert.
+pub(crate) const ADVANCE: &str = include_str!("../sql/advance.sql");
 
-impl Savepoint {
-    pub(crate) async fn set<DB: Engine>(
-        conn: &mut <DB as Database>::Connection,
-    ) -> sqlx::Result<()> {
-        DB::command(conn, include_str!("../sql/savepoint.sql")).await
-    }
+/// Undoes the failed insert, whatever it left behind.
+pub(crate) const RETREAT: &str = include_str!("../sql/retreat.sql");
 
-    /// What was inserted since stays, whatever happens to the next insert.
-    pub(crate) async fn advance<DB: Engine>(
-        conn: &mut <DB as Database>::Connection,
-    ) -> sqlx::Result<()> {
-        DB::command(conn, include_str!("../sql/advance.sql")).await
-    }
-
-    /// Undoes the failed insert, whatever it left behind.
-    pub(crate) async fn retreat<DB: Engine>(
-        conn: &mut <DB as Database>::Connection,
-    ) -> sqlx::Result<()> {
-        DB::command(conn, include_str!("../sql/retreat.sql")).await
-    }
-
-    pub(crate) async fn release<DB: Engine>(
-        conn: &mut <DB as Database>::Connection,
-    ) -> sqlx::Result<()> {
-        DB::command(conn, include_str!("../sql/release.sql")).await
-    }
-}
+pub(crate) const RELEASE: &str = include_str!("../sql/release.sql");
