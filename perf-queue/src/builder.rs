@@ -4,11 +4,13 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::backend::Backend;
 use crate::machine::Rules;
 use crate::memory::{Settings, Store};
 use crate::metrics::Meters;
+use crate::panics::contained;
 use crate::queue::Shared;
 use crate::signals::Signals;
 use crate::{Backoff, BuildError, Memory, Queue, Rate};
@@ -101,7 +103,8 @@ impl<T: Send + 'static> QueueBuilder<T> {
     ///
     /// # Errors
     ///
-    /// [`BuildError`] if the settings do not fit together, or without a tokio runtime.
+    /// [`BuildError`] if the settings do not fit together, or without a tokio runtime that has
+    /// timers.
     ///
     /// # Cancel safety
     ///
@@ -111,6 +114,7 @@ impl<T: Send + 'static> QueueBuilder<T> {
         self.backoff.check()?;
         let rules = self.rules()?;
         let runtime = Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
+        let ticks = contained(|| interval(SAMPLE_EVERY)).ok_or(BuildError::NoTimers)?;
         let signals = Arc::new(Signals::new(self.memory.capacity()));
         let meters = Arc::new(Meters::new(&self.name));
         let capacity = self.memory.capacity();
@@ -130,7 +134,7 @@ impl<T: Send + 'static> QueueBuilder<T> {
             runtime: runtime.clone(),
             sampler: OnceLock::new(),
         });
-        let sampler = runtime.spawn(sample(Arc::downgrade(&shared)));
+        let sampler = runtime.spawn(sample(Arc::downgrade(&shared), ticks));
         shared.sampler.get_or_init(|| sampler.abort_handle());
         Ok(Queue { shared })
     }
@@ -162,9 +166,8 @@ impl<T: Send + 'static> QueueBuilder<T> {
 }
 
 /// Sets the gauges, and tidies up, for as long as there is a queue.
-async fn sample<T: Send + 'static>(shared: Weak<Shared<T>>) {
-    let mut ticks = tokio::time::interval(SAMPLE_EVERY);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+async fn sample<T: Send + 'static>(shared: Weak<Shared<T>>, mut ticks: Interval) {
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         let Some(shared) = shared.upgrade() else {

@@ -41,6 +41,9 @@ pub enum BuildError {
     /// The queue was built outside of a tokio runtime.
     #[error("no tokio runtime here: build the queue inside of one")]
     NoRuntime,
+    /// The tokio runtime has no timers, and so no job could ever wait for its time.
+    #[error("the tokio runtime here has no timers: build it with enable_time or enable_all")]
+    NoTimers,
 }
 
 /// The backend failed. The in-memory backend never does.

@@ -36,7 +36,9 @@ impl JobError {
     /// Not now: run the job again after `wait` ("snooze"), as the same attempt. This is the answer
     /// to a 429. Nothing limits how often a job may be snoozed.
     ///
-    /// Only the job itself waits, unless [`penalize`](Self::penalize) says more.
+    /// Only the job itself waits, unless [`penalize`](Self::penalize) says more, or its key runs one
+    /// job at a time ([`concurrency_per_key(1)`](crate::QueueBuilder::concurrency_per_key)): then
+    /// those after it wait, too.
     #[must_use]
     pub const fn retry_after(wait: Duration) -> Self {
         Self(Fault::RetryAfter {

@@ -11,6 +11,7 @@ mod job_error;
 mod machine;
 mod memory;
 mod metrics;
+mod panics;
 mod queue;
 mod rate;
 mod signals;

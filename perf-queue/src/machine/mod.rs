@@ -121,6 +121,8 @@ impl<T, K: Hash + Eq + Clone> Machine<T, K> {
         if due > now {
             self.schedule(id, key, due);
         } else {
+            // Jobs of the key that fell due while nobody asked for one come first.
+            while self.keys[key as usize].scheduled > 0 && self.promote(now) {}
             self.join(id, key, now);
         }
     }
@@ -303,8 +305,8 @@ impl<T, K: Hash + Eq + Clone> Machine<T, K> {
         }
     }
 
-    /// Handles timers that have fired; false if there were none.
-    fn promote(&mut self, now: Time) -> bool {
+    /// Handles timers that have fired, a bounded number; false if there were none.
+    pub(crate) fn promote(&mut self, now: Time) -> bool {
         for handled in 0..PROMOTE_AT_ONCE {
             match self.timers.pop_due(now) {
                 None => return handled > 0,

@@ -69,8 +69,9 @@ impl<T, K: Hash + Eq + Clone> Machine<T, K> {
             key.fading = true;
             self.fades.add(fresh_at, id);
         } else {
-            let key = self.keys.remove(id as usize);
+            // In this order: hashing the name may panic, and must leave both or neither.
             self.names.remove(&key.name);
+            self.keys.remove(id as usize);
         }
     }
 

@@ -322,3 +322,27 @@ fn a_shorter_penalty_does_not_end_a_longer_one() {
     assert!(machine.claim(Time::at(ms(99))).is_none());
     assert!(machine.claim(Time::at(ms(100))).is_some());
 }
+
+#[test]
+fn a_key_that_cannot_be_hashed_for_a_while_is_not_half_forgotten() {
+    use std::cell::Cell;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    thread_local!(static BROKEN: Cell<bool> = const { Cell::new(false) });
+    #[derive(Clone, PartialEq, Eq)]
+    struct Name;
+    impl Hash for Name {
+        fn hash<H: std::hash::Hasher>(&self, _: &mut H) {
+            assert!(!BROKEN.get(), "no hash");
+        }
+    }
+    let mut machine = Machine::new(Rules::default());
+    machine.push(0, Name, 0, Time::ZERO, Time::ZERO);
+    let job = machine.claim(Time::ZERO).unwrap();
+    BROKEN.set(true);
+    assert!(catch_unwind(AssertUnwindSafe(|| machine.finish(job.ticket, Time::ZERO))).is_err());
+    BROKEN.set(false);
+    machine.push(1, Name, 1, Time::ZERO, Time::ZERO);
+    let job = machine.claim(Time::ZERO).unwrap();
+    machine.finish(job.ticket, Time::ZERO);
+    assert_eq!((machine.keys.len(), machine.names.len()), (0, 0));
+}

@@ -1,5 +1,5 @@
 use std::collections::VecDeque;
-use std::hash::Hash;
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use super::crew::Crew;
 use crate::backend::{Backend, Claim, Closed, Ended, Role, Started};
 use crate::machine::{Claimed, Machine, Return, Rules, Time};
 use crate::metrics::{Meters, Outcome};
+use crate::panics::contained;
 use crate::signals::Signals;
 use crate::{DeadLetter, JobId, Memory, Stats};
 
@@ -62,7 +63,9 @@ where
             settings,
             key,
             start: Instant::now(),
-            queue: fastrand::u64(..),
+            // Keyed by the system's randomness. The generator of `fastrand` would not do: it is seeded
+            // by the clock since the boot, or by the application.
+            queue: RandomState::new().build_hasher().finish(),
             state: Mutex::new(State {
                 machine,
                 crew: Crew::default(),
@@ -188,6 +191,19 @@ where
         }
     }
 
+    /// Moves jobs whose time has come to where they are counted as due; while all workers are busy,
+    /// or there are none, nobody else does.
+    fn promote(&self) {
+        loop {
+            let mut state = self.lock();
+            let now = self.now();
+            if !state.machine.promote(now) {
+                return;
+            }
+            self.finish(state, now, None);
+        }
+    }
+
     fn report(&self, end: Option<(Outcome, Duration, Option<DeadLetter<T>>)>) {
         let Some((outcome, took, dropped)) = end else {
             return;
@@ -195,6 +211,7 @@ where
         self.settings.meters.ended(outcome, took);
         if let Some(letter) = dropped {
             tracing::warn!(job = %letter.id, error = letter.error, "dead letter dropped: no room");
+            contained(|| drop(letter));
         }
     }
 }
@@ -309,6 +326,7 @@ where
     }
 
     fn stats(&self) -> Stats {
+        self.promote();
         let state = self.lock();
         let now = self.now();
         let depth = state.machine.depth(now);

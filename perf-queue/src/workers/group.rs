@@ -1,6 +1,6 @@
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,9 +21,9 @@ const GRACE: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(super) struct Orders {
     stopping: AtomicBool,
-    /// How many workers there should be, and are.
-    wanted: AtomicUsize,
-    alive: AtomicUsize,
+    /// How many workers there should be, and are: one atomic, so that a worker that ends because
+    /// there are too many never does so on a number that has been raised again.
+    size: AtomicU64,
     completed: AtomicUsize,
     released: AtomicUsize,
 }
@@ -34,9 +34,23 @@ impl Orders {
         if self.stopping() {
             return true;
         }
-        let wanted = self.wanted.load(SeqCst);
-        let fewer = |alive: usize| (alive > wanted).then(|| alive - 1);
-        self.alive.load(SeqCst) > wanted && self.alive.fetch_update(SeqCst, SeqCst, fewer).is_ok()
+        let fewer = |size| {
+            let (wanted, alive) = unpack(size);
+            (alive > wanted).then(|| pack(wanted, alive - 1))
+        };
+        self.size.fetch_update(SeqCst, SeqCst, fewer).is_ok()
+    }
+
+    /// Wants `count` workers from now on. Returns how many are missing; they count as alive.
+    fn resize(&self, count: usize) -> u32 {
+        let wanted = u32::try_from(count).unwrap_or(u32::MAX);
+        let resized = |size| {
+            let (_, alive) = unpack(size);
+            Some(pack(wanted, alive.max(wanted)))
+        };
+        let before = self.size.fetch_update(SeqCst, SeqCst, resized);
+        let (_, alive) = unpack(before.unwrap_or_default());
+        wanted.saturating_sub(alive)
     }
 
     pub(super) fn stopping(&self) -> bool {
@@ -52,6 +66,14 @@ impl Orders {
     pub(super) fn released(&self) {
         self.released.fetch_add(1, SeqCst);
     }
+}
+
+fn pack(wanted: u32, alive: u32) -> u64 {
+    u64::from(wanted) << 32 | u64::from(alive)
+}
+
+fn unpack(size: u64) -> (u32, u32) {
+    ((size >> 32) as u32, size as u32)
 }
 
 /// Adds a worker to the tasks; knows the types of job and handler.
@@ -93,10 +115,10 @@ impl Group {
     pub(super) fn set_concurrency(&self, count: usize) {
         let mut tasks = self.tasks();
         while tasks.try_join_next().is_some() {}
-        self.orders.wanted.store(count, SeqCst);
-        // Only this function raises `alive`, under the lock.
-        while !self.orders.stopping() && self.orders.alive.load(SeqCst) < count {
-            self.orders.alive.fetch_add(1, SeqCst);
+        for _ in 0..self.orders.resize(count) {
+            if self.orders.stopping() {
+                break;
+            }
             (self.spawn)(&mut tasks);
         }
         self.signals.workers.notify_waiters();
@@ -151,5 +173,45 @@ impl fmt::Debug for Group {
         f.debug_struct("Group")
             .field("orders", &self.orders)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU32;
+
+    use super::*;
+
+    /// A worker that decided to go by a number that was then raised again was missing for good.
+    #[test]
+    fn no_worker_goes_by_a_number_that_has_been_raised_again() {
+        const ROUNDS: u32 = 100_000;
+        let orders = Orders::default();
+        assert_eq!(orders.resize(1), 1);
+        let (round, ended) = (AtomicU32::new(0), AtomicU32::new(0));
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                for n in 1..=ROUNDS {
+                    while round.load(SeqCst) < n {
+                        std::thread::yield_now();
+                    }
+                    orders.dismissed();
+                    ended.store(n, SeqCst);
+                }
+            });
+            for n in 1..=ROUNDS {
+                round.store(n, SeqCst);
+                orders.resize(0);
+                orders.resize(1);
+                while ended.load(SeqCst) < n {
+                    std::thread::yield_now();
+                }
+                if unpack(orders.size.load(SeqCst)) != (1, 1) {
+                    break;
+                }
+            }
+            round.store(ROUNDS, SeqCst);
+        });
+        assert_eq!(unpack(orders.size.load(SeqCst)), (1, 1));
     }
 }

@@ -11,6 +11,7 @@ use super::group::Orders;
 use crate::backend::{Claim, Ended, Role, Started};
 use crate::job_error::{Fault, chain};
 use crate::machine::{Claimed, Ticket};
+use crate::panics::contained;
 use crate::queue::Shared;
 use crate::{JobContext, JobError, JobId};
 
@@ -128,7 +129,7 @@ where
         };
         let copy = match catch_unwind(AssertUnwindSafe(|| job.payload.clone())) {
             Ok(copy) => copy,
-            Err(panic) => return Some(self.panicked(job, id, panic.as_ref())),
+            Err(panic) => return Some(self.panicked(job, id, panic)),
         };
         let mut running = Running {
             worker: self,
@@ -139,30 +140,43 @@ where
         self.orders.completed();
         let job = running.job.take()?;
         Some(match result {
-            Ok(Ok(())) => Ended::Completed(job.ticket),
+            Ok(Ok(())) => {
+                let Claimed { payload, ticket } = job;
+                contained(|| drop(payload));
+                Ended::Completed(ticket)
+            }
             Ok(Err(error)) => self.judge(job, id, error),
-            Err(panic) => self.panicked(job, id, panic.as_ref()),
+            Err(panic) => self.panicked(job, id, panic),
         })
     }
 
     fn judge(&self, job: Claimed<T>, id: JobId, error: JobError) -> Ended<T> {
         match error.0 {
-            Fault::Retry(error) => self.failed(job, id, chain(error.as_ref())),
+            Fault::Retry(error) => {
+                // The error is dropped inside, too.
+                let text = contained(move || chain(error.as_ref()));
+                let text = text.unwrap_or_else(|| "an error whose message panics".to_owned());
+                self.failed(job, id, text)
+            }
             Fault::RetryAfter { wait, penalty } => Ended::Snooze(job, wait, penalty),
             Fault::Discard(reason) => {
                 tracing::info!(queue = self.shared.name, job = %id, reason, "job discarded");
-                Ended::Discarded(job.ticket)
+                let Claimed { payload, ticket } = job;
+                contained(|| drop(payload));
+                Ended::Discarded(ticket)
             }
         }
     }
 
-    fn panicked(&self, job: Claimed<T>, id: JobId, panic: &(dyn Any + Send)) -> Ended<T> {
+    fn panicked(&self, job: Claimed<T>, id: JobId, panic: Box<dyn Any + Send>) -> Ended<T> {
         let text = panic
             .downcast_ref::<&str>()
             .copied()
             .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
             .unwrap_or("of unknown type");
-        self.failed(job, id, format!("panic: {text}"))
+        let text = format!("panic: {text}");
+        contained(|| drop(panic));
+        self.failed(job, id, text)
     }
 
     fn failed(&self, job: Claimed<T>, id: JobId, error: String) -> Ended<T> {

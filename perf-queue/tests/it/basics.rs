@@ -159,6 +159,55 @@ async fn a_delayed_job_runs_when_its_time_has_come() {
     drop(workers);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_job_that_fell_due_while_all_were_busy_is_counted_and_keeps_its_place() {
+    let queue = Queue::<u32>::builder("q").build().await.unwrap();
+    let later = EnqueueOptions::new().delay(Duration::from_millis(500));
+    for job in 0..300 {
+        queue.enqueue_with(job, later.clone()).await.unwrap();
+    }
+    // Nobody has asked for a job since, nor have the gauges been set.
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    queue.enqueue(300).await.unwrap();
+    let stats = queue.stats().await.unwrap();
+    assert_eq!((stats.ready, stats.scheduled), (301, 0));
+    assert_eq!(stats.oldest_age, Some(Duration::from_millis(200)));
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&seen);
+    let workers = queue
+        .workers(1, move |job, _| {
+            log.lock().unwrap().push(job);
+            async { Ok(()) }
+        })
+        .spawn();
+    queue.drain().await;
+    assert!(seen.lock().unwrap().iter().copied().eq(0..=300));
+    drop(workers);
+}
+
+#[tokio::test(start_paused = true)]
+async fn jobs_that_fall_due_show_in_the_stats_without_a_worker() {
+    let queue = Queue::<u32>::builder("q").build().await.unwrap();
+    let delay = EnqueueOptions::new().delay(Duration::from_secs(1));
+    queue.enqueue_with(0, delay).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let stats = queue.stats().await.unwrap();
+    assert_eq!((stats.ready, stats.scheduled), (1, 0));
+    assert_eq!(stats.oldest_age, Some(Duration::from_secs(4)));
+}
+
+/// As an application does that wants its own runs to be repeatable.
+#[tokio::test]
+async fn ids_differ_between_processes_that_seed_their_randomness_alike() {
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        fastrand::seed(7);
+        let queue = Queue::<u32>::builder("q").build().await.unwrap();
+        ids.push(queue.enqueue(0).await.unwrap());
+    }
+    assert_ne!(ids[0], ids[1]);
+}
+
 #[test]
 fn public_types_are_send_sync_and_debug() {
     fn check<T: Send + Sync + std::fmt::Debug>() {}

@@ -218,6 +218,16 @@ async fn settings_that_do_not_fit_are_refused() {
     );
 }
 
+/// It used to be built, and to stand still at the first job that had to wait.
+#[test]
+fn a_queue_needs_timers() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let built = runtime.block_on(Queue::<u32>::builder("q").build());
+    assert_eq!(built.err(), Some(BuildError::NoTimers));
+}
+
 #[test]
 fn a_queue_needs_a_runtime() {
     use std::future::Future;

@@ -13,4 +13,6 @@ mod retries;
 #[cfg(test)]
 mod shutdown;
 #[cfg(test)]
+mod stress;
+#[cfg(test)]
 mod support;

@@ -229,6 +229,58 @@ async fn panics_of_handler_and_copy_are_failed_attempts_and_kill_no_worker() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn panics_of_an_error_and_of_drops_lose_no_job_and_kill_no_worker() {
+    #[derive(Debug)]
+    struct Mute;
+    impl std::fmt::Display for Mute {
+        fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            panic!("no words")
+        }
+    }
+    impl std::error::Error for Mute {}
+
+    /// The queue's own copy panics when it is dropped; those that handlers get do not.
+    #[derive(Debug)]
+    struct Bomb(u32, bool);
+    impl Clone for Bomb {
+        fn clone(&self) -> Self {
+            Self(self.0, false)
+        }
+    }
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            assert!(!self.1 || std::thread::panicking(), "dropped");
+        }
+    }
+
+    let queue = Queue::<Bomb>::builder("q")
+        .backend(Memory::bounded(10).dead_letters(0))
+        .retry(fixed(2))
+        .build()
+        .await
+        .unwrap();
+    let workers = queue
+        .workers(1, |job: Bomb, _| async move {
+            match job.0 {
+                0 => Ok(()),
+                1 => Err(JobError::discard("no")),
+                2 => std::panic::panic_any(Bomb(9, true)),
+                _ => Err(JobError::retry(Mute)),
+            }
+        })
+        .spawn();
+    for job in 0..4 {
+        queue.enqueue(Bomb(job, true)).await.unwrap();
+    }
+    let drained = tokio::time::timeout(secs(60), queue.drain()).await;
+    let stats = queue.stats().await.unwrap();
+    assert!(drained.is_ok(), "{stats:?}");
+    assert_eq!((stats.completed, stats.discarded, stats.died), (1, 1, 2));
+    assert_eq!((stats.retried, stats.dead_dropped), (2, 2));
+    drop(workers);
+}
+
+#[tokio::test(start_paused = true)]
 async fn dead_letters_are_bounded_replayed_and_purged() {
     let queue = Queue::<u32>::builder("q")
         .backend(Memory::bounded(100).dead_letters(3))
