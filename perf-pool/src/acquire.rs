@@ -70,9 +70,12 @@ impl<DB: Database> Inner<DB> {
             Ok(outcome) => outcome,
             Err(_) => {
                 self.diagnose();
-                match timeout_at(deadline, acquire).await {
-                    Ok(outcome) => outcome,
-                    Err(_) => return Err(Failure::Timeout(Phase::Connect)),
+                // sqlx goes on connecting for a pool that was closed meanwhile.
+                let mut closed = self.sqlx.close_event();
+                match closed.do_until(timeout_at(deadline, acquire)).await {
+                    Ok(Ok(outcome)) => outcome,
+                    Ok(Err(_)) => return Err(Failure::Timeout(Phase::Connect)),
+                    Err(_) => return Err(Failure::Closed),
                 }
             }
         };
@@ -104,8 +107,11 @@ impl<DB: Database> Inner<DB> {
 
     /// Finds out beside the stuck acquire why no connection comes. Ends within `connect_timeout`.
     fn diagnose(&self) {
-        let probe = Arc::clone(&self.diagnosis)
-            .probe::<DB>(self.sqlx.connect_options(), self.connect_timeout);
+        let probe = Arc::clone(&self.diagnosis).probe::<DB>(
+            self.sqlx.connect_options(),
+            self.after_connect.clone(),
+            self.connect_timeout,
+        );
         let stopped = self.stop.clone();
         self.tasks.spawn(async move {
             stopped.run_until_cancelled_owned(probe).await;

@@ -3,8 +3,9 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use futures_core::future::BoxFuture;
-use sqlx::{Acquire, Database, SqlSafeStr};
-use tokio::runtime::Handle;
+use sqlx::{Acquire, Database, SqlSafeStr, SqlStr};
+use sqlx_core::transaction::TransactionManager;
+use tokio::runtime::{EnterGuard, Handle};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout};
 
@@ -24,6 +25,8 @@ pub struct PoolConnection<DB: Database> {
     conn: Option<sqlx::pool::PoolConnection<DB>>,
     slot: Option<OwnedSemaphorePermit>,
     since: Instant,
+    /// Set while a transaction begins, so that a begin which is dropped leaves its trace.
+    beginning: bool,
     inner: Arc<Inner<DB>>,
 }
 
@@ -38,6 +41,7 @@ impl<DB: Database> PoolConnection<DB> {
             conn: Some(conn),
             slot,
             since: Instant::now(),
+            beginning: false,
             inner,
         }
     }
@@ -56,7 +60,24 @@ impl<DB: Database> PoolConnection<DB> {
     /// connection's next use.
     pub async fn begin(&mut self) -> Result<sqlx::Transaction<'_, DB>, sqlx::Error> {
         let statement = self.inner.begin_statement.map(SqlSafeStr::into_sql_str);
-        sqlx::Transaction::begin(&mut **self, statement).await
+        let Self {
+            conn, beginning, ..
+        } = self;
+        *beginning = true;
+        let begun = sqlx::Transaction::begin(&mut **held(conn), statement).await;
+        *beginning = false;
+        begun
+    }
+
+    /// Begins a transaction for a guard that is not sqlx's.
+    pub(crate) async fn begin_bare(
+        &mut self,
+        statement: Option<SqlStr>,
+    ) -> Result<(), sqlx::Error> {
+        self.beginning = true;
+        let begun = DB::TransactionManager::begin(self, statement).await;
+        self.beginning = false;
+        begun
     }
 
     /// Closes the connection instead of giving it back; the pool may open another one.
@@ -78,6 +99,9 @@ impl<DB: Database> PoolConnection<DB> {
 
     /// Takes the connection out of the pool for good; the pool may open another one.
     pub fn detach(mut self) -> DB::Connection {
+        // sqlx, too, needs a runtime around the drop of its guard.
+        let runtime = self.inner.runtime.clone();
+        let _context = context(&runtime);
         let conn = self.take().detach();
         self.inner.metrics.used(self.since.elapsed());
         self.inner.publish();
@@ -100,6 +124,21 @@ impl<DB: Database> PoolConnection<DB> {
 
 const HELD: &str = "a guard holds its connection until it is consumed";
 
+#[expect(
+    clippy::expect_used,
+    reason = "only the consuming methods and drop take it"
+)]
+fn held<DB: Database>(
+    conn: &mut Option<sqlx::pool::PoolConnection<DB>>,
+) -> &mut sqlx::pool::PoolConnection<DB> {
+    conn.as_mut().expect(HELD)
+}
+
+/// Enters `runtime` outside any.
+fn context(runtime: &Handle) -> Option<EnterGuard<'_>> {
+    Handle::try_current().is_err().then(|| runtime.enter())
+}
+
 impl<DB: Database> Deref for PoolConnection<DB> {
     type Target = DB::Connection;
 
@@ -113,12 +152,8 @@ impl<DB: Database> Deref for PoolConnection<DB> {
 }
 
 impl<DB: Database> DerefMut for PoolConnection<DB> {
-    #[expect(
-        clippy::expect_used,
-        reason = "only the consuming methods and drop take it"
-    )]
     fn deref_mut(&mut self) -> &mut Self::Target {
-        self.conn.as_mut().expect(HELD)
+        held(&mut self.conn)
     }
 }
 
@@ -158,39 +193,40 @@ impl<'c, DB: Database> Acquire<'c> for &'c mut PoolConnection<DB> {
 
 impl<DB: Database> Drop for PoolConnection<DB> {
     fn drop(&mut self) {
+        let _context = context(&self.inner.runtime);
         let Some(mut conn) = self.conn.take() else {
             return;
         };
         self.inner.metrics.used(self.since.elapsed());
         let (inner, slot) = (Arc::clone(&self.inner), self.slot.take());
-        match Handle::try_current() {
-            Ok(_) => drop(tokio::spawn(give_back(conn.return_to_pool(), slot, inner))),
-            Err(_) => {
-                // sqlx, too, needs a runtime around the drop of its guard.
-                let runtime = inner.runtime.clone();
-                let _context = runtime.enter();
-                drop(tokio::spawn(give_back(conn.return_to_pool(), slot, inner)));
-                drop(conn);
-            }
+        if self.beginning {
+            tokio::spawn(settle(conn, slot, inner));
+        } else {
+            tokio::spawn(give_back(returning(&mut conn), slot, inner));
         }
     }
+}
+
+/// Boxed, because it is a large future that would be moved several times.
+fn returning<DB: Database>(conn: &mut sqlx::pool::PoolConnection<DB>) -> BoxFuture<'static, ()> {
+    Box::pin(hooks::returning(conn.return_to_pool()))
 }
 
 /// Ends what was left open, tests the connection and puts it back, within `return_timeout`; a
 /// connection that takes longer is dropped, and its permit released, with the future.
 async fn give_back<DB: Database>(
-    return_to_pool: impl Future<Output = ()>,
+    returning: BoxFuture<'static, ()>,
     slot: Option<OwnedSemaphorePermit>,
     inner: Arc<Inner<DB>>,
 ) {
-    let returning = hooks::returning(return_to_pool);
     match inner.return_timeout {
         Some(within) => {
             if timeout(within, returning).await.is_err() {
                 tracing::warn!(
                     pool = &*inner.name,
                     ?within,
-                    "closed a connection that did not become ready for its next use in time"
+                    "gave a connection up that was not ready for its next use, or not replaced, \
+                     in time"
                 );
             }
         }
@@ -199,4 +235,25 @@ async fn give_back<DB: Database>(
     // After the connection is back, so that the next caller finds it.
     drop(slot);
     inner.publish();
+}
+
+/// Gives a connection back on which a begin was dropped half-way.
+async fn settle<DB: Database>(
+    mut conn: sqlx::pool::PoolConnection<DB>,
+    slot: Option<OwnedSemaphorePermit>,
+    inner: Arc<Inner<DB>>,
+) {
+    match hooks::end_unknown_transaction::<DB>(&mut conn, inner.return_timeout).await {
+        Ok(()) => {
+            let returning = returning(&mut conn);
+            drop(conn);
+            give_back(returning, slot, inner).await;
+        }
+        Err(error) => {
+            tracing::warn!(pool = &*inner.name, %error, "closed a connection whose begin was cancelled");
+            drop(conn.detach());
+            drop(slot);
+            inner.publish();
+        }
+    }
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 use sqlx::{ConnectOptions, Connection, Database};
 use tokio::time::timeout;
 
+use crate::hooks::AfterConnect;
+
 /// Why connections cannot be opened, for the acquire that times out over it.
 ///
 /// sqlx retries refused and turned-away connections until the acquire's time is up and keeps the
@@ -38,17 +40,26 @@ impl Diagnosis {
             .clone()
     }
 
-    /// Tries to connect once, unless another caller's attempt is on its way.
+    /// Tries to connect once, the caller's hook included, unless another caller's attempt is on
+    /// its way.
     pub(crate) async fn probe<DB: Database>(
         self: Arc<Self>,
         options: Arc<<DB::Connection as Connection>::Options>,
+        hook: Option<AfterConnect<DB>>,
         within: Duration,
     ) {
         if self.probing.swap(true, Ordering::AcqRel) {
             return;
         }
         let _done = Probing(&self.probing);
-        match timeout(within, options.connect()).await {
+        let ready = async {
+            let mut conn: DB::Connection = options.connect().await?;
+            if let Some(hook) = hook {
+                hook(&mut conn).await?;
+            }
+            Ok(conn)
+        };
+        match timeout(within, ready).await {
             Ok(Ok(conn)) => {
                 self.succeeded();
                 let _ = timeout(within, conn.close()).await;
@@ -81,6 +92,27 @@ mod tests {
         diagnosis.failed(sqlx::Error::WorkerCrashed);
         assert!(diagnosis.last_error().is_some());
         diagnosis.succeeded();
+        assert!(diagnosis.last_error().is_none());
+    }
+
+    #[cfg(feature = "sqlite")]
+    #[tokio::test]
+    async fn an_attempt_fails_with_the_hook_and_succeeds_with_it() {
+        use sqlx::Sqlite;
+        use sqlx::sqlite::SqliteConnectOptions;
+
+        let diagnosis = Arc::new(Diagnosis::default());
+        let within = Duration::from_secs(10);
+        let attempt = |hook| {
+            let options = Arc::new(SqliteConnectOptions::new().in_memory(true));
+            Arc::clone(&diagnosis).probe::<Sqlite>(options, hook, within)
+        };
+        let failing: AfterConnect<Sqlite> =
+            Arc::new(|_| Box::pin(async { Err(sqlx::Error::RowNotFound) }));
+        attempt(Some(failing)).await;
+        let reason = diagnosis.last_error().unwrap();
+        assert!(matches!(*reason, sqlx::Error::RowNotFound));
+        attempt(None).await;
         assert!(diagnosis.last_error().is_none());
     }
 }

@@ -1,4 +1,8 @@
 //! `&Pool` in the place of sqlx's `&Pool`: each query checks a connection out by our own acquire.
+//!
+//! The acquire is made within the boxed future: captured, it would take its kilobytes there twice.
+
+use std::sync::Arc;
 
 use async_stream::try_stream;
 use futures_core::future::BoxFuture;
@@ -19,8 +23,8 @@ where
         'p: 'e,
         E: 'q + Execute<'q, DB>,
     {
-        let acquire = self.acquire();
-        Box::pin(async move { acquire.await?.execute(query).await })
+        let pool = Arc::clone(self.inner());
+        Box::pin(async move { pool.acquire().await?.execute(query).await })
     }
 
     fn fetch_many<'e, 'q: 'e, E>(
@@ -31,9 +35,9 @@ where
         'p: 'e,
         E: 'q + Execute<'q, DB>,
     {
-        let acquire = self.acquire();
+        let pool = Arc::clone(self.inner());
         Box::pin(try_stream! {
-            let mut conn = acquire.await?;
+            let mut conn = pool.acquire().await?;
             for await step in conn.fetch_many(query) {
                 yield step?;
             }
@@ -45,8 +49,8 @@ where
         'p: 'e,
         E: 'q + Execute<'q, DB>,
     {
-        let acquire = self.acquire();
-        Box::pin(async move { acquire.await?.fetch_all(query).await })
+        let pool = Arc::clone(self.inner());
+        Box::pin(async move { pool.acquire().await?.fetch_all(query).await })
     }
 
     fn fetch_optional<'e, 'q: 'e, E>(
@@ -57,8 +61,8 @@ where
         'p: 'e,
         E: 'q + Execute<'q, DB>,
     {
-        let acquire = self.acquire();
-        Box::pin(async move { acquire.await?.fetch_optional(query).await })
+        let pool = Arc::clone(self.inner());
+        Box::pin(async move { pool.acquire().await?.fetch_optional(query).await })
     }
 
     fn prepare_with<'e>(
@@ -69,16 +73,16 @@ where
     where
         'p: 'e,
     {
-        let acquire = self.acquire();
-        Box::pin(async move { acquire.await?.prepare_with(sql, parameters).await })
+        let pool = Arc::clone(self.inner());
+        Box::pin(async move { pool.acquire().await?.prepare_with(sql, parameters).await })
     }
 
     fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, Result<Describe<DB>, Error>>
     where
         'p: 'e,
     {
-        let acquire = self.acquire();
-        Box::pin(async move { acquire.await?.describe(sql).await })
+        let pool = Arc::clone(self.inner());
+        Box::pin(async move { pool.acquire().await?.describe(sql).await })
     }
 }
 
@@ -87,18 +91,24 @@ impl<'a, DB: Database> Acquire<'a> for &'_ Pool<DB> {
     type Connection = PoolConnection<DB>;
 
     fn acquire(self) -> BoxFuture<'a, Result<PoolConnection<DB>, Error>> {
-        let acquire = Pool::acquire(self);
-        Box::pin(async move { Ok(acquire.await?) })
+        let pool = Arc::clone(self.inner());
+        Box::pin(async move { Ok(pool.acquire().await?) })
     }
 
     /// sqlx's transaction holds sqlx's guard, so ours ends here: the connection counts as in use
     /// and its return is bounded, but the time it is used is not recorded.
     fn begin(self) -> BoxFuture<'a, Result<sqlx::Transaction<'a, DB>, Error>> {
-        let acquire = Pool::acquire(self);
-        let statement = self.inner().begin_statement.map(SqlSafeStr::into_sql_str);
+        let pool = Arc::clone(self.inner());
         Box::pin(async move {
-            let conn = acquire.await?.into_sqlx();
-            sqlx::Transaction::begin(MaybePoolConnection::PoolConnection(conn), statement).await
+            let statement = pool.begin_statement.map(SqlSafeStr::into_sql_str);
+            let conn = Arc::clone(&pool).acquire().await?.into_sqlx();
+            let conn = MaybePoolConnection::PoolConnection(conn);
+            let mut begin = sqlx::Transaction::begin(conn, statement);
+            // Declared after `begin`, so that it is dropped first: before the connection goes back.
+            let dropped = pool.dropped_begins.guard();
+            let begun = (&mut begin).await;
+            dropped.disarm();
+            begun
         })
     }
 }

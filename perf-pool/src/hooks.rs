@@ -2,12 +2,15 @@
 
 use std::cell::Cell;
 use std::future::{self, Future};
+use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_core::future::BoxFuture;
 use sqlx::pool::PoolOptions;
 use sqlx::{Connection, Database};
+use sqlx_core::transaction::TransactionManager;
 use tokio::time::{Instant, timeout};
 
 use crate::diagnosis::Diagnosis;
@@ -28,15 +31,63 @@ tokio::task_local! {
 }
 
 /// Runs sqlx's acquire so that a connection opened within it is timed.
-pub(crate) async fn opening<F: Future>(acquire: F) -> F::Output {
-    OPENING_SINCE
-        .scope(Cell::new(Instant::now()), acquire)
-        .await
+///
+/// Not an `async fn`, which would hold its argument twice: before and while it awaits it. sqlx's
+/// futures have room for the opening of a connection, which makes kilobytes.
+pub(crate) fn opening<F: Future>(acquire: F) -> impl Future<Output = F::Output> {
+    OPENING_SINCE.scope(Cell::new(Instant::now()), acquire)
 }
 
 /// Runs sqlx's return of a connection without the test that bounds the returns of others.
-pub(crate) async fn returning<F: Future>(give_back: F) -> F::Output {
-    RETURNING.scope((), give_back).await
+pub(crate) fn returning<F: Future>(give_back: F) -> impl Future<Output = F::Output> {
+    RETURNING.scope((), give_back)
+}
+
+/// Whether a begin on a guard of sqlx was dropped before its end, ever.
+///
+/// sqlx-postgres 0.9.0 leaves the transaction open then, and gives the connection to its next user
+/// like that (<https://github.com/launchbadge/sqlx/issues/4393>). Our own guards know of themselves
+/// that it happened; of sqlx's the hook cannot tell which one it was, so from then on it ends a
+/// transaction on all of them, in the round trip of the ping which it takes the place of.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct DroppedBegins(Arc<AtomicBool>);
+
+impl DroppedBegins {
+    pub(crate) fn guard(&self) -> DroppedBegin<'_> {
+        DroppedBegin(Some(&self.0))
+    }
+
+    fn any(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+pub(crate) struct DroppedBegin<'a>(Option<&'a AtomicBool>);
+
+impl DroppedBegin<'_> {
+    pub(crate) fn disarm(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for DroppedBegin<'_> {
+    fn drop(&mut self) {
+        if let Some(dropped) = self.0 {
+            dropped.store(true, Ordering::Release);
+        }
+    }
+}
+
+/// Ends the transaction that a dropped begin may have left open without the driver's knowledge: a
+/// second `BEGIN` does no harm there, makes it known, and so it can be rolled back. Costs one round
+/// trip; the rollback goes out with the ping of the return.
+pub(crate) async fn end_unknown_transaction<DB: Database>(
+    conn: &mut DB::Connection,
+    within: Option<Duration>,
+) -> Result<(), sqlx::Error> {
+    bounded(within, DB::TransactionManager::begin(conn, None)).await?;
+    DB::TransactionManager::start_rollback(conn);
+    Ok(())
 }
 
 /// The knobs of the hooks.
@@ -56,6 +107,7 @@ pub(crate) fn install<DB: Database>(
     after_connect: Option<AfterConnect<DB>>,
     metrics: Arc<Metrics>,
     diagnosis: Arc<Diagnosis>,
+    dropped_begins: DroppedBegins,
 ) -> PoolOptions<DB> {
     let options = options
         .test_before_acquire(false)
@@ -78,43 +130,61 @@ pub(crate) fn install<DB: Database>(
                 Ok(())
             })
         });
-    let Some(return_timeout) = checks.return_timeout else {
+    let return_timeout = checks.return_timeout;
+    let options = options.after_release(move |conn, _| {
+        // sqlx tests every returned connection without a bound, so that a peer that is gone
+        // silently would keep the permit for good (sqlx #4349). Our own returns have a bound
+        // around all of it; those of sqlx's guards get a bounded test first.
+        if RETURNING.try_with(|()| ()).is_ok() {
+            return Box::pin(future::ready(Ok(true)));
+        }
+        if dropped_begins.any() {
+            return Box::pin(async move {
+                end_unknown_transaction::<DB>(conn, return_timeout).await?;
+                Ok(true)
+            });
+        }
+        match return_timeout {
+            Some(within) => Box::pin(ping(conn, within)),
+            None => Box::pin(future::ready(Ok(true))),
+        }
+    });
+    if return_timeout.is_none() {
         return options;
-    };
-    options
-        .before_acquire(move |conn, meta| {
-            if meta.idle_for < checks.alive_bypass_window {
-                return Box::pin(future::ready(Ok(true)));
+    }
+    options.before_acquire(move |conn, meta| {
+        if meta.idle_for < checks.alive_bypass_window {
+            return Box::pin(future::ready(Ok(true)));
+        }
+        Box::pin(async move {
+            let alive = ping(conn, checks.ping_timeout).await;
+            if alive.is_err() {
+                // sqlx goes on to open another one.
+                let _ = OPENING_SINCE.try_with(|since| since.set(Instant::now()));
             }
-            Box::pin(async move {
-                let alive = ping(conn, checks.ping_timeout).await;
-                if alive.is_err() {
-                    // sqlx goes on to open another one.
-                    let _ = OPENING_SINCE.try_with(|since| since.set(Instant::now()));
-                }
-                alive
-            })
+            alive
         })
-        .after_release(move |conn, _| {
-            // sqlx tests every returned connection without a bound, so that a peer that is gone
-            // silently would keep the permit for good (sqlx #4349). Our own returns have a bound
-            // around all of it; those of sqlx's guards get a bounded test first.
-            if RETURNING.try_with(|()| ()).is_ok() {
-                return Box::pin(future::ready(Ok(true)));
-            }
-            Box::pin(ping(conn, return_timeout))
-        })
+    })
 }
 
 /// `Err`, not `Ok(false)`, for a connection that fails: sqlx would say goodbye to its peer, without
 /// a bound, before dropping it.
 async fn ping<C: Connection>(conn: &mut C, within: Duration) -> Result<bool, sqlx::Error> {
-    match timeout(within, conn.ping()).await {
-        Ok(Ok(())) => Ok(true),
-        Ok(Err(error)) => Err(error),
-        Err(_) => Err(sqlx::Error::Io(std::io::Error::new(
-            std::io::ErrorKind::TimedOut,
-            format!("no answer to a ping within {within:?}"),
-        ))),
-    }
+    bounded(Some(within), conn.ping()).await?;
+    Ok(true)
+}
+
+async fn bounded<T>(
+    within: Option<Duration>,
+    answer: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, sqlx::Error> {
+    let Some(within) = within else {
+        return answer.await;
+    };
+    timeout(within, answer).await.unwrap_or_else(|_| {
+        Err(sqlx::Error::Io(io::Error::new(
+            io::ErrorKind::TimedOut,
+            format!("no answer within {within:?}"),
+        )))
+    })
 }

@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::builder::Settings;
 use crate::diagnosis::Diagnosis;
+use crate::hooks::{AfterConnect, DroppedBegins};
 use crate::metrics::Metrics;
 use crate::{AcquireError, PoolBuilder, PoolConnection, Status, Transaction, hooks, observer};
 
@@ -41,6 +42,8 @@ pub(crate) struct Inner<DB: Database> {
     pub(crate) slots: Arc<Semaphore>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) diagnosis: Arc<Diagnosis>,
+    pub(crate) dropped_begins: DroppedBegins,
+    pub(crate) after_connect: Option<AfterConnect<DB>>,
     /// Where connections go back when they are dropped outside any runtime.
     pub(crate) runtime: Handle,
     pub(crate) tasks: TaskTracker,
@@ -61,12 +64,14 @@ impl<DB: Database> Pool<DB> {
         metrics: Arc<Metrics>,
     ) -> Self {
         let diagnosis = Arc::new(Diagnosis::default());
+        let dropped_begins = DroppedBegins::default();
         let sqlx = hooks::install(
             settings.sqlx,
             settings.checks,
-            settings.after_connect,
+            settings.after_connect.clone(),
             Arc::clone(&metrics),
             Arc::clone(&diagnosis),
+            dropped_begins.clone(),
         )
         .connect_lazy_with(options);
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
@@ -90,6 +95,8 @@ impl<DB: Database> Pool<DB> {
                 begin_statement: settings.begin_statement,
                 metrics,
                 diagnosis,
+                dropped_begins,
+                after_connect: settings.after_connect,
                 runtime: Handle::current(),
                 tasks,
                 _stop_on_drop: stop.clone().drop_guard(),

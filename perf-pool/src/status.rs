@@ -20,10 +20,11 @@ pub struct Status {
 
 impl Status {
     /// Reads like one moment though the three numbers are read one after another: sqlx counts
-    /// connections and idle ones separately, and its idle count can be ahead for an instant.
+    /// connections and idle ones separately, its idle count can be ahead for an instant, and it can
+    /// wrap around below zero (sqlx #3645).
     pub(crate) fn new(max: u32, base: u32, size: u32, idle: usize, pending: u32) -> Self {
         let size = size.min(max);
-        let idle = u32::try_from(idle).unwrap_or(u32::MAX).min(size);
+        let idle = u32::try_from(idle).unwrap_or(0).min(size);
         Self {
             max,
             size,
@@ -50,5 +51,11 @@ mod tests {
             prop_assert_eq!(status.in_use + status.idle, status.size);
             prop_assert!(status.size <= max);
         }
+    }
+
+    #[test]
+    fn an_idle_count_below_zero_means_that_none_is_idle() {
+        let status = Status::new(8, 2, 8, 0_usize.wrapping_sub(1), 0);
+        assert_eq!((status.in_use, status.idle), (8, 0));
     }
 }

@@ -26,7 +26,7 @@ impl<DB: Database> Transaction<DB> {
     ) -> Result<Self, sqlx::Error> {
         // Open from the start: if this fails or is dropped half-way, the server may have begun.
         let mut tx = Self { conn, open: true };
-        DB::TransactionManager::begin(&mut tx.conn, statement).await?;
+        tx.conn.begin_bare(statement).await?;
         Ok(tx)
     }
 

@@ -192,3 +192,18 @@ fn a_connection_can_be_dropped_outside_any_runtime() {
     // The runtime is gone; the connection goes with it, quietly.
     drop(last);
 }
+
+#[test]
+fn a_connection_can_be_detached_outside_any_runtime() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let file = File::new();
+    let builder = Pool::builder().min_connections(1).max_connections(1);
+    let pool = runtime.block_on(file.open(builder));
+    let conn = runtime.block_on(pool.acquire()).unwrap();
+    drop(conn.detach());
+    drop(runtime.block_on(pool.acquire()).unwrap());
+}

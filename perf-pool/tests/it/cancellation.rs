@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use futures_util::poll;
 use perf_pool::Pool;
-use sqlx::{Executor, Sqlite};
+use sqlx::{Acquire, Executor, Postgres, Row, Sqlite};
 
 use crate::files::{File, at_most};
 use crate::wait;
@@ -120,4 +120,52 @@ async fn a_dropped_transaction_is_rolled_back_before_the_next_use() {
         .await
         .unwrap();
     assert_eq!(rows, [3]);
+}
+
+/// Whether the only connection of `pool` is in no transaction: there, time stands still.
+async fn is_clean(pool: &Pool<Postgres>) -> bool {
+    let row = pool
+        .fetch_one("SELECT now() = statement_timestamp()")
+        .await
+        .unwrap();
+    row.get(0)
+}
+
+/// sqlx 0.9.0 alone leaves the transaction open, and the next user of the connection in it:
+/// <https://github.com/launchbadge/sqlx/issues/4393>
+#[tokio::test]
+async fn a_begin_dropped_at_any_point_leaves_no_transaction_open() {
+    let Some(pg) = testkit::Postgres::shared().await else {
+        return;
+    };
+    let pool = Pool::<Postgres>::builder()
+        .min_connections(0)
+        .max_connections(1)
+        .connect(&pg.url())
+        .await
+        .unwrap();
+    pool.execute("SELECT 1").await.unwrap();
+    for polls in 1..=4 {
+        drop(wait::at_most(polls, pool.begin()).await);
+        assert!(is_clean(&pool).await, "Pool::begin, {polls} polls");
+        drop(wait::at_most(polls, pool.begin_with("BEGIN READ ONLY")).await);
+        assert!(is_clean(&pool).await, "Pool::begin_with, {polls} polls");
+        drop(wait::at_most(polls, Acquire::begin(&pool)).await);
+        assert!(is_clean(&pool).await, "Acquire for &Pool, {polls} polls");
+        let mut conn = pool.acquire().await.unwrap();
+        drop(wait::at_most(polls, conn.begin()).await);
+        drop(conn);
+        assert!(
+            is_clean(&pool).await,
+            "PoolConnection::begin, {polls} polls"
+        );
+        let mut conn = pool.acquire().await.unwrap();
+        drop(wait::at_most(polls, Acquire::begin(&mut conn)).await);
+        drop(conn);
+        assert!(
+            is_clean(&pool).await,
+            "Acquire for &mut PoolConnection, {polls} polls"
+        );
+    }
+    assert_eq!(pool.status().size, 1);
 }

@@ -6,6 +6,7 @@ use sqlx::Postgres;
 use tokio::net::TcpListener;
 
 use crate::files::{File, at_most};
+use crate::wait;
 
 /// Everything that a log could show of an error.
 fn shown(error: &(dyn Error + 'static)) -> String {
@@ -186,6 +187,31 @@ async fn a_timeout_over_a_failing_after_connect_names_its_error() {
     );
     let source = error.source().unwrap().to_string();
     assert_eq!(source, sqlx::Error::RowNotFound.to_string());
+}
+
+#[tokio::test]
+async fn close_does_not_wait_for_a_server_that_is_gone() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let Some(pg) = testkit::Postgres::shared().await else {
+        return;
+    };
+    let pool = Pool::<Postgres>::builder()
+        .min_connections(0)
+        .max_connections(2)
+        .connect(&pg.url())
+        .await
+        .unwrap();
+    // From here on every new connection is accepted by nobody.
+    let gone = format!("postgres://app@127.0.0.1:{port}/quiz?sslmode=disable");
+    pool.set_connect_options(gone.parse().unwrap());
+    let acquire = tokio::spawn(pool.acquire());
+    wait::eventually("the attempt to connect", || pool.status().size == 1).await;
+    tokio::time::timeout(Duration::from_secs(10), pool.close())
+        .await
+        .unwrap();
+    let error = acquire.await.unwrap().unwrap_err();
+    assert!(matches!(error, AcquireError::Closed), "{error:?}");
 }
 
 #[tokio::test]
