@@ -1,12 +1,13 @@
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Display;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::Serialize;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::{BuildError, Monitor, MonitorBuilder};
 
@@ -38,10 +39,15 @@ impl MonitorBuilder {
     /// `check` returns an error, panics, or takes longer than the
     /// [timeout](Self::check_timeout). The error's text is shown to whoever asks. Defaults to none.
     ///
+    /// A check that is late is cancelled at its next `.await`. It must not block its thread, as any
+    /// async code: that thread would be lost to the runtime, another with each time that is asked.
+    ///
     /// ```
     /// # use perf_metrics::Monitor;
+    /// use tokio::net::TcpStream;
+    ///
     /// let monitor = Monitor::builder()
-    ///     .check("disk", || async { std::fs::metadata("/").map(|_| ()) })
+    ///     .check("mail", || async { TcpStream::connect("localhost:25").await.map(drop) })
     ///     .build()?;
     /// # Ok::<(), perf_metrics::BuildError>(())
     /// ```
@@ -100,6 +106,20 @@ impl Report {
     }
 }
 
+impl CheckReport {
+    fn new(elapsed: Duration, error: Option<String>) -> Self {
+        Self {
+            status: if error.is_none() {
+                Status::Ok
+            } else {
+                Status::Unhealthy
+            },
+            seconds: elapsed.as_secs_f64(),
+            error,
+        }
+    }
+}
+
 impl Health {
     pub(super) fn validate(&self) -> Result<(), BuildError> {
         let mut names = HashSet::new();
@@ -113,40 +133,32 @@ impl Health {
     }
 
     async fn run(&self) -> BTreeMap<String, CheckReport> {
-        let mut names = BTreeMap::new();
+        let mut names = HashMap::new();
         // A task for each check, so that one that panics is one that failed. The set ends them
         // when it is dropped, when the client that asked went away.
         let mut tasks = JoinSet::new();
         let (timeout, start) = (self.timeout, Instant::now());
         for check in &self.checks {
             let run = Arc::clone(&check.run);
-            let task = tasks.spawn(async move {
-                match tokio::time::timeout(timeout, run()).await {
-                    Ok(result) => result,
-                    Err(_) => Err(format!("no answer within {timeout:?}")),
-                }
-            });
+            let task = tasks.spawn(async move { run().await });
             names.insert(task.id(), check.name.clone());
         }
         let mut reports = BTreeMap::new();
-        while let Some(joined) = tasks.join_next_with_id().await {
-            let (id, result) = match joined {
-                Ok((id, result)) => (id, result),
-                Err(error) => (error.id(), Err("the check panicked".to_owned())),
+        // The time is kept here, not in the tasks: a check that blocks its thread could not.
+        loop {
+            let left = timeout.saturating_sub(start.elapsed());
+            let (id, result) = match tokio::time::timeout(left, tasks.join_next_with_id()).await {
+                Ok(Some(Ok((id, result)))) => (id, result),
+                Ok(Some(Err(error))) => (error.id(), Err("the check panicked".to_owned())),
+                Ok(None) | Err(_) => break,
             };
             if let Some(name) = names.remove(&id) {
-                let error = result.err();
-                let report = CheckReport {
-                    status: if error.is_none() {
-                        Status::Ok
-                    } else {
-                        Status::Unhealthy
-                    },
-                    seconds: start.elapsed().as_secs_f64(),
-                    error,
-                };
-                reports.insert(name, report);
+                reports.insert(name, CheckReport::new(start.elapsed(), result.err()));
             }
+        }
+        for name in names.into_values() {
+            let error = format!("no answer within {timeout:?}");
+            reports.insert(name, CheckReport::new(start.elapsed(), Some(error)));
         }
         reports
     }

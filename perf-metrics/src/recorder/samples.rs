@@ -24,11 +24,13 @@ pub(crate) fn label<'a>(key: &'a Key, name: &str) -> Option<&'a str> {
 impl Samples {
     pub(super) fn of(registry: &Registry<Key, FixedStorage>) -> Self {
         let mut samples = Self::default();
-        registry.visit_counters(|key, counter| {
-            samples.value(key, counter.load(Acquire) as f64);
-        });
+        // Gauges first: what goes out of flight after that is counted as ended too, never as
+        // neither, as it is counted before it leaves the gauge.
         registry.visit_gauges(|key, gauge| {
             samples.value(key, f64::from_bits(gauge.load(Acquire)));
+        });
+        registry.visit_counters(|key, counter| {
+            samples.value(key, counter.load(Acquire) as f64);
         });
         registry.visit_histograms(|key, histogram| {
             let series = samples.histograms.entry(key.name().to_owned());

@@ -1,17 +1,20 @@
 //! started = completed + aborted + panicked + errored + in flight, whatever happens.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-use http::{Method, Request, StatusCode};
-use http_body::Body;
-use http_body_util::Empty;
+use bytes::Bytes;
+use futures_util::{FutureExt, stream};
+use http::{Method, Request, Response, StatusCode};
+use http_body::{Body, Frame};
+use http_body_util::{BodyExt, Empty, StreamBody};
 use perf_metrics::timing::{ResponseFuture, TimedBody, Timing};
 use perf_metrics::{Monitor, TimingLayer};
 use proptest::prelude::*;
-use tower::{Layer, Service};
+use tower::{Layer, Service, service_fn};
 
 use crate::exposition::Exposition;
 use crate::script::{Answer, Script, ScriptBody, ScriptFuture, Scripted, Step};
@@ -290,4 +293,106 @@ fn a_layer_for_another_recorder_leaves_the_monitor_alone() {
     };
     drop(call(&mut service, &case));
     assert_eq!(monitor.snapshot().requests.count, 0);
+}
+
+#[test]
+fn a_response_that_http_sends_without_a_body_is_complete_though_its_body_is_dropped() {
+    let completed = BTreeMap::from([(COMPLETED.to_owned(), 1)]);
+    let dropped = BTreeMap::from([("body/dropped".to_owned(), 1)]);
+    for (method, status, end) in [
+        (Method::GET, StatusCode::SWITCHING_PROTOCOLS, &completed),
+        (Method::GET, StatusCode::NO_CONTENT, &completed),
+        (Method::GET, StatusCode::NOT_MODIFIED, &completed),
+        (Method::CONNECT, StatusCode::OK, &completed),
+        (Method::CONNECT, StatusCode::FORBIDDEN, &dropped),
+        (Method::GET, StatusCode::OK, &dropped),
+    ] {
+        let script = Script::respond(status, vec![Step::Data(10)]);
+        let text = run(script, method.clone(), 1);
+        assert_eq!(counted(&text), *end, "{method} {status}");
+    }
+}
+
+#[test]
+fn a_body_whose_header_announced_its_length_is_complete_after_its_last_byte() {
+    for (length, count) in [("10", 1), ("11", 0), ("many", 0)] {
+        let monitor = Monitor::builder().build().unwrap();
+        let service = service_fn(|_: Request<Empty<Bytes>>| {
+            let frame = Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"0123456789")));
+            let body = StreamBody::new(stream::iter([frame]));
+            let response = Response::builder().header("content-length", length);
+            std::future::ready(response.body(body))
+        });
+        let mut service = monitor.layer().layer(service);
+        let response = service.call(Request::new(Empty::new())).now_or_never();
+        let mut body = response.unwrap().unwrap().into_body();
+        assert!(body.frame().now_or_never().unwrap().unwrap().is_ok());
+        drop(body);
+        let requests = monitor.snapshot().requests;
+        assert_eq!(
+            (requests.count, requests.aborted),
+            (1, 1 - count),
+            "{length}"
+        );
+    }
+}
+
+#[test]
+fn the_body_tells_its_length_and_its_end_as_the_inner_one_does() {
+    let monitor = Monitor::builder().build().unwrap();
+    let mut service = monitor.layer().layer(Scripted);
+    let script = Script {
+        buffered: true,
+        ..Script::respond(StatusCode::OK, vec![Step::Data(10)])
+    };
+    let case = Case {
+        script,
+        method: Method::GET,
+        polls: 2,
+    };
+    let Some(Live::Body(mut body)) = call(&mut service, &case).and_then(poll) else {
+        panic!("there is a body");
+    };
+    assert_eq!(body.size_hint().exact(), Some(10));
+    assert!(!body.is_end_stream());
+    let frame = body
+        .as_mut()
+        .poll_frame(&mut Context::from_waker(Waker::noop()));
+    assert!(matches!(frame, Poll::Ready(Some(Ok(_)))));
+    assert!(body.is_end_stream());
+}
+
+#[test]
+fn a_request_that_ends_while_the_snapshot_is_taken_is_not_missed() {
+    let monitor = Monitor::builder().build().unwrap();
+    let mut service = monitor.layer().layer(Scripted);
+    let case = Case {
+        script: Script::respond(StatusCode::OK, vec![]),
+        method: Method::GET,
+        polls: 0,
+    };
+    let (send, receive) = std::sync::mpsc::sync_channel::<(Option<Live>, u32)>(0);
+    let (done, wait) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            for (request, spins) in receive {
+                // At any moment of the snapshot.
+                (0..spins).for_each(|_| std::hint::spin_loop());
+                drop(request);
+                done.send(()).unwrap();
+            }
+        });
+        for started in 1..=10_000 {
+            let request = call(&mut service, &case);
+            send.send((request, (started * 7919 % 5000) as u32))
+                .unwrap();
+            let requests = monitor.snapshot().requests;
+            assert!(
+                requests.count + requests.in_flight >= started,
+                "{requests:?}"
+            );
+            wait.recv().unwrap();
+        }
+        drop(send);
+    });
 }

@@ -141,6 +141,40 @@ async fn a_check_that_fails_hangs_or_panics_makes_the_service_unhealthy() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_check_that_blocks_its_thread_does_not_hold_up_the_answer() {
+    let (release, blocked) = std::sync::mpsc::channel::<()>();
+    let blocked = std::sync::Mutex::new(blocked);
+    let monitor = Monitor::builder()
+        .check("good", || async { Ok::<(), String>(()) })
+        .check("blocks", move || {
+            // Until the test is over.
+            let _ = blocked.lock().unwrap().recv();
+            std::future::ready(Ok::<(), String>(()))
+        })
+        .check_timeout(Duration::from_millis(50))
+        .build()
+        .unwrap();
+    let url = serve(app(&monitor)).await;
+    let answer = tokio::time::timeout(Duration::from_secs(10), json(format!("{url}/health")));
+    let (status, health) = answer.await.unwrap();
+    drop(release);
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(health["checks"]["good"]["status"], "ok");
+    assert_eq!(health["checks"]["blocks"]["error"], "no answer within 50ms");
+}
+
+#[tokio::test]
+async fn a_check_timeout_without_end_is_one() {
+    let monitor = Monitor::builder()
+        .check("good", || async { Ok::<(), String>(()) })
+        .check_timeout(Duration::MAX)
+        .build()
+        .unwrap();
+    let url = serve(app(&monitor)).await;
+    assert_eq!(json(format!("{url}/health")).await.0, StatusCode::OK);
+}
+
 #[tokio::test]
 async fn two_servers_in_a_process_do_not_see_each_other() {
     let one = Monitor::builder().service("one").build().unwrap();
