@@ -38,8 +38,8 @@ impl HistogramFn for Distribution {
     }
 
     fn record_many(&self, value: f64, count: usize) {
-        // NaN is in no bucket, and would make the sum NaN for ever.
-        if value.is_nan() {
+        // NaN is in no bucket, and would make the sum NaN for ever; so would infinity times zero.
+        if value.is_nan() || count == 0 {
             return;
         }
         if let Some(cell) = self.cells.get(self.scheme.cell(value)) {
@@ -134,6 +134,13 @@ mod tests {
         times.record(f64::NAN);
         times.record(0.5);
         assert_eq!((times.counts().count(), times.counts().sum()), (1, 0.5));
+    }
+
+    #[test]
+    fn infinity_no_times_is_not_recorded() {
+        let times = times();
+        times.record_many(f64::INFINITY, 0);
+        assert_eq!((times.counts().count(), times.counts().sum()), (0, 0.0));
     }
 
     #[test]

@@ -79,17 +79,28 @@ fn add(families: &mut BTreeMap<String, Family>, key: &Key, value: Value) {
     // A name is of one kind in Prometheus: one series of another kind, and the whole scrape would
     // be refused. The kind seen first stays.
     if family.kind == value.kind() {
-        family.series.insert(labels(key), value);
+        family.series.insert(labels(key, family.kind), value);
     }
 }
 
-fn labels(key: &Key) -> String {
+fn labels(key: &Key, kind: &str) -> String {
     let mut text = String::new();
+    let mut names = Vec::with_capacity(key.labels().len());
     for label in key.labels() {
+        let mut name = sanitize(label.key(), false);
+        // Of Prometheus's own; the bounds of a histogram are labels too.
+        if name.starts_with("__") || (name == "le" && kind == "histogram") {
+            name.insert_str(0, "exported_");
+        }
+        // One series with a label twice, and the whole scrape would be refused: the first stays.
+        if names.contains(&name) {
+            continue;
+        }
         if !text.is_empty() {
             text.push(',');
         }
-        text.push_str(&sanitize(label.key(), false));
+        text.push_str(&name);
+        names.push(name);
         text.push_str("=\"");
         for c in label.value().chars() {
             match c {
@@ -112,6 +123,9 @@ fn sanitize(name: &str, metric: bool) -> String {
         ':' if metric => c,
         _ => '_',
     };
+    if name.is_empty() {
+        return "_".to_owned();
+    }
     name.chars().enumerate().map(valid).collect()
 }
 
@@ -224,6 +238,34 @@ mod tests {
         let text = rendered(|| counter!("1http.server-time", "http.route" => "/").increment(1));
         assert!(
             text.ends_with("_http_server_time{http_route=\"/\"} 1\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_metric_or_label_without_a_name_gets_one() {
+        let text = rendered(|| counter!("", "" => "v").increment(1));
+        assert_eq!(text, "# TYPE _ counter\n_{_=\"v\"} 1\n");
+    }
+
+    #[test]
+    fn a_label_that_comes_twice_is_shown_once() {
+        let text = rendered(|| counter!("c", "a.b" => "1", "a_b" => "2", "c" => "3").increment(1));
+        assert_eq!(text, "# TYPE c counter\nc{a_b=\"1\",c=\"3\"} 1\n");
+    }
+
+    #[test]
+    fn labels_that_are_prometheus_own_are_renamed() {
+        let text = rendered(|| {
+            counter!("c", "__name__" => "x", "le" => "y").increment(1);
+            histogram!("h", "le" => "z").record(1.0);
+        });
+        assert!(
+            text.contains("c{exported___name__=\"x\",le=\"y\"} 1\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("h_bucket{exported_le=\"z\",le=\"1\"} 1\n"),
             "{text}"
         );
     }
