@@ -40,7 +40,8 @@ struct Inner {
 }
 
 impl Monitor {
-    /// Starts to build a monitor.
+    /// Starts to build a monitor. The first time in a process this calibrates the clock of the
+    /// [`TimingLayer`], which keeps the thread busy for some milliseconds, at most 200.
     pub fn builder() -> MonitorBuilder {
         MonitorBuilder::default()
     }

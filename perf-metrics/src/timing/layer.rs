@@ -10,9 +10,8 @@ use super::source::Source;
 use super::table::Table;
 use crate::clock;
 
-/// Routes that a layer tells apart unless it is told otherwise. A large service has some hundred
-/// routes; with ten methods each and a handful of statuses this keeps the series within what one
-/// Prometheus target should have (ten thousand).
+/// Routes that a layer tells apart unless it is told otherwise: a large service has some hundred.
+/// Each method and status of a route makes 54 lines of a scrape, and 10 KB of memory.
 pub(crate) const DEFAULT_MAX_ROUTES: usize = 256;
 
 /// Times every request of a tower HTTP service and counts it exactly once.
@@ -31,7 +30,11 @@ pub(crate) const DEFAULT_MAX_ROUTES: usize = 256;
 /// recorder is installed none is kept, so a layer that is built, or even used, before the recorder
 /// is installed counts from then on.
 ///
-/// Clones share their routes, and so the limit.
+/// The first layer of a process calibrates the clock, which keeps its thread busy for some
+/// milliseconds, at most 200. Build it before the server serves.
+///
+/// Clones share their routes, and so the limit. A request counts in each layer that it goes
+/// through: add one layer around all routes, not one inside another.
 #[derive(Debug, Clone)]
 pub struct TimingLayer {
     table: Arc<Table>,

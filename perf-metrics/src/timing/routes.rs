@@ -45,7 +45,7 @@ enum Found<'a> {
 }
 
 impl Routes {
-    /// The greatest limit: the array for it takes 1 MiB.
+    /// The greatest limit: the array for it takes 2 MiB.
     pub(super) const MOST: usize = 1 << 16;
 
     /// A set for up to `max` routes, at most [`MOST`](Self::MOST).
@@ -154,5 +154,26 @@ mod tests {
         let taken = routes.slots.iter().filter_map(OnceLock::get);
         let names: std::collections::HashSet<_> = taken.map(|route| &route.name).collect();
         assert_eq!(names.len(), 10);
+    }
+
+    #[test]
+    fn of_two_that_race_for_the_last_place_one_gets_it() {
+        for _ in 0..1000 {
+            let routes = Routes::new(1);
+            let ready = AtomicUsize::new(0);
+            let add = |name| {
+                // A barrier that wakes threads wakes them one after the other.
+                ready.fetch_add(1, Ordering::SeqCst);
+                while ready.load(Ordering::SeqCst) < 2 {
+                    std::hint::spin_loop();
+                }
+                routes.get(name).is_some()
+            };
+            let added = std::thread::scope(|scope| {
+                let other = scope.spawn(|| add("/a"));
+                [add("/b"), other.join().unwrap()]
+            });
+            assert!(added[0] != added[1], "{added:?}");
+        }
     }
 }

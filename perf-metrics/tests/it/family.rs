@@ -60,6 +60,7 @@ fn pools_are_listed_and_the_worst_gives_the_status() {
                 gauge!("db_client_connections_max", "pool" => name).set(10);
                 gauge!("db_client_connections_overflow", "pool" => name).set(used / 2);
                 gauge!("db_client_connections_pending_requests", "pool" => name).set(pending);
+                counter!("db_client_connections_timeouts_total", "pool" => name).increment(7);
             }
         })
         .database_pool
@@ -74,6 +75,7 @@ fn pools_are_listed_and_the_worst_gives_the_status() {
         (waiting.pools[1].name.as_str(), waiting.pools[1].pending),
         ("reports", 4)
     );
+    assert_eq!(waiting.pools[1].timeouts, 7);
     assert_eq!(pools(0).status, PoolStatus::Saturated);
 }
 
@@ -123,4 +125,21 @@ fn batches_are_added_up() {
     let batch = batch.batch.unwrap();
     assert_eq!((batch.written, batch.ignored, batch.failed), (990, 8, 2));
     assert_eq!((batch.commits, batch.fallbacks, batch.retries), (2, 1, 0));
+}
+
+#[test]
+fn quantiles_are_of_the_time_to_the_headers() {
+    let requests = snapshot(|| {
+        for (name, seconds) in [("request", 0.1), ("response", 60.0)] {
+            let name = format!("http_server_{name}_duration_seconds");
+            histogram!(name, "http_request_method" => "GET", "http_route" => "/").record(seconds);
+        }
+    });
+    for quantiles in [
+        requests.requests.quantiles,
+        requests.requests.routes[0].quantiles,
+    ] {
+        let p99 = quantiles.p99_seconds.unwrap();
+        assert!((0.095..0.105).contains(&p99), "{p99}");
+    }
 }

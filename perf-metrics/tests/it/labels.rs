@@ -1,5 +1,6 @@
 //! Routes and methods in a bounded number of series.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use axum::Router;
@@ -8,8 +9,8 @@ use axum::extract::Path;
 use axum::routing::{any, get};
 use http::{Request, StatusCode};
 use http_body_util::BodyExt;
-use perf_metrics::Monitor;
 use perf_metrics::snapshot::Route;
+use perf_metrics::{Monitor, RequestHead};
 use tower::ServiceExt;
 
 use crate::exposition::Exposition;
@@ -151,23 +152,39 @@ async fn unknown_methods_are_one_series() {
 
 #[tokio::test]
 async fn routes_beyond_the_limit_are_one_series() {
-    let monitor = Monitor::builder()
-        .max_routes(10)
-        .route_label(|request| Some(request.uri().path().into()))
-        .build()
-        .unwrap();
-    let app = Router::new()
-        .fallback(|| async { "anything" })
-        .layer(monitor.layer());
-    for i in 0..1000 {
-        send(&app, "GET", &format!("/{i}")).await;
+    fn path<'a>(request: RequestHead<'a>) -> Option<Cow<'a, str>> {
+        Some(request.uri().path().into())
     }
-    // Those that are known stay known.
-    send(&app, "GET", "/3").await;
-    let routes = routes(&monitor);
-    assert_eq!(routes.len(), 11);
-    assert_eq!(routes["GET _OVERFLOW"].count, 990);
-    assert_eq!(routes["GET /3"].count, 2);
+    let builders = [
+        Monitor::builder().max_routes(10).route_label(path),
+        Monitor::builder().route_label(path).max_routes(10),
+    ];
+    for builder in builders {
+        let monitor = builder.build().unwrap();
+        let app = Router::new()
+            .fallback(|| async { "anything" })
+            .layer(monitor.layer());
+        for i in 0..1000 {
+            send(&app, "GET", &format!("/{i}")).await;
+        }
+        // Those that are known stay known.
+        send(&app, "GET", "/3").await;
+        let routes = routes(&monitor);
+        assert_eq!(routes.len(), 11);
+        assert_eq!(routes["GET _OVERFLOW"].count, 990);
+        assert_eq!(routes["GET /3"].count, 2);
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_two_monitors_see_is_counted_in_both() {
+    let (one, two) = (Monitor::builder().build(), Monitor::builder().build());
+    let (one, two) = (one.unwrap(), two.unwrap());
+    let app = Router::new().layer(one.layer()).layer(two.layer());
+    assert_eq!(send(&app, "GET", "/nothing").await, StatusCode::NOT_FOUND);
+    for monitor in [one, two] {
+        assert_eq!(routes(&monitor)["GET _UNMATCHED"].count, 1);
+    }
 }
 
 #[tokio::test]

@@ -18,6 +18,8 @@ mod install;
 #[cfg(feature = "axum")]
 mod labels;
 #[cfg(test)]
+mod memory;
+#[cfg(test)]
 mod recorders;
 #[cfg(test)]
 mod script;

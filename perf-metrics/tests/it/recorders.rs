@@ -1,13 +1,20 @@
 //! The layer with a recorder that is not the monitor's.
 
 use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use futures_util::stream;
 use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt, Empty, Full};
+use http_body::Frame;
+use http_body_util::{BodyExt, Empty, Full, Limited, StreamBody};
+use metrics::{
+    Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder,
+    SharedString, Unit,
+};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use perf_metrics::TimingLayer;
-use tower::{Layer, ServiceExt, service_fn};
+use tower::{Layer, Service, ServiceExt, service_fn};
 
 async fn answer(_: Request<Full<Bytes>>) -> Result<Response<Full<Bytes>>, std::io::Error> {
     let mut response = Response::new(Full::from("hello"));
@@ -139,4 +146,106 @@ fn the_local_recorder_of_a_thread_is_used_while_it_is_there() {
     let sizes = values(&snapshotter, "http_server_response_body_size_bytes");
     assert_eq!(sizes.len(), 1);
     assert_eq!(sizes[0].1, DebugValue::Histogram(vec![5.0.into()]));
+}
+
+#[tokio::test]
+async fn a_request_body_of_unknown_length_is_not_measured() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let service = TimingLayer::with_recorder(recorder).layer(service_fn(|_| async {
+        Ok::<_, std::io::Error>(Response::new(Empty::<Bytes>::new()))
+    }));
+    // At most so long, which is not to say how long.
+    let chunks = StreamBody::new(stream::empty::<Result<Frame<Bytes>, std::io::Error>>());
+    let body = Limited::new(chunks, 1_000_000);
+    service.oneshot(Request::new(body)).await.unwrap();
+    let sizes = values(&snapshotter, "http_server_request_body_size_bytes");
+    assert!(
+        sizes
+            .iter()
+            .all(|(_, v)| *v == DebugValue::Histogram(vec![])),
+        "{sizes:?}"
+    );
+}
+
+/// Notes what is recorded, in its order.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<String>>>);
+
+struct Noted(Log, String);
+
+impl Noted {
+    fn note(&self, what: &str) {
+        self.0.0.lock().unwrap().push(format!("{} {what}", self.1));
+    }
+}
+
+impl CounterFn for Noted {
+    fn increment(&self, _: u64) {
+        self.note("+");
+    }
+    fn absolute(&self, _: u64) {}
+}
+
+impl GaugeFn for Noted {
+    fn increment(&self, _: f64) {
+        self.note("+");
+    }
+    fn decrement(&self, _: f64) {
+        self.note("-");
+    }
+    fn set(&self, _: f64) {}
+}
+
+impl HistogramFn for Noted {
+    fn record(&self, _: f64) {
+        self.note("+");
+    }
+}
+
+impl Log {
+    fn noted(&self, key: &Key) -> Arc<Noted> {
+        Arc::new(Noted(self.clone(), key.name().to_owned()))
+    }
+}
+
+impl Recorder for Log {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+        Counter::from_arc(self.noted(key))
+    }
+    fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::from_arc(self.noted(key))
+    }
+    fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
+        Histogram::from_arc(self.noted(key))
+    }
+}
+
+#[tokio::test]
+async fn a_request_is_in_flight_until_all_else_of_it_is_recorded() {
+    let log = Log::default();
+    let mut service = TimingLayer::with_recorder(log.clone()).layer(service_fn(answer));
+    let response = service.clone().oneshot(post("/", "seven")).await.unwrap();
+    response.into_body().collect().await.unwrap();
+    drop(service.clone().oneshot(post("/", "seven")).await.unwrap());
+    drop(service.call(post("/", "seven")));
+
+    let log = log.0.lock().unwrap();
+    let active = "http_server_active_requests";
+    let requests: Vec<_> = log
+        .split_inclusive(|n| *n == format!("{active} -"))
+        .collect();
+    assert_eq!(requests.len(), 3);
+    for request in requests {
+        assert_eq!(request[0], format!("{active} +"), "{request:?}");
+        assert_eq!(
+            request[request.len() - 1],
+            format!("{active} -"),
+            "{request:?}"
+        );
+        assert!(request.len() > 2, "{request:?}");
+    }
 }

@@ -25,5 +25,10 @@ fn public_types_are_send_sync_and_debug() {
     shared::<snapshot::Cache>();
     shared::<snapshot::DatabasePool>();
     shared::<snapshot::MessageQueue>();
+    shared::<snapshot::Pool>();
+    shared::<snapshot::PoolStatus>();
+    shared::<snapshot::Process>();
+    shared::<snapshot::Quantiles>();
     shared::<snapshot::Requests>();
+    shared::<snapshot::Route>();
 }

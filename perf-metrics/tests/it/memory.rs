@@ -1,0 +1,89 @@
+//! What a request allocates, and what is left of it.
+
+use std::convert::Infallible;
+use std::future::ready;
+use std::pin::pin;
+use std::task::{Context, Waker};
+
+use allocation_counter::measure;
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http::{Request, Response};
+use http_body::Body;
+#[cfg(feature = "axum")]
+use http_body_util::BodyExt;
+use http_body_util::{Empty, Full};
+use perf_metrics::{Monitor, TimingLayer};
+use tower::{Layer, Service, service_fn};
+
+/// Sends a request and polls the body to its end. Nothing here waits.
+fn send<S, B>(service: &mut S, path: &'static str)
+where
+    S: Service<Request<Empty<Bytes>>, Response = Response<B>, Error = Infallible>,
+    B: Body,
+{
+    let mut request = Request::new(Empty::new());
+    *request.uri_mut() = http::Uri::from_static(path);
+    let Ok(response) = service.call(request).now_or_never().unwrap();
+    let mut body = pin!(response.into_body());
+    let mut cx = Context::from_waker(Waker::noop());
+    while let std::task::Poll::Ready(Some(frame)) = body.as_mut().poll_frame(&mut cx) {
+        assert!(frame.is_ok());
+    }
+}
+
+#[test]
+fn a_request_allocates_nothing() {
+    let monitor = Monitor::builder().build().unwrap();
+    let layer =
+        TimingLayer::with_recorder(monitor.recorder()).route_label(|_| Some("/users/{id}".into()));
+    let mut service = layer.layer(service_fn(|_| {
+        ready(Ok(Response::new(Full::<Bytes>::from("hello"))))
+    }));
+    // The first fetches the handles.
+    send(&mut service, "/users/7");
+    let cost = measure(|| (0..1000).for_each(|_| send(&mut service, "/users/7")));
+    assert_eq!(cost.count_total, 0);
+    assert_eq!(monitor.snapshot().requests.count, 1001);
+}
+
+#[test]
+fn nothing_is_left_of_a_million_samples_that_nobody_scrapes() {
+    let monitor = Monitor::builder().build().unwrap();
+    metrics::with_local_recorder(&monitor.recorder(), || {
+        let times = metrics::histogram!("times_seconds");
+        let cost = measure(|| (0..1_000_000).for_each(|i| times.record(f64::from(i) * 1e-5)));
+        assert_eq!(cost.count_total, 0);
+    });
+}
+
+#[cfg(feature = "axum")]
+#[test]
+fn on_an_axum_route_the_layer_allocates_no_more_than_one_that_wraps_the_body() {
+    use axum::{Router, response::Response, routing::get};
+
+    let app = || Router::new().route("/users/{id}", get(|| async { "hello" }));
+    let cost = |app: Router| {
+        let mut app = app.with_state::<()>(());
+        send(&mut app, "/users/7");
+        measure(|| (0..100).for_each(|_| send(&mut app, "/users/7"))).count_total
+    };
+    let monitor = Monitor::builder().build().unwrap();
+    let wrap = |response: Response| response.map(|body| body.map_err(|error| error));
+    let floor = cost(app().layer(tower::util::MapResponseLayer::new(wrap)));
+    assert_eq!(cost(app().layer(monitor.layer())), floor);
+    assert_eq!(monitor.snapshot().requests.count, 101);
+}
+
+#[cfg(feature = "axum")]
+#[test]
+fn nothing_is_left_of_requests_to_paths_that_do_not_exist() {
+    use axum::Router;
+
+    let monitor = Monitor::builder().build().unwrap();
+    let app = Router::new().layer(monitor.layer()).merge(monitor.router());
+    let mut app = app.with_state::<()>(());
+    send(&mut app, "/nothing");
+    let cost = measure(|| (0..1000).for_each(|_| send(&mut app, "/nothing")));
+    assert_eq!((cost.count_current, cost.bytes_current), (0, 0));
+}
