@@ -328,6 +328,34 @@ async fn dead_letters_are_bounded_replayed_and_purged() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn room_comes_back_once_however_a_job_ends_and_a_replay_takes_it() {
+    let queue = Queue::<u32>::builder("q")
+        .backend(Memory::bounded(1))
+        .retry(fixed(1))
+        .build()
+        .await
+        .unwrap();
+    let handler = |job, _| async move {
+        match job {
+            0 => Ok(()),
+            1 => Err(JobError::discard("no")),
+            _ => Err(JobError::retry("no")),
+        }
+    };
+    for job in [0, 1, 2, 0] {
+        queue.try_enqueue(job).unwrap();
+        assert!(queue.try_enqueue(job).is_err(), "there is room for one");
+        let workers = queue.workers(1, handler).spawn();
+        queue.drain().await;
+        workers.shutdown(secs(1)).await;
+    }
+    let dead = queue.dead_letters();
+    let id = dead.list(1).await.unwrap()[0].id;
+    assert!(dead.replay(id).await.unwrap());
+    assert!(queue.try_enqueue(0).is_err(), "the letter has the room");
+}
+
+#[tokio::test(start_paused = true)]
 async fn any_error_is_a_retry_by_the_question_mark() {
     async fn send() -> Result<(), std::num::ParseIntError> {
         "x".parse::<u32>().map(|_| ())
