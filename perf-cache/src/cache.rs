@@ -25,7 +25,9 @@ use crate::table::{Entered, Table};
 /// The cache owns the tasks of its loads. They end with [`shutdown`](Self::shutdown), or when the
 /// last handle is dropped.
 ///
-/// The destructor of a `V`, and `Hash`, `Eq` and `Clone` of a `K`, must not call the cache.
+/// `Hash`, `Eq`, `Clone` and the destructor of a `K` must not call a cache; they run under its
+/// locks. The destructor of a `V` may: the cache lets go of a value when it holds no lock. If it
+/// panics then, the panic hook reports it, and whoever was using the cache is not disturbed.
 pub struct Cache<K, V> {
     inner: Arc<Inner<K, V>>,
 }
@@ -137,7 +139,11 @@ where
             };
             match inner.table.enter(key, take_place) {
                 Entered::Found(value) => return Ok(value),
-                Entered::Joined(waiter) => return waiter.outcome().await,
+                Entered::Joined(waiter) => {
+                    // Only a load holds a place, not those who wait for it.
+                    drop(place);
+                    return waiter.outcome().await;
+                }
                 Entered::Leads(ticket, waiter, place) => {
                     let load = Load::new(ticket, &inner.table, &inner.meters, place);
                     let task = load.run(loader, inner.stop.clone()).in_current_span();

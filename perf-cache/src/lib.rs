@@ -3,6 +3,7 @@
 
 mod builder;
 mod cache;
+mod deferred;
 mod error;
 mod load;
 mod meters;

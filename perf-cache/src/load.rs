@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::LoadError;
+use crate::deferred;
 use crate::meters::Meters;
 use crate::table::{Finished, Outcome, Table, Ticket};
 
@@ -56,13 +57,13 @@ where
         Fut: Future<Output = Result<V, E>>,
         E: Into<Box<dyn Error + Send + Sync>>,
     {
-        let Some(key) = self.ticket.as_ref().map(|ticket| ticket.key.clone()) else {
+        let Some(ticket) = &self.ticket else {
             return;
         };
         let outcome = tokio::select! {
             biased;
             () = stop.cancelled() => Err(LoadError::Closed),
-            outcome = caught(loader, key) => outcome,
+            outcome = caught(loader, &ticket.key) => outcome,
         };
         self.end(outcome);
     }
@@ -71,16 +72,23 @@ where
         let Some(ticket) = self.ticket.take() else {
             return;
         };
-        let error = outcome.as_ref().err().cloned();
         let finished = match self.table.upgrade() {
-            Some(table) => table.finish(ticket, outcome),
+            Some(table) => table.finish(&ticket, &outcome),
             None => Finished {
                 listed: false,
                 heard: false,
             },
         };
+        let took = self.started.elapsed();
         self.meters
-            .load_ended(error.as_ref(), finished, self.started.elapsed());
+            .load_ended(outcome.as_ref().err(), finished, took);
+        // Last: who is told finds the load in the counts; and if nobody is, the value dies here.
+        let _section = deferred::section();
+        if let Ok(value) = &outcome {
+            deferred::drop_later(Arc::clone(value));
+        }
+        ticket.tell(outcome);
+        drop(ticket);
     }
 }
 
@@ -95,24 +103,30 @@ where
     }
 }
 
-/// The loader's result, its panic included, also one before the first await.
-async fn caught<K, V, F, Fut, E>(loader: F, key: K) -> Outcome<V>
+/// The loader's result; its panic too, wherever in the loader or in its future's life.
+async fn caught<K, V, F, Fut, E>(loader: F, key: &K) -> Outcome<V>
 where
+    K: Clone,
     F: FnOnce(K) -> Fut,
     Fut: Future<Output = Result<V, E>>,
     E: Into<Box<dyn Error + Send + Sync>>,
 {
-    let mut load = pin!(async move { loader(key).await });
+    let mut load = pin!(Some(async move {
+        let loaded = loader(key.clone()).await;
+        loaded.map(Arc::new).map_err(LoadError::failed)
+    }));
     // Unwind safe: after a panic the future is only dropped.
-    let polled = poll_fn(
-        |cx| match catch_unwind(AssertUnwindSafe(|| load.as_mut().poll(cx))) {
-            Ok(poll) => poll.map(Ok),
-            Err(payload) => Poll::Ready(Err(payload)),
-        },
-    );
-    match polled.await {
-        Ok(Ok(value)) => Ok(Arc::new(value)),
-        Ok(Err(error)) => Err(LoadError::failed(error)),
-        Err(payload) => Err(LoadError::panicked(&*payload)),
+    let polled = poll_fn(|cx| {
+        let poll = catch_unwind(AssertUnwindSafe(|| match load.as_mut().as_pin_mut() {
+            Some(load) => load.poll(cx),
+            None => Poll::Ready(Err(LoadError::Closed)),
+        }));
+        poll.map_or_else(|payload| Poll::Ready(Err(payload)), |poll| poll.map(Ok))
+    })
+    .await;
+    let dropped = catch_unwind(AssertUnwindSafe(|| load.set(None)));
+    match (polled, dropped) {
+        (Ok(outcome), Ok(())) => outcome,
+        (Err(payload), _) | (_, Err(payload)) => Err(LoadError::panicked(&*payload)),
     }
 }

@@ -20,7 +20,7 @@ pub(crate) struct Meters {
     loads_failed: AtomicU64,
     loads_superseded: AtomicU64,
     evictions: AtomicU64,
-    // Signed: an eviction may be told before the insertion that it follows is counted.
+    // Signed: an entry is counted when it is stored, and may be gone by then.
     entries: AtomicI64,
     handles: Handles,
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use foldhash::quality::RandomState;
 use tokio::time::Instant;
 
+use crate::deferred;
 use crate::meters::Meters;
 
 /// How long moka keeps an entry after it expired. moka only reclaims the memory, on the real
@@ -21,6 +22,8 @@ const RECLAIM_AT_MOST: Duration = Duration::from_secs(100 * 365 * 24 * 3_600);
 /// store's: `next_epoch` hides all older entries at once, and moka reclaims them at leisure. (Its
 /// own `invalidate_all` is no substitute: it goes by timestamps, so an entry of the same
 /// nanosecond survives, and of two calls at once the older may have the last word.)
+///
+/// moka is only ever called inside a section of `deferred`.
 pub(crate) struct Store<K, V> {
     // Not std's SipHash: seeded as well, and a twentieth of the time of a hit cheaper.
     entries: moka::sync::Cache<K, Entry<V>, RandomState>,
@@ -32,7 +35,11 @@ pub(crate) struct Store<K, V> {
 
 /// Small and cheap to clone, for moka clones it on every hit: one reference count, no box around.
 struct Entry<V> {
-    value: Arc<V>,
+    /// Taken by whoever has asked for it.
+    value: Option<Arc<V>>,
+    /// `deferred::drop_later`, for a value that is still here when the entry dies. A pointer, as a
+    /// call would need bounds here, and so on every type up to the public one.
+    drop_later: fn(Arc<V>),
     expires: Option<Instant>,
     epoch: u64,
 }
@@ -40,8 +47,18 @@ struct Entry<V> {
 impl<V> Clone for Entry<V> {
     fn clone(&self) -> Self {
         Self {
-            value: Arc::clone(&self.value),
-            ..*self
+            value: self.value.clone(),
+            drop_later: self.drop_later,
+            expires: self.expires,
+            epoch: self.epoch,
+        }
+    }
+}
+
+impl<V> Drop for Entry<V> {
+    fn drop(&mut self) {
+        if let Some(value) = self.value.take() {
+            (self.drop_later)(value);
         }
     }
 }
@@ -71,15 +88,17 @@ where
 
     /// The hot path: no lock, no allocation.
     pub(crate) fn get(&self, key: &K) -> Option<Arc<V>> {
-        let entry = self.entries.get(key)?;
+        let _section = deferred::section();
+        let mut entry = self.entries.get(key)?;
         let visible = entry.epoch == self.epoch()
             && entry.expires.is_none_or(|expires| Instant::now() < expires);
-        visible.then_some(entry.value)
+        if visible { entry.value.take() } else { None }
     }
 
     /// As [`get`](Self::get), for a key that was just missed: does not count as a use of the
     /// key for the eviction policy unless something is there.
     pub(crate) fn get_again(&self, key: &K) -> Option<Arc<V>> {
+        let _section = deferred::section();
         if self.entries.contains_key(key) {
             self.get(key)
         } else {
@@ -89,19 +108,22 @@ where
 
     /// Stores the value as one of `epoch`, whichever epoch it is now.
     pub(crate) fn put(&self, key: K, value: Arc<V>, epoch: u64) {
+        let _section = deferred::section();
+        let entry = Entry {
+            value: Some(value),
+            drop_later: deferred::drop_later,
+            expires: self.lifetime.expiry(Instant::now()),
+            epoch,
+        };
         if self.keeps {
-            self.meters.stored();
-            let expires = self.lifetime.expiry(Instant::now());
-            let entry = Entry {
-                value,
-                expires,
-                epoch,
-            };
             self.entries.insert(key, entry);
+            // Not before: the key's `Hash` or `Eq` may have panicked.
+            self.meters.stored();
         }
     }
 
     pub(crate) fn remove(&self, key: &K) {
+        let _section = deferred::section();
         self.entries.invalidate(key);
     }
 
@@ -117,11 +139,13 @@ where
     /// Lets moka reclaim the memory of entries of older epochs. It goes by its own clock, so it
     /// may also take an entry that was put a moment ago; that is a miss, never a stale value.
     pub(crate) fn reclaim(&self) {
+        let _section = deferred::section();
         self.entries.invalidate_all();
     }
 
     /// Lets moka do its outstanding evictions now, so that the counts are up to date.
     pub(crate) fn settle(&self) {
+        let _section = deferred::section();
         self.entries.run_pending_tasks();
     }
 

@@ -1,12 +1,13 @@
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::hash::{BuildHasher, Hash};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use foldhash::quality::RandomState;
 use tokio::sync::watch;
 
 use crate::LoadError;
+use crate::deferred;
 use crate::store::Store;
 
 /// What a load hands to everyone who waits for it.
@@ -25,7 +26,7 @@ const STRIPES: usize = 64;
 /// key's stripe, so they are ordered; reading an entry takes no lock.
 ///
 /// The lock is held for a few map operations, never across an await, and never while a loader
-/// or a value's destructor of ours runs.
+/// or a value's destructor runs.
 pub(crate) struct Table<K, V> {
     store: Store<K, V>,
     stripes: Box<[Mutex<Stripe<K, V>>]>,
@@ -42,13 +43,31 @@ struct Flight<V> {
     outcome: Receiver<V>,
 }
 
+impl<V> Flight<V> {
+    /// A load is taken off the list before its sender goes, unless the key's `Hash` or `Eq`
+    /// panicked then; such a flight must not be joined for ever after.
+    fn is_over(&self) -> bool {
+        self.outcome.has_changed().is_err()
+    }
+}
+
 /// Proof of having started the load of a key; says where its value may go.
 pub(crate) struct Ticket<K, V> {
     pub(crate) key: K,
+    /// The index of the key's stripe.
+    stripe: usize,
     id: u64,
     /// The epoch in which the load began, for the entry that it may become.
     epoch: u64,
     outcome: Sender<V>,
+}
+
+impl<K, V> Ticket<K, V> {
+    /// Tells those who wait how the load ended; to be called once it is
+    /// [finished](Table::finish).
+    pub(crate) fn tell(&self, outcome: Outcome<V>) {
+        self.outcome.send_replace(Some(outcome));
+    }
 }
 
 /// The result of asking for a missing key.
@@ -110,12 +129,14 @@ where
 
     /// Finds the entry, joins the load in flight, or starts one if `permit` gives leave.
     pub(crate) fn enter<P>(&self, key: &K, permit: impl FnOnce() -> Option<P>) -> Entered<K, V, P> {
-        let mut stripe = self.stripe(key);
+        let index = self.index(key);
+        let _section = deferred::section();
+        let mut stripe = self.stripe(index);
         // A load may have ended between the caller's first look and the lock.
         if let Some(value) = self.store.get_again(key) {
             return Entered::Found(value);
         }
-        if let Some(flight) = stripe.flights.get(key) {
+        if let Some(flight) = stripe.flights.get(key).filter(|f| !f.is_over()) {
             return Entered::Joined(Waiter(flight.outcome.clone()));
         }
         let Some(permit) = permit() else {
@@ -126,6 +147,7 @@ where
         stripe.next_id += 1;
         let ticket = Ticket {
             key: key.clone(),
+            stripe: index,
             id,
             epoch: self.store.epoch(),
             outcome: sender,
@@ -135,34 +157,45 @@ where
         Entered::Leads(ticket, Waiter(receiver), permit)
     }
 
-    /// Ends the load: stores its value, unless the load was superseded, and tells those who
-    /// wait.
-    pub(crate) fn finish(&self, ticket: Ticket<K, V>, outcome: Outcome<V>) -> Finished {
-        let mut stripe = self.stripe(&ticket.key);
-        let listed = match stripe.flights.entry(ticket.key) {
-            Entry::Occupied(flight) if flight.get().id == ticket.id => {
-                let (key, _) = flight.remove_entry();
-                if let Ok(value) = &outcome {
-                    self.store.put(key, Arc::clone(value), ticket.epoch);
-                }
-                true
-            }
-            Entry::Occupied(_) | Entry::Vacant(_) => false,
-        };
-        drop(stripe);
-        let heard = ticket.outcome.receiver_count() > 0;
-        ticket.outcome.send_replace(Some(outcome));
-        Finished { listed, heard }
+    /// Ends the load: stores its value, unless the load was superseded.
+    ///
+    /// If the key's `Hash` or `Eq` panics, the value is not stored, and those who wait are still to
+    /// be told.
+    pub(crate) fn finish(&self, ticket: &Ticket<K, V>, outcome: &Outcome<V>) -> Finished {
+        // Unwind safe: see `lock` and `Flight::is_over`.
+        let listed = catch_unwind(AssertUnwindSafe(|| self.settle_flight(ticket, outcome)));
+        Finished {
+            listed: listed.unwrap_or(false),
+            heard: ticket.outcome.receiver_count() > 0,
+        }
+    }
+
+    /// Whether the load was still listed.
+    fn settle_flight(&self, ticket: &Ticket<K, V>, outcome: &Outcome<V>) -> bool {
+        let key = &ticket.key;
+        let _section = deferred::section();
+        let mut stripe = self.stripe(ticket.stripe);
+        if stripe.flights.get(key).is_none_or(|f| f.id != ticket.id) {
+            return false;
+        }
+        if let (Some((key, _)), Ok(value)) = (stripe.flights.remove_entry(key), outcome) {
+            self.store.put(key, Arc::clone(value), ticket.epoch);
+        }
+        true
     }
 
     pub(crate) fn insert(&self, key: K, value: Arc<V>) {
-        let mut stripe = self.stripe(&key);
+        let index = self.index(&key);
+        let _section = deferred::section();
+        let mut stripe = self.stripe(index);
         stripe.flights.remove(&key);
         self.store.put(key, value, self.store.epoch());
     }
 
     pub(crate) fn invalidate(&self, key: &K) {
-        let mut stripe = self.stripe(key);
+        let index = self.index(key);
+        let _section = deferred::section();
+        let mut stripe = self.stripe(index);
         stripe.flights.remove(key);
         self.store.remove(key);
     }
@@ -182,12 +215,15 @@ where
         self.store.settle();
     }
 
+    fn index(&self, key: &K) -> usize {
+        self.hasher.hash_one(key) as usize % self.stripes.len()
+    }
+
     #[expect(
         clippy::indexing_slicing,
         reason = "the index is taken modulo the length, which is not zero"
     )]
-    fn stripe(&self, key: &K) -> MutexGuard<'_, Stripe<K, V>> {
-        let index = self.hasher.hash_one(key) as usize % self.stripes.len();
+    fn stripe(&self, index: usize) -> MutexGuard<'_, Stripe<K, V>> {
         lock(&self.stripes[index])
     }
 }

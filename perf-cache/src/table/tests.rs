@@ -33,7 +33,13 @@ fn join(table: &Table<u8, u32>, key: u8) -> Waiter<u32> {
 }
 
 fn end(table: &Table<u8, u32>, ticket: Load, value: u32) -> Finished {
-    table.finish(ticket, Ok(Arc::new(value)))
+    finish(table, ticket, Ok(Arc::new(value)))
+}
+
+fn finish(table: &Table<u8, u32>, ticket: Load, outcome: Outcome<u32>) -> Finished {
+    let finished = table.finish(&ticket, &outcome);
+    ticket.tell(outcome);
+    finished
 }
 
 fn get(table: &Table<u8, u32>, key: u8) -> Option<u32> {
@@ -106,7 +112,7 @@ fn a_failed_load_keeps_what_is_there_and_lets_the_next_one_start() {
     let table = table();
     let (ticket, waiter) = lead(&table, 1);
     drop(waiter);
-    let finished = table.finish(ticket, Err(LoadError::Closed));
+    let finished = finish(&table, ticket, Err(LoadError::Closed));
     assert!(finished.listed && !finished.heard);
     assert_eq!(get(&table, 1), None);
     let (_ticket, _waiter) = lead(&table, 1);
@@ -188,7 +194,7 @@ proptest! {
                 }
                 Op::Fail(index) => {
                     let (ticket, valid) = running.swap_remove(index.index(running.len()));
-                    let finished = table.finish(ticket, Err(LoadError::Closed));
+                    let finished = finish(&table, ticket, Err(LoadError::Closed));
                     prop_assert_eq!(finished.listed, valid);
                 }
                 Op::Insert(key) => {

@@ -251,6 +251,48 @@ async fn no_more_loads_run_at_once_than_allowed_and_a_joined_load_needs_no_place
     assert_eq!(gate.loads(), 10);
 }
 
+/// Callers of one key that waited for a place each, and got one each, must not keep them while
+/// they share a load: here its loader needs one for another key.
+#[tokio::test]
+async fn those_who_join_a_load_after_waiting_for_a_place_give_the_place_back() {
+    let cache = Cache::<u64, u64>::builder("test").max_concurrent_loads(2);
+    let cache = cache.build().await.unwrap();
+    let gate = Gate::new();
+    let nested = || {
+        let (cache, gate) = (cache.clone(), gate.clone());
+        move |_| async move { cache.get_or_load(&9, gate.loader()).await.map(|v| *v) }
+    };
+    let mut first = pin!(cache.get_or_load(&1, gate.loader()));
+    let mut second = pin!(cache.get_or_load(&2, gate.loader()));
+    assert!(poll(first.as_mut()).is_pending() && poll(second.as_mut()).is_pending());
+    let mut third = pin!(cache.get_or_load(&3, nested()));
+    let mut fourth = pin!(cache.get_or_load(&3, nested()));
+    assert!(poll(third.as_mut()).is_pending() && poll(fourth.as_mut()).is_pending());
+    gate.open.add_permits(3);
+    first.await.unwrap();
+    second.await.unwrap();
+    // Both have a place by now: one leads, one joins.
+    assert!(poll(third.as_mut()).is_pending() && poll(fourth.as_mut()).is_pending());
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    let Poll::Ready(value) = poll(third.as_mut()) else {
+        panic!("the loader waits for a place that a mere caller holds");
+    };
+    assert_eq!(*value.unwrap(), 90);
+    assert_eq!(*fourth.await.unwrap(), 90);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_told_of_a_load_finds_it_in_the_statistics() {
+    let cache = cache().await;
+    for n in 1..=2_000 {
+        let fails = |_| async { Err::<u64, _>("down") };
+        cache.get_or_load(&1, fails).await.unwrap_err();
+        assert_eq!(cache.stats().loads_failed, n);
+    }
+}
+
 #[tokio::test]
 async fn a_caller_cancelled_while_it_waits_for_a_place_leaves_nothing_behind() {
     let cache = Cache::<u64, u64>::builder("test").max_concurrent_loads(1);

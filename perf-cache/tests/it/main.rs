@@ -14,3 +14,5 @@ mod metrics;
 mod peers;
 #[cfg(test)]
 mod shutdown;
+#[cfg(test)]
+mod user_code;
