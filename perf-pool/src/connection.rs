@@ -56,8 +56,12 @@ impl<DB: Database> PoolConnection<DB> {
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, a transaction that may have begun is rolled back before the
-    /// connection's next use.
+    /// If the future is dropped, a transaction that may have begun is rolled back when the
+    /// connection is given back. Until then, what runs on it may run in that transaction.
+    ///
+    /// Only this method and [`sqlx::Acquire::begin`] see to that. `begin_with` and `transaction`
+    /// of [`sqlx::Connection`], reached by dereferencing, are sqlx-postgres 0.9.0 alone, which
+    /// leaves the transaction open (sqlx #4393).
     pub async fn begin(&mut self) -> Result<sqlx::Transaction<'_, DB>, sqlx::Error> {
         let statement = self.inner.begin_statement.map(SqlSafeStr::into_sql_str);
         let Self {

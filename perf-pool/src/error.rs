@@ -45,7 +45,19 @@ impl AcquireError {
     /// The acquire error inside an [`sqlx::Error`] that came from a query on `&pool`, if it is one.
     ///
     /// A timeout travels as [`sqlx::Error::Io`] of kind [`io::ErrorKind::TimedOut`], because
-    /// sqlx's own `PoolTimedOut` has no room for an explanation.
+    /// sqlx's own `PoolTimedOut` has no room for an explanation. So code that looks for
+    /// `PoolTimedOut`, to answer 503 say, must look here too:
+    ///
+    /// ```
+    /// use perf_pool::AcquireError;
+    ///
+    /// fn is_overload(error: &sqlx::Error) -> bool {
+    ///     matches!(error, sqlx::Error::PoolTimedOut) // from the bare sqlx pool
+    ///         || matches!(AcquireError::in_sqlx(error), Some(AcquireError::Timeout { .. }))
+    /// }
+    /// # assert!(is_overload(&sqlx::Error::PoolTimedOut));
+    /// # assert!(!is_overload(&sqlx::Error::RowNotFound));
+    /// ```
     pub fn in_sqlx(error: &sqlx::Error) -> Option<&Self> {
         match error {
             sqlx::Error::Io(error) => error.get_ref()?.downcast_ref(),

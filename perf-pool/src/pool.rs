@@ -124,7 +124,7 @@ impl<DB: Database> Pool<DB> {
     /// # Cancel safety
     ///
     /// Cancel safe: a dropped acquire gives everything back that it held. It loses its place
-    /// among the waiting, and a connection that was being opened for it.
+    /// among the waiting, and a connection that was being opened or tested for it.
     pub fn acquire(
         &self,
     ) -> impl Future<Output = Result<PoolConnection<DB>, AcquireError>> + Send + use<DB> {
@@ -186,7 +186,8 @@ impl<DB: Database> Pool<DB> {
         &self.inner.name
     }
 
-    /// Closes the pool: waiting and later acquires get [`AcquireError::Closed`], idle connections
+    /// Closes the pool: waiting and later acquires, and within a second those that are opening a
+    /// connection, get [`AcquireError::Closed`], idle connections
     /// are closed, and those in use once they are given back, for which this waits, without a
     /// bound. May be called any number of times.
     ///

@@ -11,6 +11,9 @@ use super::{SqlitePools, options};
 use crate::hooks::AfterConnect;
 use crate::{BuildError, ConnectError, Pool, PoolBuilder, connect};
 
+/// SQLite counts the milliseconds in an `int`.
+const LONGEST_BUSY_TIMEOUT: Duration = Duration::from_millis(i32::MAX as u64);
+
 /// Settings of [`SqlitePools`]; [`open`](Self::open) checks them and opens the database.
 #[must_use = "a builder does nothing until `open`"]
 pub struct SqlitePoolsBuilder {
@@ -64,9 +67,10 @@ impl SqlitePoolsBuilder {
         self
     }
 
-    /// How long SQLite waits for a lock that another process holds. Defaults to 5 seconds.
+    /// How long SQLite waits for a lock that another process holds, at most 24 days. Defaults to
+    /// 5 seconds.
     pub fn busy_timeout(mut self, timeout: Duration) -> Self {
-        self.busy_timeout = timeout;
+        self.busy_timeout = timeout.min(LONGEST_BUSY_TIMEOUT);
         self
     }
 

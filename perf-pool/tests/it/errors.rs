@@ -23,7 +23,11 @@ fn shown(error: &(dyn Error + 'static)) -> String {
 async fn a_timeout_explains_itself() {
     let file = File::new();
     let pool = file
-        .open(at_most(1).acquire_timeout(Duration::from_millis(50)))
+        .open(
+            at_most(1)
+                .min_connections(1)
+                .acquire_timeout(Duration::from_millis(50)),
+        )
         .await;
     let _held = pool.acquire().await.unwrap();
     let error = pool.acquire().await.unwrap_err();
@@ -187,6 +191,30 @@ async fn a_timeout_over_a_failing_after_connect_names_its_error() {
     );
     let source = error.source().unwrap().to_string();
     assert_eq!(source, sqlx::Error::RowNotFound.to_string());
+}
+
+#[tokio::test]
+async fn an_error_that_was_overcome_is_not_the_reason_later() {
+    let file = File::new();
+    let attempts = std::sync::atomic::AtomicU32::new(0);
+    let pool = at_most(1)
+        .acquire_timeout(Duration::from_secs(1))
+        .after_connect(move |_| {
+            let attempt = attempts.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            Box::pin(async move {
+                if attempt == 1 {
+                    Err(sqlx::Error::RowNotFound)
+                } else {
+                    Ok(())
+                }
+            })
+        })
+        .connect_with(file.options())
+        .await
+        .unwrap();
+    let _held = pool.acquire().await.unwrap();
+    let error = pool.acquire().await.unwrap_err();
+    assert!(error.source().is_none(), "{error:?}");
 }
 
 #[tokio::test]

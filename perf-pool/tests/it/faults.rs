@@ -132,6 +132,54 @@ async fn a_silent_peer_cannot_keep_a_permit_at_return() {
 }
 
 #[tokio::test]
+async fn a_silent_peer_cannot_keep_a_permit_after_a_dropped_begin() {
+    let Some(pg) = testkit::Postgres::shared().await else {
+        return;
+    };
+    let relay = Relay::to(&pg.url()).await;
+    let pool = at_most(2)
+        .return_timeout(Duration::from_millis(100))
+        .connect(&relay.url)
+        .await
+        .unwrap();
+    all_can_be_had(&pool).await;
+    relay.silence(true);
+    let ours = timeout(Duration::from_millis(50), pool.begin());
+    let sqlx = timeout(Duration::from_millis(50), Acquire::begin(&pool));
+    let (ours, sqlx) = tokio::join!(ours, sqlx);
+    assert!(ours.is_err() && sqlx.is_err());
+    eventually("the end of the silent connections", || {
+        pool.status().size == 0
+    })
+    .await;
+    relay.silence(false);
+    all_can_be_had(&pool).await;
+}
+
+#[tokio::test]
+async fn waiting_for_a_slow_return_opens_nothing_beside_it() {
+    let Some(pg) = testkit::Postgres::shared().await else {
+        return;
+    };
+    let relay = Relay::to(&pg.url()).await;
+    let pool = at_most(1)
+        .acquire_timeout(Duration::from_secs(1))
+        .connect(&relay.url)
+        .await
+        .unwrap();
+    let conn = pool.acquire().await.unwrap();
+    let before = relay.connections();
+    relay.silence(true);
+    drop(conn);
+    let error = pool.acquire().await.unwrap_err();
+    assert!(
+        error.to_string().contains("raise max_connections"),
+        "{error}"
+    );
+    assert_eq!(relay.connections(), before);
+}
+
+#[tokio::test]
 async fn a_silent_peer_is_noticed_before_hand_out() {
     let Some(pg) = testkit::Postgres::shared().await else {
         return;

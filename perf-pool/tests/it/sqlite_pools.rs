@@ -127,6 +127,21 @@ async fn durability_and_readers_are_the_callers_choice() {
 }
 
 #[tokio::test]
+async fn the_longest_durations_are_accepted() {
+    let file = File::new();
+    let pools = SqlitePools::builder(file.path())
+        .busy_timeout(Duration::MAX)
+        .acquire_timeout(Duration::MAX)
+        .open()
+        .await
+        .unwrap();
+    assert_eq!(
+        pragma(pools.write(), "PRAGMA busy_timeout").await,
+        i32::MAX.to_string()
+    );
+}
+
+#[tokio::test]
 async fn every_way_to_begin_on_the_writer_takes_the_lock_at_once() {
     let file = File::new();
     let pools = open(&file).await;
