@@ -3,7 +3,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use criterion::{Criterion, Throughput};
+use criterion::{Criterion, SamplingMode, Throughput};
 use tokio::runtime::Runtime;
 
 /// One way of doing a group's work.
@@ -107,7 +107,9 @@ pub fn criterion_main(groups: impl FnOnce(&Arc<Runtime>) -> Vec<Group>) {
     let mut criterion = Criterion::default().configure_from_args();
     for mut group in groups(&rt) {
         let mut bench = criterion.benchmark_group(&group.name);
+        // Flat, since the work of some entries takes seconds.
         bench
+            .sampling_mode(SamplingMode::Flat)
             .sample_size(10)
             .throughput(Throughput::Elements(group.elements));
         for entry in &mut group.entries {
