@@ -70,7 +70,7 @@ fn users_done(outcome: &Outcome) -> Vec<(f64, f64)> {
 }
 
 fn messages(outcome: &Outcome) -> Vec<(f64, f64)> {
-    counted(outcome.crowd.arrivals.iter().map(|a| a.at).collect())
+    counted(outcome.arrivals.iter().map(|a| a.at).collect())
 }
 
 fn counted(times: Vec<f64>) -> Vec<(f64, f64)> {
@@ -140,6 +140,10 @@ fn paint(
         .draw()?;
     for line in lines {
         let color = color(line.build);
+        if let [point] = line.points[..] {
+            // A line through one point is not seen.
+            chart.draw_series([Circle::new(point, 3, color.filled())])?;
+        }
         chart
             .draw_series(LineSeries::new(
                 line.points.iter().copied(),
