@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+use crate::figure::counted;
+
 /// A quiz service before and after the perf crates, under the same rush of users.
 #[derive(Debug, Parser)]
 #[command(name = "quiz_rush", args_conflicts_with_subcommands = true)]
@@ -11,10 +13,10 @@ pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) role: Option<Role>,
     /// Users who complete the quiz at the same time.
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=2_000))]
+    #[arg(long, default_value_t = Size::FULL.users, value_parser = clap::value_parser!(u32).range(1..=2_000))]
     pub(crate) users: u32,
     /// Answers a user gives.
-    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, default_value_t = Size::FULL.answers, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) answers: u32,
     /// A small rush of a few seconds: 10 users with 200 answers each.
     #[arg(long, conflicts_with_all = ["users", "answers"])]
@@ -34,10 +36,7 @@ impl Args {
     /// The size of the rush.
     pub(crate) fn size(&self) -> Size {
         if self.quick {
-            Size {
-                users: 10,
-                answers: 200,
-            }
+            Size::QUICK
         } else {
             Size {
                 users: self.users,
@@ -62,6 +61,35 @@ pub(crate) struct Size {
     /// Answers a user gives.
     #[arg(long)]
     pub(crate) answers: u32,
+}
+
+impl Size {
+    /// The rush that the expectations are about.
+    pub(crate) const FULL: Self = Self {
+        users: 100,
+        answers: 1_000,
+    };
+    /// The rush of `--quick`.
+    pub(crate) const QUICK: Self = Self {
+        users: 10,
+        answers: 200,
+    };
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let complete = if self.users == 1 {
+            "completes"
+        } else {
+            "complete"
+        };
+        write!(
+            f,
+            "{} {complete} a quiz of {}",
+            counted(self.users, "user"),
+            counted(self.answers, "answer")
+        )
+    }
 }
 
 /// What a child process plays.
@@ -133,13 +161,20 @@ mod tests {
     fn quick_excludes_a_size_of_ones_own() {
         assert!(Args::try_parse_from(["quiz_rush", "--quick", "--users", "5"]).is_err());
         let quick = Args::try_parse_from(["quiz_rush", "--quick"]).unwrap();
+        assert_eq!(quick.size(), Size::QUICK);
+    }
+
+    #[test]
+    fn a_size_reads_well() {
         assert_eq!(
-            quick.size(),
-            Size {
-                users: 10,
-                answers: 200
-            }
+            Size::FULL.to_string(),
+            "100 users complete a quiz of 1,000 answers"
         );
+        let one = Size {
+            users: 1,
+            answers: 1,
+        };
+        assert_eq!(one.to_string(), "1 user completes a quiz of 1 answer");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io::{BufRead, Write};
 use std::process::Stdio;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
@@ -53,16 +53,27 @@ impl Child {
             self.stdin.write_all(&line).await?;
             self.stdin.flush().await
         };
-        told.await
-            .with_context(|| format!("the {} stopped early", self.name))
+        if told.await.is_err() {
+            return Err(self.stopped_early().await);
+        }
+        Ok(())
     }
 
-    /// The next thing the child tells.
+    /// The next thing the child tells; an error if it ends instead. Dropped before that, it has
+    /// lost nothing.
     pub(crate) async fn next<E: DeserializeOwned>(&mut self) -> Result<E> {
         match self.stdout.next_line().await? {
             Some(line) => serde_json::from_str(&line)
                 .with_context(|| format!("the {} said {line:?}", self.name)),
-            None => bail!("the {} stopped early, see above", self.name),
+            None => Err(self.stopped_early().await),
+        }
+    }
+
+    /// For a child that has closed a pipe of its own accord, which it does by ending.
+    async fn stopped_early(&mut self) -> anyhow::Error {
+        match self.process.wait().await {
+            Ok(status) => anyhow!("the {} stopped early ({status})", self.name),
+            Err(error) => anyhow!(error).context(format!("the {} stopped early", self.name)),
         }
     }
 

@@ -1,17 +1,25 @@
 //! Runs the builds one after another, shows how far they are, checks and reports the result.
 
 use std::ffi::OsString;
+use std::fmt;
+use std::fs::{File, TryLockError};
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use crate::api::MESSAGES;
 use crate::args::{Args, Build, Size};
 use crate::child::Child;
 use crate::protocol::{
-    CrowdCommand, CrowdEvent, CrowdFigures, ServiceCommand, ServiceEvent, ServiceFigures,
+    Arrival, CrowdCommand, CrowdEvent, CrowdFigures, ServiceCommand, ServiceEvent, ServiceFigures,
 };
-use crate::report::{self, Bar, Measured};
+use crate::report::{self, Bar, Expectation, Measured};
 use crate::verify;
+
+/// A message that a service sends twice arrives within this time of the last one.
+const LATE: Duration = Duration::from_millis(500);
 
 /// A build's rush, as it was seen from outside and inside.
 #[derive(Debug)]
@@ -21,6 +29,10 @@ pub(crate) struct Outcome {
     pub(crate) quiet: Vec<f64>,
     pub(crate) service: ServiceFigures,
     pub(crate) crowd: CrowdFigures,
+    /// Every message that the messenger accepted, in order of arrival.
+    pub(crate) arrivals: Vec<Arrival>,
+    /// Answers in the database.
+    pub(crate) rows: usize,
     /// The service's own `/monitoring/stats` at the end; nothing where it has none.
     pub(crate) monitoring: Option<serde_json::Value>,
     /// What the check of the result found wrong.
@@ -30,39 +42,59 @@ pub(crate) struct Outcome {
 /// Runs what was asked for; `false` if the result is wrong, or an expectation counts and is missed.
 pub(crate) async fn run(args: &Args) -> Result<bool> {
     let size = args.size();
-    std::fs::create_dir_all(&args.out)
-        .with_context(|| format!("create the directory {}", args.out.display()))?;
-    println!(
-        "{} users complete a quiz of {} answers at the same time, and each is sent 5 messages.",
-        size.users, size.answers
-    );
+    let _lock = claim(&args.out)?;
+    say(format!(
+        "{size} at the same time, and each is sent {MESSAGES} messages."
+    ));
     let mut outcomes = Vec::new();
     for build in args.builds() {
         outcomes.push(rush(build, size, &args.out).await?);
     }
-    let measured: Vec<Measured> = outcomes.iter().map(|o| Measured::of(o, size)).collect();
-    let expectations = if args.quick {
-        Vec::new()
-    } else {
-        report::expectations(&measured, size)
-    };
-    let paths = report::write(&args.out, size, &outcomes, &measured, &expectations)?;
-    println!("\n{}", report::table(&measured));
+    let measured: Vec<Measured> = outcomes.iter().map(Measured::of).collect();
+    let expectations = report::expectations(&measured, size);
+    say(format!("\n{}", report::table(&measured)));
     for expectation in &expectations {
-        println!("{expectation}");
+        say(expectation);
     }
     for outcome in &outcomes {
         for line in checked(outcome.build, &outcome.findings) {
-            println!("{line}");
+            say(line);
         }
     }
-    println!(
-        "written: {}",
-        paths.map(|p| p.display().to_string()).join(", ")
-    );
-    let right = outcomes.iter().all(|o| o.findings.is_empty());
-    let missed = args.expect && expectations.iter().any(|e| !e.met);
-    Ok(right && !missed)
+    // Last, so that a full disk does not cost what was measured.
+    let paths = report::write(&args.out, size, &outcomes, &measured, &expectations)?;
+    let paths = paths.map(|p| p.display().to_string()).join(", ");
+    say(format!("written: {paths}"));
+    let findings = outcomes.iter().flat_map(|o| &o.findings);
+    Ok(passes(findings.count(), &expectations, args.expect))
+}
+
+/// Whether the program ends well: the result is right and, where they count, so are the
+/// expectations.
+fn passes(findings: usize, expectations: &[Expectation], they_count: bool) -> bool {
+    findings == 0 && (!they_count || expectations.iter().all(|e| e.met))
+}
+
+/// Prints a line. Where nobody reads standard output any more, the reports and the exit code tell
+/// the same.
+fn say(line: impl fmt::Display) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+/// Makes the directory and keeps other rushes out of it until the lock is dropped; the operating
+/// system drops it for a process that is killed.
+fn claim(out: &Path) -> Result<File> {
+    let claimed = std::fs::create_dir_all(out).and_then(|()| File::create(out.join(".lock")));
+    let lock = claimed.with_context(|| {
+        let out = out.display();
+        format!("cannot write to the directory {out}; choose another one with --out")
+    })?;
+    // Not every file system has locks; without, there is nobody to be told of.
+    if let Err(TryLockError::WouldBlock) = lock.try_lock() {
+        let out = out.display();
+        bail!("another quiz_rush is running in {out}; wait for it, or choose another --out");
+    }
+    Ok(lock)
 }
 
 /// What the check of a build's result says.
@@ -94,7 +126,7 @@ async fn rush(build: Build, size: Size, out: &Path) -> Result<Outcome> {
 
     bar.say("one user alone");
     crowd.tell(&CrowdCommand::Quiet(address.clone())).await?;
-    let CrowdEvent::Quiet(quiet) = crowd.next().await? else {
+    let CrowdEvent::Quiet(quiet) = heard(&mut crowd, &mut service).await? else {
         bail!("the crowd is out of turn");
     };
 
@@ -104,10 +136,10 @@ async fn rush(build: Build, size: Size, out: &Path) -> Result<Outcome> {
     };
     crowd.tell(&CrowdCommand::Rush).await?;
     let figures = loop {
-        match crowd.next().await? {
+        match heard(&mut crowd, &mut service).await? {
             CrowdEvent::Progress(progress) => bar.show(&progress),
             CrowdEvent::Done(figures) => break *figures,
-            CrowdEvent::Ready(_) | CrowdEvent::Quiet(_) => bail!("the crowd is out of turn"),
+            _ => bail!("the crowd is out of turn"),
         }
     };
     let monitoring = monitoring(&address).await;
@@ -115,21 +147,41 @@ async fn rush(build: Build, size: Size, out: &Path) -> Result<Outcome> {
     let ServiceEvent::Figures(service_figures) = service.next().await? else {
         bail!("the service is out of turn");
     };
-    service.end().await?;
-    crowd.end().await?;
 
     bar.say("checking the result");
-    let mut findings = verify::database(&db, size).await?;
-    findings.extend(verify::messages(&figures.arrivals, size));
+    tokio::time::sleep(LATE).await;
+    crowd.tell(&CrowdCommand::Arrivals).await?;
+    let CrowdEvent::Arrivals(arrivals) = heard(&mut crowd, &mut service).await? else {
+        bail!("the crowd is out of turn");
+    };
+    service.end().await?;
+    crowd.end().await?;
+    let saved = verify::saved(&db).await?;
+    let rows = saved.len();
+    let mut findings = verify::answers(saved, size);
+    findings.extend(verify::messages(&arrivals, size));
     bar.end();
     Ok(Outcome {
         build,
         quiet,
         service: service_figures,
         crowd: figures,
+        arrivals,
+        rows,
         monitoring,
         findings,
     })
+}
+
+/// The next thing the crowd tells, unless the service ends, for which the crowd would wait.
+async fn heard(crowd: &mut Child, service: &mut Child) -> Result<CrowdEvent> {
+    tokio::select! {
+        biased;
+        event = service.next::<ServiceEvent>() => {
+            bail!("the service is out of turn: {:?}", event?)
+        }
+        event = crowd.next() => event,
+    }
 }
 
 /// The service's `/monitoring/stats`, which the build before does not have.
@@ -183,6 +235,20 @@ fn remove_database(db: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_wrong_result_never_passes_and_a_missed_expectation_only_where_it_does_not_count() {
+        let expectation = |met| Expectation {
+            expected: "no message refused".to_owned(),
+            measured: "1".to_owned(),
+            met,
+        };
+        assert!(!passes(1, &[], false));
+        assert!(!passes(1, &[expectation(true)], true));
+        assert!(passes(0, &[expectation(false)], false));
+        assert!(!passes(0, &[expectation(true), expectation(false)], true));
+        assert!(passes(0, &[expectation(true)], true));
+    }
 
     #[test]
     fn a_wrong_result_is_said() {

@@ -11,9 +11,11 @@
 
 mod api;
 mod args;
+mod causes;
 mod child;
 mod conductor;
 mod crowd;
+mod figure;
 mod protocol;
 mod quantiles;
 mod report;
@@ -39,7 +41,7 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("quiz_rush: {error:#}");
+            eprintln!("quiz_rush: {}", causes::of(&error));
             ExitCode::FAILURE
         }
     }

@@ -2,12 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::api::Message;
+
 /// From the conductor to the service.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum ServiceCommand {
     /// The rush begins: count from here.
     Begin,
-    /// The rush is over: report the figures, then stop.
+    /// The rush is over: report the figures.
     End,
 }
 
@@ -57,6 +59,8 @@ pub(crate) enum CrowdCommand {
     Quiet(String),
     /// All users complete at the same time.
     Rush,
+    /// Report every message that has arrived since the rush began.
+    Arrivals,
 }
 
 /// From the crowd to the conductor.
@@ -70,6 +74,8 @@ pub(crate) enum CrowdEvent {
     Progress(Progress),
     /// The rush is over.
     Done(Box<CrowdFigures>),
+    /// Every message that the messenger accepted, in order of arrival.
+    Arrivals(Vec<Arrival>),
 }
 
 /// How far the rush is.
@@ -87,8 +93,6 @@ pub(crate) struct Progress {
 pub(crate) struct CrowdFigures {
     /// One entry a user.
     pub(crate) users: Vec<UserFigures>,
-    /// Every message that the messenger accepted, in order of arrival.
-    pub(crate) arrivals: Vec<Arrival>,
     /// Calls that the messenger refused with 429.
     pub(crate) refused: u64,
     /// Every answered request for the leaderboard.
@@ -112,11 +116,10 @@ pub(crate) struct UserFigures {
 }
 
 /// A message at the messenger.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Arrival {
     pub(crate) at: f64,
-    pub(crate) chat_id: i64,
-    pub(crate) part: u32,
+    pub(crate) message: Message,
 }
 
 /// A request and what it took.

@@ -1,5 +1,5 @@
 //! The rush's check of its own result: every answer in the database exactly once, every message at
-//! the messenger exactly once and in order for each user.
+//! the messenger exactly once, in order for each user and with the right text.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection};
 
-use crate::api::{GivenAnswer, MESSAGES, QUIZ, answers_of, correct};
+use crate::api::{GivenAnswer, Message, QUIZ, answers_of, correct, messages_for};
 use crate::args::Size;
 use crate::protocol::Arrival;
 
@@ -21,8 +21,8 @@ pub(crate) struct SavedAnswer {
     points: i64,
 }
 
-/// What is wrong with the answers in the database, a line a finding; empty if nothing is.
-pub(crate) async fn database(path: &Path, size: Size) -> Result<Vec<String>> {
+/// The answers in the database.
+pub(crate) async fn saved(path: &Path) -> Result<Vec<SavedAnswer>> {
     let mut connection = SqliteConnectOptions::new()
         .filename(path)
         .read_only(true)
@@ -36,10 +36,11 @@ pub(crate) async fn database(path: &Path, size: Size) -> Result<Vec<String>> {
     .fetch_all(&mut connection)
     .await?;
     connection.close().await?;
-    Ok(answers(rows, size))
+    Ok(rows)
 }
 
-fn answers(rows: Vec<SavedAnswer>, size: Size) -> Vec<String> {
+/// What is wrong with the answers in the database, a line a finding; empty if nothing is.
+pub(crate) fn answers(rows: Vec<SavedAnswer>, size: Size) -> Vec<String> {
     let mut saved: HashMap<i64, Vec<SavedAnswer>> = HashMap::new();
     for row in rows {
         saved.entry(row.user_id).or_default().push(row);
@@ -69,6 +70,12 @@ fn answers(rows: Vec<SavedAnswer>, size: Size) -> Vec<String> {
     findings
 }
 
+fn expected_messages(user_id: i64, size: Size) -> Vec<Message> {
+    let given = answers_of(user_id, size.answers).into_iter();
+    let score = given.map(|a| expected_row(user_id, a).points).sum();
+    messages_for(user_id, score)
+}
+
 fn expected_row(user_id: i64, given: GivenAnswer) -> SavedAnswer {
     SavedAnswer {
         user_id,
@@ -80,19 +87,28 @@ fn expected_row(user_id: i64, given: GivenAnswer) -> SavedAnswer {
 
 /// What is wrong with the messages that arrived, a line a finding; empty if nothing is.
 pub(crate) fn messages(arrivals: &[Arrival], size: Size) -> Vec<String> {
-    let mut by_user: HashMap<i64, Vec<u32>> = HashMap::new();
-    for arrival in arrivals {
-        by_user
-            .entry(arrival.chat_id)
-            .or_default()
-            .push(arrival.part);
+    let mut by_user: HashMap<i64, Vec<&Message>> = HashMap::new();
+    for Arrival { message, .. } in arrivals {
+        by_user.entry(message.chat_id).or_default().push(message);
     }
-    let expected: Vec<u32> = (1..=MESSAGES).collect();
     let mut findings = Vec::new();
     for user_id in 1..=i64::from(size.users) {
-        let parts = by_user.remove(&user_id).unwrap_or_default();
-        if parts != expected {
+        let arrived = by_user.remove(&user_id).unwrap_or_default();
+        let expected = expected_messages(user_id, size);
+        if arrived
+            .iter()
+            .map(|m| m.part)
+            .ne(expected.iter().map(|m| m.part))
+        {
+            let parts: Vec<u32> = arrived.iter().map(|m| m.part).collect();
             findings.push(format!("user {user_id}: messages arrived as {parts:?}"));
+        } else if let Some((wrong, right)) =
+            arrived.into_iter().zip(&expected).find(|(a, b)| a != b)
+        {
+            let (wrong, right) = (&wrong.text, &right.text);
+            findings.push(format!(
+                "user {user_id}: got {wrong:?} instead of {right:?}"
+            ));
         }
     }
     findings.extend(
@@ -123,14 +139,11 @@ mod tests {
     }
 
     fn all_arrivals() -> Vec<Arrival> {
-        (1..=MESSAGES)
-            .flat_map(|part| {
-                [1, 2].map(|chat_id| Arrival {
-                    at: 0.0,
-                    chat_id,
-                    part,
-                })
-            })
+        let [one, two] = [1, 2].map(|user| expected_messages(user, SIZE));
+        one.into_iter()
+            .zip(two)
+            .flat_map(|(one, two)| [one, two])
+            .map(|message| Arrival { at: 0.0, message })
             .collect()
     }
 
@@ -165,13 +178,25 @@ mod tests {
             ["user 2: messages arrived as [1, 2, 3, 4]"]
         );
         let mut doubled = all_arrivals();
-        doubled.push(doubled[0]);
+        doubled.push(doubled[0].clone());
         assert_eq!(messages(&doubled, SIZE).len(), 1);
         let mut disordered = all_arrivals();
         disordered.swap(0, 2);
         assert_eq!(
             messages(&disordered, SIZE),
             ["user 1: messages arrived as [2, 1, 3, 4, 5]"]
+        );
+    }
+
+    #[test]
+    fn a_message_with_another_text_is_found() {
+        let mut changed = all_arrivals();
+        changed[2].message.text = "You scored 0 points.".into();
+        let findings = messages(&changed, SIZE);
+        assert_eq!(findings.len(), 1);
+        assert!(
+            findings[0].starts_with("user 1: got \"You scored 0"),
+            "{findings:?}"
         );
     }
 

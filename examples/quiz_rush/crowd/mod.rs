@@ -31,7 +31,7 @@ pub(crate) async fn run(args: &CrowdArgs) -> Result<()> {
     let mut commands = child::commands::<CrowdCommand>();
     child::report(&CrowdEvent::Ready(address))?;
 
-    let mut crowd = None;
+    let mut crowd: Option<Crowd> = None;
     while let Some(command) = commands.recv().await {
         match command {
             CrowdCommand::Quiet(service) => {
@@ -40,7 +40,7 @@ pub(crate) async fn run(args: &CrowdArgs) -> Result<()> {
                 crowd = Some(users);
             }
             CrowdCommand::Rush => {
-                let crowd = crowd.take().context("the rush began before the quiet")?;
+                let crowd = crowd.as_ref().context("the rush began before the quiet")?;
                 let rush = crowd.rush();
                 tokio::pin!(rush);
                 let mut ticks = tokio::time::interval(PROGRESS_EVERY);
@@ -55,6 +55,10 @@ pub(crate) async fn run(args: &CrowdArgs) -> Result<()> {
                 child::report(&CrowdEvent::Done(Box::new(figures)))?;
                 // The last calls to the messenger are still under way: it stays until the
                 // conductor has ended the service.
+            }
+            CrowdCommand::Arrivals => {
+                let crowd = crowd.as_ref().context("nobody has been there yet")?;
+                child::report(&CrowdEvent::Arrivals(crowd.arrivals()))?;
             }
         }
     }

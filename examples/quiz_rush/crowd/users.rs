@@ -13,6 +13,7 @@ use tokio::time::{MissedTickBehavior, interval_at, sleep, timeout};
 use super::messenger::Messenger;
 use crate::api::{Completion, QUIET_QUIZ, QUIET_USERS, QUIZ, answers_of, league_of};
 use crate::args::Size;
+use crate::causes;
 use crate::protocol::{Arrival, CrowdFigures, Progress, Request, UserFigures};
 
 const POLL_EVERY: Duration = Duration::from_millis(250);
@@ -93,16 +94,6 @@ impl Crowd {
         let seen = &self.seen;
         CrowdFigures {
             users,
-            arrivals: self
-                .messenger
-                .arrivals()
-                .into_iter()
-                .map(|(at, m)| Arrival {
-                    at: since(began, at),
-                    chat_id: m.chat_id,
-                    part: m.part,
-                })
-                .collect(),
             refused: self.messenger.counts().1,
             leaderboards: std::mem::take(
                 &mut *seen
@@ -113,6 +104,18 @@ impl Crowd {
             leaderboard_failures: seen.leaderboard_failures.load(Relaxed),
             completion_failures: seen.completion_failures.load(Relaxed),
         }
+    }
+
+    /// Every message that has arrived since the rush began.
+    pub(crate) fn arrivals(&self) -> Vec<Arrival> {
+        let began = *self.seen.began.get_or_init(Instant::now);
+        let arrived = self.messenger.arrivals().into_iter();
+        arrived
+            .map(|(at, message)| Arrival {
+                at: since(began, at),
+                message,
+            })
+            .collect()
     }
 
     /// How far the rush is.
@@ -176,7 +179,10 @@ impl Crowd {
                 }
                 Err(error) => {
                     if self.seen.completion_failures.fetch_add(1, Relaxed) == 0 {
-                        eprintln!("a completion failed and is sent again: {error:#}");
+                        eprintln!(
+                            "a completion failed and is sent again: {}",
+                            causes::of(&error)
+                        );
                     }
                     sleep(RETRY_AFTER).await;
                 }

@@ -3,9 +3,9 @@ use std::fmt;
 use serde::Serialize;
 
 use super::Measured;
-use super::rows::whole;
 use crate::api::{CALLS_PER_SECOND, messages_of};
 use crate::args::{Build, Size};
+use crate::figure::whole;
 
 /// What the build after is expected to reach, and what it reached.
 #[derive(Debug, Clone, Serialize)]
@@ -25,8 +25,12 @@ impl fmt::Display for Expectation {
     }
 }
 
-/// The expectations of the builds that ran.
+/// The expectations of the builds that ran; none for a rush of another size than the full one,
+/// whose lag and saves are bound by other things.
 pub(crate) fn expectations(measured: &[Measured], size: Size) -> Vec<Expectation> {
+    if size != Size::FULL {
+        return Vec::new();
+    }
     let find = |build| measured.iter().find(|m: &&Measured| m.build == build);
     let mut all = Vec::new();
     if let Some(after) = find(Build::After) {

@@ -1,8 +1,8 @@
 use serde::Serialize;
 
-use crate::args::{Build, Size};
+use crate::args::Build;
 use crate::conductor::Outcome;
-use crate::protocol::CrowdFigures;
+use crate::protocol::{Arrival, CrowdFigures};
 use crate::quantiles::Quantiles;
 
 /// The figures of a build's rush.
@@ -41,7 +41,7 @@ pub(crate) struct Measured {
 }
 
 impl Measured {
-    pub(crate) fn of(outcome: &Outcome, size: Size) -> Self {
+    pub(crate) fn of(outcome: &Outcome) -> Self {
         let Outcome { service, crowd, .. } = outcome;
         let lags = crowd
             .users
@@ -55,10 +55,10 @@ impl Measured {
         Self {
             build: outcome.build,
             lag_seconds: Quantiles::of(lags),
-            messages_per_second: messages_per_second(crowd),
+            messages_per_second: messages_per_second(&outcome.arrivals),
             refused_429: crowd.refused,
             commits: service.commits,
-            rows_saved_per_second: rows_saved_per_second(crowd, size),
+            rows_saved_per_second: rows_saved_per_second(crowd, outcome.rows),
             save_seconds: Quantiles::of(saves),
             quiet_save_seconds: Quantiles::of(outcome.quiet.iter().copied()).map(|q| q.p50),
             completion_failures: crowd.completion_failures,
@@ -89,15 +89,17 @@ fn end(crowd: &CrowdFigures) -> f64 {
     ends.fold(last_poll, f64::max).max(f64::MIN_POSITIVE)
 }
 
-fn messages_per_second(crowd: &CrowdFigures) -> Option<f64> {
-    let (first, last) = (crowd.arrivals.first()?, crowd.arrivals.last()?);
-    (last.at > first.at).then(|| (crowd.arrivals.len() - 1) as f64 / (last.at - first.at))
+fn messages_per_second(arrivals: &[Arrival]) -> Option<f64> {
+    let (first, last) = (arrivals.first()?, arrivals.last()?);
+    (last.at > first.at).then(|| (arrivals.len() - 1) as f64 / (last.at - first.at))
 }
 
-fn rows_saved_per_second(crowd: &CrowdFigures, size: Size) -> Option<f64> {
-    let saved: Vec<f64> = crowd.users.iter().filter_map(|u| u.saved).collect();
-    let last = saved.iter().copied().reduce(f64::max)?;
+fn rows_saved_per_second(crowd: &CrowdFigures, rows: usize) -> Option<f64> {
+    let last = crowd
+        .users
+        .iter()
+        .filter_map(|u| u.saved)
+        .reduce(f64::max)?;
     let first = crowd.users.iter().map(|u| u.sent).reduce(f64::min)?;
-    let rows = saved.len() as f64 * f64::from(size.answers);
-    (last > first).then(|| rows / (last - first))
+    (last > first).then(|| rows as f64 / (last - first))
 }

@@ -3,6 +3,7 @@ use serde::Serialize;
 
 use super::Measured;
 use crate::args::Build;
+use crate::figure::whole;
 use crate::quantiles::Quantiles;
 
 /// A line of the table: a figure of both builds, and how many times better the one after is.
@@ -200,19 +201,6 @@ fn mebibytes(value: f64) -> String {
     format!("{:.0} MiB", value / f64::from(1 << 20))
 }
 
-/// A whole number with its thousands apart.
-pub(super) fn whole(value: f64) -> String {
-    let digits = format!("{value:.0}");
-    let mut text = String::new();
-    for (n, digit) in digits.chars().enumerate() {
-        if n > 0 && (digits.len() - n).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -230,8 +218,6 @@ mod tests {
     fn figures_are_readable() {
         assert_eq!(seconds(0.0123), "12.3 ms");
         assert_eq!(seconds(26.4), "26.40 s");
-        assert_eq!(whole(100_000.0), "100,000");
-        assert_eq!(whole(999.0), "999");
         assert_eq!(mebibytes(52_428_800.0), "50 MiB");
     }
 }

@@ -1,6 +1,8 @@
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
+use crate::causes;
+
 /// Why a request got no answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ApiError {
@@ -28,10 +30,12 @@ impl From<sqlx::Error> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let status = match self {
-            Self::UnknownQuestion { .. } | Self::UnknownUser(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
-        };
-        (status, format!("{self:#}")).into_response()
+        match self {
+            Self::UnknownQuestion { .. } | Self::UnknownUser(_) => {
+                (StatusCode::UNPROCESSABLE_ENTITY, self.to_string())
+            }
+            Self::Internal(error) => (StatusCode::INTERNAL_SERVER_ERROR, causes::of(&error)),
+        }
+        .into_response()
     }
 }

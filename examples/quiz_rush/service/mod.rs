@@ -39,7 +39,7 @@ trait Gauges: Send + Sync + fmt::Debug {
     fn stop(&self) -> futures_core::future::BoxFuture<'_, ()>;
 }
 
-/// Serves until the conductor says `End`, or is gone.
+/// Serves until the conductor closes the pipe, or is gone.
 pub(crate) async fn run(args: &ServiceArgs) -> Result<()> {
     let meter = Meter::install()?;
     schema::prepare(&args.db, args.size).await?;
@@ -72,7 +72,6 @@ pub(crate) async fn run(args: &ServiceArgs) -> Result<()> {
             ServiceCommand::End => {
                 let rush = rush.take().context("the rush ended before it began")?;
                 child::report(&ServiceEvent::Figures(rush.end()))?;
-                break;
             }
         }
     }
