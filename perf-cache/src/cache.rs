@@ -86,7 +86,9 @@ where
     /// load, the others wait for the same load, and all get the same value or error. The load
     /// runs in a task of its own, on the runtime of the caller that started it, so it goes on
     /// when that caller, or all of them, stop waiting. Only the one `loader` that starts the load
-    /// is called.
+    /// is called. It may ask the cache for other keys (see
+    /// [`max_concurrent_loads`](Builder::max_concurrent_loads)), but not for its own: it would wait
+    /// for itself.
     ///
     /// If the key is [invalidated](Self::invalidate) or [inserted](Self::insert) while it is
     /// loaded, those who already wait get the loaded value, but it is not kept, and whoever asks

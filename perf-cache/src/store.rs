@@ -86,7 +86,7 @@ where
         }
     }
 
-    /// The hot path: no lock, no allocation.
+    /// The hot path: adds no lock and no allocation to moka's own.
     pub(crate) fn get(&self, key: &K) -> Option<Arc<V>> {
         let _section = deferred::section();
         let mut entry = self.entries.get(key)?;

@@ -108,6 +108,16 @@ fn a_load_that_ends_in_the_middle_of_an_invalidation_of_all_is_not_seen_after_it
 }
 
 #[test]
+fn an_invalidation_of_all_hides_what_began_before_it_whatever_the_engine_thinks() {
+    let table = table();
+    let before = table.store.epoch();
+    table.invalidate_all();
+    // To the engine this is a new entry.
+    table.store.put(1, Arc::new(10), before);
+    assert_eq!(get(&table, 1), None);
+}
+
+#[test]
 fn a_failed_load_keeps_what_is_there_and_lets_the_next_one_start() {
     let table = table();
     let (ticket, waiter) = lead(&table, 1);

@@ -15,4 +15,6 @@ mod peers;
 #[cfg(test)]
 mod shutdown;
 #[cfg(test)]
+mod traces;
+#[cfg(test)]
 mod user_code;

@@ -45,6 +45,7 @@ async fn shutdown_ends_the_loads_and_tells_those_who_wait() {
     let load = |k| async move { Ok::<_, Infallible>(k) };
     let refused = cache.get_or_load(&3, load).await;
     assert!(matches!(refused, Err(LoadError::Closed)));
+    assert_eq!(cache.stats().loads, 1, "none is started any more");
     assert_eq!(*cache.get_or_load(&2, load).await.unwrap(), 20);
     cache.shutdown().await;
 }
@@ -111,6 +112,7 @@ fn a_load_whose_runtime_ends_tells_those_who_wait_elsewhere() {
     away.shutdown_background();
     let told = home.block_on(waiter).unwrap();
     assert!(matches!(told, Err(LoadError::Closed)));
+    assert_eq!(cache.stats().loads_failed, 1);
     // And the key is free for a new load.
     let load = |k| async move { Ok::<_, Infallible>(k) };
     assert_eq!(*home.block_on(cache.get_or_load(&1, load)).unwrap(), 1);

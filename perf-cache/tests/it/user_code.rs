@@ -216,9 +216,22 @@ fn the_destructor_of_a_value_may_call_the_cache() {
                     let load = move |_| async move { Ok::<_, Infallible>(loaded) };
                     cache.get_or_load(&id, load).await.unwrap();
                 }
-                cache.invalidate_all().await;
+                // Here it is the later invalidations that find what is to be destroyed.
                 for id in 0..1_000 {
-                    cache.get(&id).await;
+                    cache.insert(id, value(id)).await;
+                }
+                for id in 0..1_000 {
+                    cache.invalidate(&id).await;
+                }
+                // And here hits and misses.
+                for _ in 0..20 {
+                    for id in 0..40 {
+                        cache.insert(id, value(id)).await;
+                    }
+                    cache.invalidate_all().await;
+                    for id in 0..400 {
+                        cache.get(&(10_000 + id)).await;
+                    }
                 }
             });
             cache.stats();
