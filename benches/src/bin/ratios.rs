@@ -3,7 +3,7 @@
 //! Runs the entries of each group interleaved and prints, for each, the median of
 //! time(entry) / time(ours) with its 95% interval.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -40,18 +40,35 @@ fn main() -> ExitCode {
     let args = Args::parse();
     match run(&args) {
         Ok(ratios) if ratios.is_empty() => {
-            eprintln!("no group's name starts with {:?}", args.only);
+            let crates = CRATES.map(|(name, _)| name).join(", ");
+            eprintln!(
+                "no group that can run here has a name that starts with {:?}; names start with one of {crates}",
+                args.only
+            );
             ExitCode::FAILURE
         }
         Ok(ratios) => {
             println!("{}", table(&ratios));
-            ExitCode::SUCCESS
+            // After the table, so that a full disk does not cost what was measured.
+            match args.json.as_deref().map(|path| write(path, &ratios)) {
+                Some(Err(error)) => fail(&error),
+                _ => ExitCode::SUCCESS,
+            }
         }
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
+        Err(error) => fail(&error),
     }
+}
+
+fn fail(error: &std::io::Error) -> ExitCode {
+    eprintln!("ratios: {error}");
+    ExitCode::FAILURE
+}
+
+fn write(path: &Path, ratios: &[Ratio]) -> std::io::Result<()> {
+    std::fs::write(path, serde_json::to_vec_pretty(ratios)?).map_err(|error| {
+        let message = format!("write {}: {error}", path.display());
+        std::io::Error::new(error.kind(), message)
+    })
 }
 
 fn run(args: &Args) -> std::io::Result<Vec<Ratio>> {
@@ -68,9 +85,6 @@ fn run(args: &Args) -> std::io::Result<Vec<Ratio>> {
                 ratios.extend(measure(&mut group, usize::from(args.rounds)));
             }
         }
-    }
-    if let Some(path) = &args.json {
-        std::fs::write(path, serde_json::to_vec_pretty(&ratios)?)?;
     }
     Ok(ratios)
 }
