@@ -135,8 +135,8 @@ fn paint(
         .x_desc("seconds since the rush began")
         .y_desc(unit)
         .axis_desc_style(font.clone())
-        .x_label_formatter(&|x| format!("{x:.0}"))
-        .y_label_formatter(&|y| format!("{y:.0}"))
+        .x_label_formatter(&|x| label(*x))
+        .y_label_formatter(&|y| label(*y))
         .draw()?;
     for line in lines {
         let color = color(line.build);
@@ -161,4 +161,20 @@ fn paint(
         .draw()?;
     root.present()?;
     Ok(())
+}
+
+/// A number at an axis; whole where it is, so that `0.5` between `0` and `1` is no second `0`.
+fn label(value: f64) -> String {
+    let tenths = (value * 10.0).round() / 10.0;
+    tenths.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::label;
+
+    #[test]
+    fn labels_of_half_steps_differ() {
+        assert_eq!([0.0, 0.5, 1.0, 50.0].map(label), ["0", "0.5", "1", "50"]);
+    }
 }
