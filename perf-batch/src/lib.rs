@@ -4,6 +4,7 @@
 mod engine;
 mod error;
 mod insert;
+mod key;
 mod metrics;
 mod options;
 mod order;
@@ -26,6 +27,7 @@ pub use table::{Column, Table};
 /// What the derive's output names; no part of the API.
 #[doc(hidden)]
 pub mod __private {
+    pub use crate::key::{AnyKey, Key, OptionKey};
     pub use sqlx::error::BoxDynError;
     pub use sqlx::{Database, Encode, Type};
 }

@@ -1,7 +1,10 @@
 //! What the `#[bulk(..)]` attributes say.
 
 use syn::meta::ParseNestedMeta;
-use syn::{Attribute, Data, DeriveInput, Error, Field, Fields, Ident, LitStr, Result, Type};
+use syn::{
+    Attribute, Data, DeriveInput, Error, Field, Fields, Ident, LitStr, Path, Result, Type,
+    parse_quote,
+};
 
 /// A field that is a column.
 pub(crate) struct ColumnField<'a> {
@@ -12,21 +15,36 @@ pub(crate) struct ColumnField<'a> {
     pub(crate) pg_type: Option<LitStr>,
 }
 
-/// The value of `#[bulk(table = "..")]`.
-pub(crate) fn table(input: &DeriveInput) -> Result<LitStr> {
-    let mut table = None;
-    each(&input.attrs, |meta| {
-        if meta.path.is_ident("table") {
-            return once(&mut table, text(&meta)?, &meta);
-        }
-        Err(meta.error("unknown attribute, the struct takes `table = \"..\"`"))
-    })?;
-    table.ok_or_else(|| {
-        Error::new_spanned(
-            &input.ident,
-            "which table do the rows go to? add `#[bulk(table = \"..\")]`",
-        )
-    })
+/// What the struct's attributes say.
+pub(crate) struct Container {
+    pub(crate) table: LitStr,
+    /// The path of perf-batch.
+    pub(crate) krate: Path,
+}
+
+impl Container {
+    pub(crate) fn of(input: &DeriveInput) -> Result<Self> {
+        let (mut table, mut krate) = (None, None);
+        each(&input.attrs, |meta| {
+            if meta.path.is_ident("table") {
+                once(&mut table, text(&meta)?, &meta)
+            } else if meta.path.is_ident("crate") {
+                once(&mut krate, text(&meta)?.parse()?, &meta)
+            } else {
+                Err(meta.error(
+                    "unknown attribute, the struct takes `table = \"..\"`, `crate = \"..\"`",
+                ))
+            }
+        })?;
+        let table = table.ok_or_else(|| {
+            Error::new_spanned(
+                &input.ident,
+                "which table do the rows go to? add `#[bulk(table = \"..\")]`",
+            )
+        })?;
+        let krate = krate.unwrap_or_else(|| parse_quote!(::perf_batch));
+        Ok(Self { table, krate })
+    }
 }
 
 /// The columns, in the order of the fields.

@@ -3,22 +3,22 @@
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
-use syn::{DeriveInput, GenericParam, Result, Type, parse_quote};
+use syn::{DeriveInput, GenericParam, Path, Result, Type, parse_quote};
 
-use crate::attributes::{ColumnField, columns, table};
+use crate::attributes::{ColumnField, Container, columns};
 
 pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
-    let table = table(input)?;
+    let Container { table, krate } = Container::of(input)?;
     let columns = columns(input)?;
     let ident = &input.ident;
 
     let (impl_generics, type_generics, where_clause) = input.generics.split_for_impl();
-    let declared = columns.iter().map(declare);
+    let declared = columns.iter().map(|column| declare(column, &krate));
     let row = quote! {
         #[automatically_derived]
-        impl #impl_generics ::perf_batch::BulkRow for #ident #type_generics #where_clause {
-            fn table() -> ::perf_batch::Table {
-                ::perf_batch::Table::new(#table) #(.column(#declared))*
+        impl #impl_generics #krate::BulkRow for #ident #type_generics #where_clause {
+            fn table() -> #krate::Table {
+                #krate::Table::new(#table) #(.column(#declared))*
             }
         }
     };
@@ -27,7 +27,7 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
     // same whichever databases are switched on.
     let db = format_ident!("__DB");
     let mut generics = input.generics.clone();
-    let param: GenericParam = parse_quote!(#db: ::perf_batch::__private::Database);
+    let param: GenericParam = parse_quote!(#db: #krate::__private::Database);
     generics.params.push(param);
     let mut types: Vec<&Type> = Vec::new();
     for column in &columns {
@@ -38,23 +38,23 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
     let bounds = generics.make_where_clause();
     for ty in types {
         bounds.predicates.push(parse_quote! {
-            #ty: for<'__q> ::perf_batch::__private::Encode<'__q, #db>
-                + ::perf_batch::__private::Type<#db>
+            #ty: for<'__q> #krate::__private::Encode<'__q, #db>
+                + #krate::__private::Type<#db>
         });
     }
     let (impl_generics, _, where_clause) = generics.split_for_impl();
     let fields = columns.iter().map(|column| column.ident);
-    let key_cmp = key_cmp(&columns);
+    let key_cmp = key_cmp(&columns, &krate);
     Ok(quote! {
         #row
 
         #[automatically_derived]
-        impl #impl_generics ::perf_batch::BulkValues<#db> for #ident #type_generics #where_clause {
-            fn values<__S: ::perf_batch::ValueSink<#db>>(
+        impl #impl_generics #krate::BulkValues<#db> for #ident #type_generics #where_clause {
+            fn values<__S: #krate::ValueSink<#db>>(
                 &self,
-                sink: &mut __S,
-            ) -> ::core::result::Result<(), ::perf_batch::__private::BoxDynError> {
-                #(sink.push(&self.#fields)?;)*
+                __sink: &mut __S,
+            ) -> ::core::result::Result<(), #krate::__private::BoxDynError> {
+                #(__sink.push(&self.#fields)?;)*
                 ::core::result::Result::Ok(())
             }
 
@@ -63,50 +63,36 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
     })
 }
 
-fn declare(column: &ColumnField<'_>) -> TokenStream {
+fn declare(column: &ColumnField<'_>, krate: &Path) -> TokenStream {
     let name = &column.name;
     let key = column.key.then(|| quote!(.key()));
     let pg_type = column.pg_type.as_ref().map(|ty| quote!(.pg_type(#ty)));
-    quote!(::perf_batch::Column::new(#name) #key #pg_type)
+    quote!(#krate::Column::new(#name) #key #pg_type)
 }
 
-fn key_cmp(columns: &[ColumnField<'_>]) -> TokenStream {
+fn key_cmp(columns: &[ColumnField<'_>], krate: &Path) -> TokenStream {
     let keys = || columns.iter().filter(|column| column.key);
     if keys().next().is_none() {
         return TokenStream::new();
     }
-    let optional = keys().filter(|column| is_option(column.ty));
-    let optional = optional.map(|column| column.ident);
+    let fields = keys().map(|column| column.ident);
     // The span puts the error for a type without an order at the field.
     let compare = keys().map(|column| {
         let field = column.ident;
         quote_spanned! { column.ty.span() =>
-            let order = order.then_with(|| ::core::cmp::Ord::cmp(&self.#field, &other.#field));
+            .then_with(|| ::core::cmp::Ord::cmp(&self.#field, &__other.#field))
         }
     });
+    // Which key is an Option is up to the compiler: by its tokens, an alias of one is not.
     quote! {
-        fn key_cmp(&self, other: &Self) -> ::core::option::Option<::core::cmp::Ordering> {
+        fn key_cmp(&self, __other: &Self) -> ::core::option::Option<::core::cmp::Ordering> {
+            use #krate::__private::{AnyKey as _, Key, OptionKey as _};
             #(
-                if self.#optional.is_none() || other.#optional.is_none() {
+                if (&Key(&self.#fields)).is_null() || (&Key(&__other.#fields)).is_null() {
                     return ::core::option::Option::None;
                 }
             )*
-            let order = ::core::cmp::Ordering::Equal;
-            #(#compare)*
-            ::core::option::Option::Some(order)
+            ::core::option::Option::Some(::core::cmp::Ordering::Equal #(#compare)*)
         }
-    }
-}
-
-fn is_option(ty: &Type) -> bool {
-    match ty {
-        Type::Path(path) => path
-            .path
-            .segments
-            .last()
-            .is_some_and(|last| last.ident == "Option"),
-        Type::Group(group) => is_option(&group.elem),
-        Type::Paren(paren) => is_option(&paren.elem),
-        _ => false,
     }
 }

@@ -14,12 +14,15 @@ use syn::{DeriveInput, parse_macro_input};
 /// On the struct:
 ///
 /// - `#[bulk(table = "..")]`: the table, required; `"schema.table"` names the schema too.
+/// - `#[bulk(crate = "..")]`: the path of perf-batch, where it is renamed or re-exported. Defaults
+///   to `::perf_batch`.
 ///
 /// On a field:
 ///
 /// - `#[bulk(key)]`: the column is part of the key, by which `OnConflict` finds the row that is
 ///   there already. The field's type must be `Ord`, or an `Option` of such a type; a row whose
-///   key holds a `None` conflicts with nothing, as in SQL.
+///   key holds a `None` conflicts with nothing, as in SQL. For another type that is encoded as
+///   NULL, write `BulkValues` by hand.
 /// - `#[bulk(rename = "..")]`: the column's name. Defaults to the field's.
 /// - `#[bulk(skip)]`: the field is no column; the database fills in its default.
 /// - `#[bulk(pg_type = "..")]`: on Postgres, the value is cast to this type.

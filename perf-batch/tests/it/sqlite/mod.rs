@@ -197,11 +197,13 @@ async fn update_replaces_and_the_last_duplicate_counts() {
 
 #[tokio::test]
 async fn rows_with_null_in_the_key_are_never_duplicates() {
+    // The derive sees the name of the type only.
+    type Visitor = Option<i64>;
     #[derive(Debug, BulkRow)]
     #[bulk(table = "visits")]
     struct Visit {
         #[bulk(key)]
-        visitor: Option<i64>,
+        visitor: Visitor,
         page: String,
     }
     let lite = Lite::new("CREATE TABLE visits (visitor INTEGER UNIQUE, page TEXT)").await;
