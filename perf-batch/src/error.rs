@@ -37,10 +37,10 @@ pub enum BatchError {
         /// What the database or the encoding said.
         source: sqlx::Error,
     },
-    /// Some row of a range is to blame, and which could not be found: a second try went in, or
-    /// only the commit refused it (a deferred constraint).
+    /// Some row of a range is to blame, and which is not known: only the commit refused it (a
+    /// deferred constraint).
     #[error(
-        "a row among rows {first} to {last} was refused, nothing was written: look at the source, or use OnRowError::Skip"
+        "a row among rows {first} to {last} was refused by the commit, nothing was written: a constraint tells its row if it is not deferred"
     )]
     Range {
         /// The lowest position in the input that it can be.

@@ -89,6 +89,20 @@ impl Pieces {
         Some(self.current.rows.clone())
     }
 
+    /// Only so many rows of the range are tried, from the front; returns what the range is now.
+    pub(crate) fn shorten(&mut self, rows: usize) -> Range<usize> {
+        let Range { start, end } = self.current.rows;
+        let cut = end.min(start + rows.max(1));
+        if cut < end {
+            self.stack.push(Piece {
+                rows: cut..end,
+                bad_at: None,
+            });
+            self.current.rows = start..cut;
+        }
+        self.current.rows.clone()
+    }
+
     /// The range went in.
     pub(crate) fn went_in(&mut self) {
         self.decided += self.current.rows.len();
@@ -140,12 +154,23 @@ mod tests {
     /// Plays a database that refuses each range with a row of `bad`; returns the rows found bad
     /// and the ranges tried.
     fn play(rows: usize, bad: &[usize], shape: Shape) -> (Vec<usize>, Vec<Range<usize>>) {
+        play_at_most(rows, bad, shape, usize::MAX)
+    }
+
+    /// The same where a statement holds at most `fit` rows.
+    fn play_at_most(
+        rows: usize,
+        bad: &[usize],
+        shape: Shape,
+        fit: usize,
+    ) -> (Vec<usize>, Vec<Range<usize>>) {
         let mut pieces = Pieces::new(rows, shape, None);
         let (mut found, mut tried, mut next) = (Vec::new(), Vec::new(), 0);
         while let Some(range) = pieces.next() {
             assert_eq!(range.start, next, "rows are tried in order");
             assert!(range.len() <= shape.max_rows);
             assert!(!shape.powers || range.len().is_power_of_two());
+            let range = pieces.shorten(fit.min(range.len()));
             tried.push(range.clone());
             if !bad.iter().any(|row| range.contains(row)) {
                 next = range.end;
@@ -212,6 +237,21 @@ mod tests {
     }
 
     #[test]
+    fn a_range_that_is_shortened_goes_on_where_it_was_cut() {
+        let mut pieces = Pieces::new(12, POWERS, Some(0..8));
+        assert_eq!(pieces.next(), Some(0..4));
+        assert_eq!(pieces.shorten(4), 0..4);
+        assert_eq!(pieces.shorten(3), 0..3);
+        pieces.went_in();
+        assert_eq!(pieces.next(), Some(3..4));
+        pieces.refused();
+        assert_eq!(pieces.next(), Some(4..8));
+        assert_eq!(pieces.shorten(0), 4..5);
+        pieces.split();
+        assert_eq!(pieces.next(), Some(4..5));
+    }
+
+    #[test]
     fn a_range_known_to_be_bad_is_not_tried_whole() {
         let mut pieces = Pieces::new(12, POWERS, Some(4..8));
         assert_eq!(pieces.next(), Some(0..4));
@@ -232,9 +272,10 @@ mod tests {
             bad in proptest::collection::btree_set(0_usize..700, 0..80),
             max_rows in 1_usize..300,
             powers: bool,
+            fit in 1_usize..300,
         ) {
             let bad: Vec<usize> = bad.into_iter().filter(|row| *row < rows).collect();
-            let (found, _) = play(rows, &bad, Shape { max_rows, powers });
+            let (found, _) = play_at_most(rows, &bad, Shape { max_rows, powers }, fit);
             prop_assert_eq!(found, bad);
         }
     }

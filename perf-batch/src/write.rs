@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use sqlx::{Connection, Database};
 
-use crate::engine::{BulkDatabase, Class, InsertError, Plan, Refusal, commit_is_open, savepoint};
+use crate::engine::{BulkDatabase, Class, EncodeError, Plan, Refusal, commit_is_open, savepoint};
 use crate::order::Indexed;
 use crate::pieces::Pieces;
 use crate::{BatchError, BulkValues};
@@ -170,42 +170,41 @@ impl<DB: BulkDatabase> Attempt<'_, DB> {
         }
         while let Some(range) = pieces.next() {
             let rows = batch.get(range.clone()).unwrap_or_default();
-            *self.statements += 1;
-            let (range, refusal) = match DB::insert(conn, self.plan, rows).await {
-                Ok(affected) => {
-                    let given = rows.len() as u64;
-                    let written = affected.min(given);
-                    filled.written += written;
-                    filled.ignored += given - written;
-                    pieces.went_in();
-                    if guarded && !pieces.is_empty() {
-                        self.command(conn, savepoint::ADVANCE).await?;
+            let (range, refusal) = match DB::statement(self.plan, rows) {
+                Ok(statement) => {
+                    let range = pieces.shorten(statement.rows);
+                    *self.statements += 1;
+                    match DB::insert(conn, statement).await {
+                        Ok(affected) => {
+                            let given = range.len() as u64;
+                            let written = affected.min(given);
+                            filled.written += written;
+                            filled.ignored += given - written;
+                            pieces.went_in();
+                            if guarded && !pieces.is_empty() {
+                                self.command(conn, savepoint::ADVANCE).await?;
+                            }
+                            continue;
+                        }
+                        Err(error) if Class::of_error(&error) == Class::Row => {
+                            if guarded {
+                                self.command(conn, savepoint::RETREAT).await?;
+                                if range.len() > 1 {
+                                    pieces.split();
+                                    continue;
+                                }
+                                pieces.refused();
+                            }
+                            (range, Refusal::by_database(error))
+                        }
+                        Err(error) => return Err(Ended::Database(error)),
                     }
-                    continue;
                 }
-                Err(InsertError::Encode { offset, source }) => {
-                    *self.statements -= 1;
+                Err(EncodeError { offset, source }) => {
                     pieces.bad_in_itself(offset);
                     let at = range.start + offset;
                     (at..at + 1, Refusal::by_encoding(source))
                 }
-                Err(InsertError::Database(error)) => match Class::of_error(&error) {
-                    Class::Row => {
-                        if guarded {
-                            self.command(conn, savepoint::RETREAT).await?;
-                        }
-                        let refusal = Refusal::by_database(error);
-                        if guarded && range.len() > 1 {
-                            pieces.split();
-                            continue;
-                        }
-                        if guarded {
-                            pieces.refused();
-                        }
-                        (range, refusal)
-                    }
-                    Class::Transient | Class::Fatal => return Err(Ended::Database(error)),
-                },
             };
             if self.mode != Mode::Skip {
                 return Err(Ended::Refused(range, refusal));

@@ -14,6 +14,7 @@ mod unnest;
 mod values;
 
 use std::future::Future;
+use std::sync::Arc;
 
 use sqlx::error::BoxDynError;
 use sqlx::{Database, Transaction};
@@ -44,12 +45,18 @@ pub trait Engine: Database {
         sample: &R,
     ) -> Result<Self::Plan, String>;
 
-    /// Inserts the rows by one statement; returns how many the database counts as written.
-    fn insert<R: BulkValues<Self> + Sync>(
-        conn: &mut Self::Connection,
+    /// Encodes rows from the front into one statement: all of them, unless they are too large for
+    /// one.
+    fn statement<R: BulkValues<Self>>(
         plan: &mut Self::Plan,
         rows: &[Indexed<'_, R>],
-    ) -> impl Future<Output = Result<u64, InsertError>> + Send;
+    ) -> Result<Statement<Self>, EncodeError>;
+
+    /// Runs the statement; returns how many rows the database counts as written.
+    fn insert(
+        conn: &mut Self::Connection,
+        statement: Statement<Self>,
+    ) -> impl Future<Output = sqlx::Result<u64>> + Send;
 
     /// Runs a statement, or several, without arguments.
     fn command(
@@ -87,11 +94,22 @@ pub trait Plan: Send + Sync {
     fn path(&self) -> Path;
 }
 
-/// Why a statement did not go in.
+/// A statement that has yet to be sent.
 #[derive(Debug)]
-pub enum InsertError {
-    /// The row at this offset cannot be encoded; nothing was sent.
-    Encode { offset: usize, source: BoxDynError },
-    /// The database or the connection said no.
-    Database(sqlx::Error),
+pub struct Statement<DB: Database> {
+    /// Its text.
+    pub sql: Arc<str>,
+    /// Its values.
+    pub arguments: DB::Arguments,
+    /// How many of the rows it takes, from the front; at least 1.
+    pub rows: usize,
+}
+
+/// A row that cannot be encoded; nothing was sent.
+#[derive(Debug)]
+pub struct EncodeError {
+    /// Its place among the rows.
+    pub offset: usize,
+    /// Why.
+    pub source: BoxDynError,
 }

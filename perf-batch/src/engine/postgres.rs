@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, Connection, Encode, Postgres, Transaction, Type, TypeI
 use super::sql::{insert_into, on_conflict};
 use super::unnest::Unnest;
 use super::values::Values;
-use super::{BulkDatabase, Class, Engine, InsertError, Plan};
+use super::{BulkDatabase, Class, EncodeError, Engine, Plan, Statement};
 use crate::order::Indexed;
 use crate::pieces::Shape;
 use crate::{BulkValues, Column, OnConflict, Path, Table, ValueSink};
@@ -92,33 +92,36 @@ impl Engine for Postgres {
         Ok(PostgresPlan(Way::Values { values, casts }))
     }
 
-    async fn insert<R: BulkValues<Self> + Sync>(
-        conn: &mut PgConnection,
+    fn statement<R: BulkValues<Self>>(
         plan: &mut Self::Plan,
         rows: &[Indexed<'_, R>],
-    ) -> Result<u64, InsertError> {
-        let (sql, arguments) = match &mut plan.0 {
-            Way::Unnest(unnest) => (unnest.sql(), unnest.arguments(rows)?),
-            Way::Values { values, casts } => {
-                let arguments = values.arguments::<Self, R>(rows)?;
-                let columns = casts.len();
-                let sql = values.sql(rows.len(), |sql, row, column| {
-                    let _ = write!(sql, "${}", row * columns + column + 1);
-                    if let Some(cast) = casts.get(column) {
-                        if row == 0 {
-                            sql.push_str(&cast.first);
-                        }
-                        sql.push_str(&cast.every);
-                    }
-                });
-                (sql, arguments)
+    ) -> Result<Statement<Self>, EncodeError> {
+        let (values, casts) = match &mut plan.0 {
+            Way::Unnest(unnest) => return unnest.statement(rows),
+            Way::Values { values, casts } => (values, casts),
+        };
+        let columns = casts.len();
+        let placeholder = |sql: &mut String, row: usize, column: usize| {
+            let _ = write!(sql, "${}", row * columns + column + 1);
+            if let Some(cast) = casts.get(column) {
+                if row == 0 {
+                    sql.push_str(&cast.first);
+                }
+                sql.push_str(&cast.every);
             }
         };
-        sqlx::query_with(AssertSqlSafe(sql), arguments)
+        Ok(Statement {
+            arguments: values.arguments::<Self, R>(rows)?,
+            sql: values.sql(rows.len(), placeholder),
+            rows: rows.len(),
+        })
+    }
+
+    async fn insert(conn: &mut PgConnection, statement: Statement<Self>) -> sqlx::Result<u64> {
+        sqlx::query_with(AssertSqlSafe(statement.sql), statement.arguments)
             .execute(conn)
             .await
             .map(|done| done.rows_affected())
-            .map_err(InsertError::Database)
     }
 
     async fn command(conn: &mut PgConnection, sql: &'static str) -> sqlx::Result<()> {
@@ -183,8 +186,8 @@ impl ValueSink<Postgres> for Types {
 pub(super) fn class(code: &str) -> Class {
     match code {
         // ON CONFLICT DO UPDATE met a row twice: the rows go in by themselves. A view's check
-        // option; a trigger's exception; a value too long for its index.
-        "21000" | "44000" | "P0001" | "54000" => Class::Row,
+        // option; a value too long for its index.
+        "21000" | "44000" | "54000" => Class::Row,
         // serialization_failure, deadlock_detected, lock_not_available, and the server going
         // down, away, or not up yet.
         "40001" | "40P01" | "55P03" | "57P01" | "57P02" | "57P03" => Class::Transient,
@@ -192,7 +195,41 @@ pub(super) fn class(code: &str) -> Class {
             Some("22" | "23") => Class::Row,
             // connection_exception, insufficient_resources.
             Some("08" | "53") => Class::Transient,
+            Some(class) if raised(class) => Class::Row,
             _ => Class::Fatal,
         },
+    }
+}
+
+/// Whether errors of this class come from the code of a trigger: PL/pgSQL's own, the standard's
+/// for exceptions of the user, and those that the standard leaves to implementations (5 to 9, I to
+/// Z) without the ones that Postgres uses.
+fn raised(class: &str) -> bool {
+    match class {
+        "P0" | "45" => true,
+        "53" | "54" | "55" | "57" | "58" | "72" | "XX" => false,
+        _ => class.starts_with(|c: char| matches!(c, '5'..='9' | 'I'..='Z')),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_says_what_is_to_blame() {
+        for code in [
+            "23505", "22001", "P0001", "P0002", "45000", "QZ001", "99001",
+        ] {
+            assert_eq!(class(code), Class::Row, "{code}");
+        }
+        for code in ["40001", "40P01", "08006", "53300", "57P01"] {
+            assert_eq!(class(code), Class::Transient, "{code}");
+        }
+        for code in [
+            "42P01", "25P02", "54001", "55000", "57014", "58030", "XX000", "HV000", "",
+        ] {
+            assert_eq!(class(code), Class::Fatal, "{code}");
+        }
     }
 }

@@ -1,11 +1,8 @@
-use std::pin::pin;
-use std::task::{Context, Waker};
-
 use sqlx::{AssertSqlSafe, Connection, Sqlite, SqliteConnection, Transaction};
 
 use super::sql::{insert_into, on_conflict};
 use super::values::Values;
-use super::{BulkDatabase, Class, Engine, InsertError, Plan};
+use super::{BulkDatabase, Class, EncodeError, Engine, Plan, Statement};
 use crate::order::Indexed;
 use crate::pieces::Shape;
 use crate::{BulkValues, OnConflict, Path, Table};
@@ -49,18 +46,22 @@ impl Engine for Sqlite {
         Values::new(head, tail, table.columns().len(), BINDS, ROWS).map(SqlitePlan)
     }
 
-    async fn insert<R: BulkValues<Self> + Sync>(
-        conn: &mut SqliteConnection,
+    fn statement<R: BulkValues<Self>>(
         plan: &mut Self::Plan,
         rows: &[Indexed<'_, R>],
-    ) -> Result<u64, InsertError> {
-        let arguments = plan.0.arguments::<Self, R>(rows)?;
-        let sql = plan.0.sql(rows.len(), |sql, _, _| sql.push('?'));
-        sqlx::query_with(AssertSqlSafe(sql), arguments)
+    ) -> Result<Statement<Self>, EncodeError> {
+        Ok(Statement {
+            arguments: plan.0.arguments::<Self, R>(rows)?,
+            sql: plan.0.sql(rows.len(), |sql, _, _| sql.push('?')),
+            rows: rows.len(),
+        })
+    }
+
+    async fn insert(conn: &mut SqliteConnection, statement: Statement<Self>) -> sqlx::Result<u64> {
+        sqlx::query_with(AssertSqlSafe(statement.sql), statement.arguments)
             .execute(conn)
             .await
             .map(|done| done.rows_affected())
-            .map_err(InsertError::Database)
     }
 
     async fn command(conn: &mut SqliteConnection, sql: &'static str) -> sqlx::Result<()> {
@@ -85,21 +86,17 @@ impl Engine for Sqlite {
         let _ = sqlx::raw_sql("BEGIN").execute(conn).await;
     }
 
-    // A COMMIT that fails ends the transaction too (a full disk, a commit hook), and there the
-    // guard that would roll back is gone with the call. sqlx's count can only go down by way of
-    // one: a nested begin that is dropped at once undoes itself and, as its guard cannot know
-    // that, rolls back the level around it as well. It may be answered within the first poll and
-    // then undoes itself alone, so it gets a few tries.
+    // A COMMIT that fails ends the transaction too (a full disk, a commit hook), and the ROLLBACK of
+    // its guard then fails. sqlx's count can only go down by way of another guard: a nested BEGIN
+    // in one's own words is always refused, and its guard rolls back the level around it.
     async fn after_failed_commit(conn: &mut SqliteConnection) {
-        for _ in 0..8 {
-            // Behind the ROLLBACK of the commit's own guard.
-            if conn.ping().await.is_err() || !conn.is_in_transaction() {
-                return;
-            }
-            Self::before_rollback(conn).await;
-            let nested = pin!(conn.begin());
-            let _ = nested.poll(&mut Context::from_waker(Waker::noop()));
+        // Behind the ROLLBACK of the commit's own guard.
+        if conn.ping().await.is_err() || !conn.is_in_transaction() {
+            return;
         }
+        Self::before_rollback(conn).await;
+        let _ = conn.begin_with("BEGIN").await;
+        let _ = conn.ping().await;
     }
 }
 

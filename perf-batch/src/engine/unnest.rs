@@ -9,12 +9,16 @@ use sqlx::postgres::types::Oid;
 use sqlx::postgres::{PgArgumentBuffer, PgArguments, PgTypeInfo};
 use sqlx::{Arguments, Encode, Postgres, Type, TypeInfo};
 
-use super::InsertError;
 use super::postgres::element;
 use super::values::expect;
+use super::{EncodeError, Statement};
 use crate::order::Indexed;
 use crate::pieces::Shape;
 use crate::{BulkValues, Column, ValueSink};
+
+/// Closes a statement: the server takes messages of up to 1 GB, and the rows of a statement are in
+/// memory on either side, here twice. Rows of common size never come near it.
+const BYTES: usize = 16 << 20;
 
 #[derive(Debug)]
 pub(super) struct Unnest {
@@ -51,23 +55,30 @@ impl Unnest {
         }
     }
 
-    pub(super) fn sql(&self) -> Arc<str> {
-        Arc::clone(&self.sql)
-    }
-
-    pub(super) fn arguments<R: BulkValues<Postgres>>(
+    /// The statement for the rows, or for those from the front that stay within [`BYTES`].
+    pub(super) fn statement<R: BulkValues<Postgres>>(
         &self,
         rows: &[Indexed<'_, R>],
-    ) -> Result<PgArguments, InsertError> {
+    ) -> Result<Statement<Postgres>, EncodeError> {
         let mut sink = Arrays::new(&self.types);
+        let mut taken = 0_usize;
         for (offset, (_, row)) in rows.iter().enumerate() {
             sink.next = 0;
             row.values(&mut sink)
                 .and_then(|()| expect(sink.next, self.types.len(), self.types.len()))
-                .map_err(|source| InsertError::Encode { offset, source })?;
+                .map_err(|source| EncodeError { offset, source })?;
+            taken += 1;
+            if sink.bytes >= BYTES {
+                break;
+            }
         }
-        sink.finish(rows.len())
-            .map_err(|source| InsertError::Encode { offset: 0, source })
+        let offset = taken.saturating_sub(1);
+        let arguments = sink.finish(taken);
+        Ok(Statement {
+            sql: Arc::clone(&self.sql),
+            arguments: arguments.map_err(|source| EncodeError { offset, source })?,
+            rows: taken,
+        })
     }
 }
 
@@ -77,6 +88,8 @@ struct Arrays<'a> {
     arrays: Vec<PgArgumentBuffer>,
     /// The column that comes next in the row.
     next: usize,
+    /// How much the arrays hold.
+    bytes: usize,
 }
 
 /// Where the header has the number of elements; it is known last.
@@ -98,6 +111,7 @@ impl<'a> Arrays<'a> {
             types,
             arrays: arrays.collect(),
             next: 0,
+            bytes: 0,
         }
     }
 
@@ -143,6 +157,7 @@ impl ValueSink<Postgres> for Arrays<'_> {
         if let Some(slot) = array.get_mut(start..start + 4) {
             slot.copy_from_slice(&len.to_be_bytes());
         }
+        self.bytes += array.len() - start;
         Ok(())
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sqlx::error::BoxDynError;
 use sqlx::{Arguments, Database, Encode, Type};
 
-use super::InsertError;
+use super::EncodeError;
 use crate::order::Indexed;
 use crate::pieces::Shape;
 use crate::{BulkValues, ValueSink};
@@ -90,13 +90,13 @@ impl Values {
     pub(super) fn arguments<DB: Database, R: BulkValues<DB>>(
         &self,
         rows: &[Indexed<'_, R>],
-    ) -> Result<DB::Arguments, InsertError> {
+    ) -> Result<DB::Arguments, EncodeError> {
         let mut sink = Bound::<DB>::default();
         sink.0.reserve(rows.len() * self.columns, 0);
         for (offset, (_, row)) in rows.iter().enumerate() {
             row.values(&mut sink)
                 .and_then(|()| expect(sink.0.len(), (offset + 1) * self.columns, self.columns))
-                .map_err(|source| InsertError::Encode { offset, source })?;
+                .map_err(|source| EncodeError { offset, source })?;
         }
         Ok(sink.0)
     }

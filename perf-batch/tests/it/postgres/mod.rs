@@ -210,3 +210,36 @@ async fn keys_that_only_the_database_takes_for_equal_go_in_one_after_the_other()
         assert_eq!(label, "c");
     }
 }
+
+#[tokio::test]
+async fn a_trigger_refuses_a_row_by_whatever_code() {
+    let schema = "CREATE TABLE numbers (n bigint);
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+        DECLARE found bigint;
+        BEGIN
+            IF NEW.n = 30 THEN RAISE EXCEPTION 'no' USING ERRCODE = 'QZ001'; END IF;
+            IF NEW.n = 60 THEN RAISE SQLSTATE '45000'; END IF;
+            IF NEW.n = 90 THEN SELECT n INTO STRICT found FROM numbers WHERE false; END IF;
+            RETURN NEW;
+        END $$;
+        CREATE TRIGGER refuse BEFORE INSERT ON numbers FOR EACH ROW EXECUTE FUNCTION refuse()";
+    #[derive(Debug, BulkRow)]
+    #[bulk(table = "numbers")]
+    struct Number {
+        n: i64,
+    }
+    let Some(pool) = pool(schema, 1).await else {
+        return;
+    };
+    let report = BulkInsert::<Number>::new()
+        .on_row_error(OnRowError::Skip)
+        .execute(&pool, (0..100).map(|n| Number { n }).collect())
+        .await
+        .unwrap();
+    let failed: Vec<_> = report
+        .failed
+        .iter()
+        .map(|f| (f.row.n, f.code.as_deref().unwrap()))
+        .collect();
+    assert_eq!(failed, [(30, "QZ001"), (60, "45000"), (90, "P0002")]);
+}

@@ -208,3 +208,39 @@ async fn the_same_columns_of_other_types_are_another_statement() {
         .unwrap();
     assert_eq!((report.written, report.path), (2, Path::Values));
 }
+
+#[tokio::test]
+async fn large_rows_go_in_a_few_at_a_time() {
+    #[derive(Debug, Clone, BulkRow)]
+    #[bulk(table = "pages")]
+    struct Page {
+        id: i64,
+        text: String,
+    }
+    let schema = "CREATE TABLE pages (id bigint PRIMARY KEY, text text CHECK (text <> 'bad'))";
+    let Some(pool) = pool(schema, 1).await else {
+        return;
+    };
+    let page = |id| Page {
+        id,
+        text: "x".repeat(1 << 20),
+    };
+    let mut rows: Vec<Page> = (0..40).map(page).collect();
+    let insert = BulkInsert::<Page>::new();
+    let report = insert.execute(&pool, rows.clone()).await.unwrap();
+    assert_eq!((report.written, report.path), (40, Path::Unnest));
+    assert_eq!(
+        report.statements, 5,
+        "begin, 16 MiB, 16 MiB, the rest, commit"
+    );
+
+    rows.iter_mut().for_each(|row| row.id += 100);
+    rows[20].text = "bad".into();
+    rows[39].id = 3;
+    let skip = insert.on_row_error(OnRowError::Skip);
+    let report = skip.execute(&pool, rows).await.unwrap();
+    let failed: Vec<_> = report.failed.iter().map(|f| f.index).collect();
+    assert_eq!((report.written, failed), (38, vec![20, 39]));
+    let sum = "SELECT sum(length(text)) FROM pages";
+    assert_eq!(count(&pool, sum).await, 78 << 20);
+}

@@ -102,6 +102,42 @@ async fn a_commit_that_is_refused_leaves_the_connection_usable() {
     assert_eq!(lite.count(COUNT).await, 10);
 }
 
+#[tokio::test]
+async fn a_deferred_constraint_is_only_seen_at_the_commit() {
+    let lite = Lite::with_connections(
+        "CREATE TABLE users (id INTEGER PRIMARY KEY);
+         CREATE TABLE answers (
+             user_id INTEGER REFERENCES users DEFERRABLE INITIALLY DEFERRED,
+             question_id INTEGER, answer TEXT, points INTEGER
+         );
+         INSERT INTO users VALUES (1), (9)",
+        1,
+    )
+    .await;
+    let mut rows = answers(1, 300);
+    rows[7].user_id = 2;
+    for on_row_error in [OnRowError::Abort, OnRowError::Skip] {
+        let error = BulkInsert::<Answer>::new()
+            .on_row_error(on_row_error)
+            .execute(&lite.pool, rows.clone())
+            .await
+            .unwrap_err();
+        let range = matches!(
+            error,
+            BatchError::Range {
+                first: 0,
+                last: 299,
+                ..
+            }
+        );
+        assert!(range, "{error:?}");
+        assert_eq!(error.code().as_deref(), Some("787"));
+        assert_eq!(lite.count(COUNT).await, 0);
+    }
+    insert_once(&lite.pool).await;
+    assert_eq!(lite.count(COUNT).await, 10);
+}
+
 async fn insert_once(pool: &SqlitePool) {
     BulkInsert::<Answer>::new()
         .execute(pool, answers(9, 10))

@@ -110,6 +110,38 @@ async fn a_row_that_cannot_be_encoded_is_a_row_like_any_other() {
 }
 
 #[tokio::test]
+async fn odd_values_arrive_as_they_were() {
+    let lite = Lite::new(ANSWERS).await;
+    let answer = |question_id, answer: String, points| Answer {
+        user_id: i64::MIN,
+        question_id,
+        answer,
+        points,
+    };
+    let rows = vec![
+        answer(i64::MIN, "\0".into(), Some(i32::MIN)),
+        answer(-1, String::new(), Some(i32::MAX)),
+        answer(0, "a\0b'\"?1$1\u{10ffff}".into(), None),
+        answer(i64::MAX, "x".repeat(3 << 20), Some(0)),
+    ];
+    BulkInsert::<Answer>::new()
+        .on_conflict(OnConflict::Update)
+        .execute(&lite.pool, rows.clone())
+        .await
+        .unwrap();
+    let saved: Vec<(i64, i64, String, Option<i32>)> =
+        sqlx::query_as("SELECT * FROM answers ORDER BY question_id")
+            .fetch_all(&lite.pool)
+            .await
+            .unwrap();
+    let given: Vec<_> = rows
+        .into_iter()
+        .map(|a| (a.user_id, a.question_id, a.answer, a.points))
+        .collect();
+    assert_eq!(saved, given);
+}
+
+#[tokio::test]
 async fn odd_names_are_quoted() {
     #[derive(BulkRow)]
     #[bulk(table = "main.\"order.items\"")]
