@@ -1,7 +1,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use sqlx::Acquire;
@@ -16,7 +16,8 @@ use crate::{
 
 /// Inserts many rows in one commit.
 ///
-/// Cheap to clone and good for any number of batches; built once, it fetches its metrics once.
+/// Cheap to clone and good for any number of batches; it and its clones fetch their metrics once,
+/// at the first batch.
 ///
 /// ```no_run
 /// # #[cfg(all(feature = "derive", feature = "sqlite"))]
@@ -49,7 +50,9 @@ pub struct BulkInsert<R> {
     table: Arc<Table>,
     on_conflict: OnConflict,
     on_row_error: OnRowError,
-    metrics: Metrics,
+    name: Option<Arc<str>>,
+    /// Fetched at the first batch, when name and recorder are settled.
+    metrics: Arc<OnceLock<Metrics>>,
     rows: PhantomData<fn(R)>,
 }
 
@@ -70,17 +73,19 @@ impl<R> BulkInsert<R> {
     /// Inserts into `table`, for rows that do not know theirs, or go to another one.
     pub fn into_table(table: Table) -> Self {
         Self {
-            metrics: Metrics::new(table.name()),
             table: Arc::new(table),
             on_conflict: OnConflict::default(),
             on_row_error: OnRowError::default(),
+            name: None,
+            metrics: Arc::default(),
             rows: PhantomData,
         }
     }
 
     /// The label `batch` of the metrics. Defaults to the table's name.
     pub fn name(mut self, name: &str) -> Self {
-        self.metrics = Metrics::new(name);
+        self.name = Some(name.into());
+        self.metrics = Arc::default();
         self
     }
 
@@ -129,6 +134,8 @@ impl<R> BulkInsert<R> {
         R: BulkValues<DB> + Send + Sync,
     {
         let this = self.clone();
+        // At the call, where the caller's recorder is; the future may be polled elsewhere.
+        this.metrics();
         let connection = (!rows.is_empty()).then(|| conn.acquire());
         async move {
             let started = Instant::now();
@@ -149,11 +156,11 @@ impl<R> BulkInsert<R> {
                 Ok(failed) => {
                     report.fail(rows, failed);
                     report.duration = started.elapsed();
-                    this.metrics.done(&report);
+                    this.metrics().done(&report);
                     Ok(report)
                 }
                 Err(error) => {
-                    this.metrics.aborted(given);
+                    this.metrics().aborted(given);
                     Err(error)
                 }
             }
@@ -210,11 +217,16 @@ impl<R> BulkInsert<R> {
         }
         let filled = written.map_err(|ended| ended.into_error(&batch, given))?;
         if !nested {
-            self.metrics.committed();
+            self.metrics().committed();
         }
         report.written = filled.written;
         report.ignored = filled.ignored;
         Ok(filled.failed)
+    }
+
+    fn metrics(&self) -> &Metrics {
+        let name = || self.name.as_deref().unwrap_or(self.table.name());
+        self.metrics.get_or_init(|| Metrics::new(name()))
     }
 
     /// What rules the batch out before anything is sent.
@@ -243,7 +255,8 @@ impl<R> Clone for BulkInsert<R> {
             table: Arc::clone(&self.table),
             on_conflict: self.on_conflict.clone(),
             on_row_error: self.on_row_error.clone(),
-            metrics: self.metrics.clone(),
+            name: self.name.clone(),
+            metrics: Arc::clone(&self.metrics),
             rows: PhantomData,
         }
     }

@@ -107,3 +107,30 @@ fn a_batch_counts_itself_and_what_became_of_its_rows() {
     assert_eq!(value("batch_items_total", "batch=strict,outcome=failed"), 2);
     assert_eq!(value("batch_commits_total", "batch=strict"), 0);
 }
+
+#[test]
+fn a_batch_with_a_name_shows_under_no_other() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    // Built before there is a recorder, as in a `static`.
+    let insert = BulkInsert::<Number>::new();
+    metrics::with_local_recorder(&recorder, || {
+        let rt = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        rt.block_on(async {
+            let lite = Lite::new(NUMBERS).await;
+            let rows = vec![Number { n: 1, positive: 1 }];
+            insert.name("strict").execute(&lite.pool, rows).await
+        })
+        .unwrap();
+    });
+    let keys: Vec<_> = snapshotter.snapshot().into_vec();
+    assert!(!keys.is_empty());
+    for (key, ..) in keys {
+        let mut labels = key.key().labels();
+        let batch = labels.find(|label| label.key() == "batch").unwrap();
+        assert_eq!(batch.value(), "strict", "{key:?}");
+    }
+}
