@@ -223,7 +223,7 @@ mod tests {
         ] {
             assert_eq!(class(code), Class::Row, "{code}");
         }
-        for code in ["40001", "40P01", "08006", "53300", "57P01"] {
+        for code in ["40001", "40P01", "55P03", "08006", "53300", "57P01"] {
             assert_eq!(class(code), Class::Transient, "{code}");
         }
         for code in [

@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use perf_batch::{BulkInsert, BulkRow, OnConflict, OnRowError};
 
@@ -51,6 +53,10 @@ fn a_batch_counts_itself_and_what_became_of_its_rows() {
             .await
             .unwrap();
             execute(insert, &[]).await.unwrap();
+            let mut tx = lite.pool.begin().await.unwrap();
+            let nested = BulkInsert::<Number>::new().name("nested");
+            nested.execute(&mut tx, rows(&[(9, 1)])).await.unwrap();
+            tx.commit().await.unwrap();
             let abort = BulkInsert::<Number>::new().name("strict");
             execute(abort, &[(6, 1), (7, 0)]).await.unwrap_err();
         });
@@ -106,14 +112,17 @@ fn a_batch_counts_itself_and_what_became_of_its_rows() {
     );
     assert_eq!(value("batch_items_total", "batch=strict,outcome=failed"), 2);
     assert_eq!(value("batch_commits_total", "batch=strict"), 0);
+    assert_eq!(
+        value("batch_items_total", "batch=nested,outcome=written"),
+        1
+    );
+    assert_eq!(value("batch_commits_total", "batch=nested"), 0);
 }
 
-#[test]
-fn a_batch_with_a_name_shows_under_no_other() {
+/// The names under which a batch of one row shows, inserted by what `insert` builds.
+fn shown(insert: impl FnOnce() -> BulkInsert<Number>) -> BTreeSet<String> {
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
-    // Built before there is a recorder, as in a `static`.
-    let insert = BulkInsert::<Number>::new();
     metrics::with_local_recorder(&recorder, || {
         let rt = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -122,15 +131,28 @@ fn a_batch_with_a_name_shows_under_no_other() {
         rt.block_on(async {
             let lite = Lite::new(NUMBERS).await;
             let rows = vec![Number { n: 1, positive: 1 }];
-            insert.name("strict").execute(&lite.pool, rows).await
+            insert().execute(&lite.pool, rows).await
         })
         .unwrap();
     });
-    let keys: Vec<_> = snapshotter.snapshot().into_vec();
-    assert!(!keys.is_empty());
-    for (key, ..) in keys {
+    let keys = snapshotter.snapshot().into_vec().into_iter();
+    keys.map(|(key, ..)| {
         let mut labels = key.key().labels();
         let batch = labels.find(|label| label.key() == "batch").unwrap();
-        assert_eq!(batch.value(), "strict", "{key:?}");
-    }
+        batch.value().to_owned()
+    })
+    .collect()
+}
+
+#[test]
+fn a_batch_with_a_name_shows_under_no_other() {
+    let names = shown(|| BulkInsert::new().name("strict"));
+    assert_eq!(names, BTreeSet::from(["strict".into()]));
+}
+
+#[test]
+fn a_batch_that_was_built_before_the_recorder_shows() {
+    let insert = BulkInsert::new();
+    let names = shown(|| insert);
+    assert_eq!(names, BTreeSet::from(["numbers".into()]));
 }

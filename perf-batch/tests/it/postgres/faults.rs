@@ -1,9 +1,10 @@
+use std::future::Future;
 use std::time::Duration;
 
 use perf_batch::{BatchError, BulkInsert, BulkRow, OnConflict, OnRowError};
 use sqlx::postgres::{PgPool, PgPoolOptions};
 use sqlx::{PgConnection, Row};
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
@@ -73,18 +74,30 @@ async fn a_future_dropped_at_any_await_leaves_all_or_nothing_and_a_usable_pool()
 /// A pool of one connection that goes through a task of this runtime. It has one thread, so no
 /// answer can arrive while a future is polled: each await of an answer has to wait.
 async fn behind_a_relay(pool: &PgPool) -> PgPool {
+    through(pool, |mut client, mut server| async move {
+        let _ = copy_bidirectional(&mut client, &mut server).await;
+    })
+    .await
+}
+
+/// A pool of one connection that goes through `relay`.
+async fn through<F, Fut>(pool: &PgPool, relay: F) -> PgPool
+where
+    F: Fn(TcpStream, TcpStream) -> Fut + Send + 'static,
+    Fut: Future<Output = ()> + Send + 'static,
+{
     let options = pool.connect_options();
     let server = (options.get_host().to_owned(), options.get_port());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let relay = listener.local_addr().unwrap();
+    let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
-        while let Ok((mut client, _)) = listener.accept().await {
-            let mut server = TcpStream::connect(&server).await.unwrap();
-            tokio::spawn(async move { copy_bidirectional(&mut client, &mut server).await });
+        while let Ok((client, _)) = listener.accept().await {
+            let server = TcpStream::connect(&server).await.unwrap();
+            tokio::spawn(relay(client, server));
         }
     });
     let options = (*options).clone();
-    let options = options.host("127.0.0.1").port(relay.port());
+    let options = options.host("127.0.0.1").port(port);
     let pool = PgPoolOptions::new().max_connections(1);
     pool.connect_with(options).await.unwrap()
 }
@@ -139,6 +152,39 @@ async fn a_connection_lost_during_the_commit_leaves_its_outcome_unknown() {
     let error = insert.execute(&pool, rows).await.unwrap_err();
     assert!(
         matches!(error, BatchError::CommitUnknown { rows: 3, .. }),
+        "{error:?}"
+    );
+    assert!(!error.is_retryable());
+}
+
+#[tokio::test]
+async fn a_commit_without_an_answer_may_be_done_and_is_not_to_be_retried() {
+    let Some(direct) = pool(ANSWERS, 1).await else {
+        return;
+    };
+    let pool = through(&direct, |mut client, mut server| async move {
+        let (mut from_client, mut to_client) = client.split();
+        let (mut from_server, mut to_server) = server.split();
+        let requests = async {
+            let mut chunk = vec![0; 1 << 16];
+            while let Ok(len @ 1..) = from_client.read(&mut chunk).await {
+                to_server.write_all(&chunk[..len]).await.unwrap();
+                if chunk[..len].windows(6).any(|word| word == b"COMMIT") {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            () = requests => {}
+            _ = copy(&mut from_server, &mut to_client) => {}
+        }
+    });
+    let pool = pool.await;
+    let insert = BulkInsert::<Answer>::new();
+    let error = insert.execute(&pool, answers(1, 5)).await.unwrap_err();
+    assert!(
+        matches!(error, BatchError::CommitUnknown { rows: 5, .. }),
         "{error:?}"
     );
     assert!(!error.is_retryable());

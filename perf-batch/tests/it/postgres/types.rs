@@ -3,9 +3,9 @@ use std::collections::BTreeMap;
 use perf_batch::{
     BulkInsert, BulkRow, BulkValues, Column, OnConflict, OnRowError, Path, Table, ValueSink,
 };
-use sqlx::Postgres;
 use sqlx::error::BoxDynError;
 use sqlx::types::{Json, Uuid};
+use sqlx::{AssertSqlSafe, Postgres};
 
 use super::{ANSWERS, count, pool};
 
@@ -207,6 +207,88 @@ async fn the_same_columns_of_other_types_are_another_statement() {
         .await
         .unwrap();
     assert_eq!((report.written, report.path), (2, Path::Values));
+}
+
+#[tokio::test]
+async fn rows_of_values_with_other_types_are_another_statement() {
+    #[derive(BulkRow)]
+    #[bulk(table = "named")]
+    struct Named<T> {
+        id: T,
+        tags: Vec<String>,
+    }
+    let Some(pool) = pool(TYPES, 1).await else {
+        return;
+    };
+    let tags = Vec::new;
+    let small = vec![Named {
+        id: 1_i16,
+        tags: tags(),
+    }];
+    let large = vec![Named {
+        id: 2_i64,
+        tags: tags(),
+    }];
+    let report = BulkInsert::new().execute(&pool, small).await.unwrap();
+    assert_eq!((report.written, report.path), (1, Path::Values));
+    let report = BulkInsert::new().execute(&pool, large).await.unwrap();
+    assert_eq!((report.written, report.path), (1, Path::Values));
+}
+
+#[tokio::test]
+async fn a_value_of_another_type_than_its_columns_refuses_its_row() {
+    struct Loose(i64);
+    impl BulkValues<Postgres> for Loose {
+        fn values<S: ValueSink<Postgres>>(&self, sink: &mut S) -> Result<(), BoxDynError> {
+            match self.0 {
+                3 => sink.push("three"),
+                4 => sink.push(4_i16),
+                n => sink.push(n),
+            }
+        }
+    }
+    let Some(pool) = pool(TYPES, 1).await else {
+        return;
+    };
+    let report = BulkInsert::into_table(Table::new("named").column(Column::new("id")))
+        .on_row_error(OnRowError::Skip)
+        .execute(&pool, (1..=9).map(Loose).collect())
+        .await
+        .unwrap();
+    let failed: Vec<_> = report
+        .failed
+        .iter()
+        .map(|f| (f.row.0, f.code.clone()))
+        .collect();
+    assert_eq!((report.written, failed), (7, vec![(3, None), (4, None)]));
+}
+
+#[tokio::test]
+async fn wide_rows_stay_below_the_limit_of_values() {
+    struct Wide(i64);
+    impl BulkValues<Postgres> for Wide {
+        fn values<S: ValueSink<Postgres>>(&self, sink: &mut S) -> Result<(), BoxDynError> {
+            sink.push(vec![self.0])?;
+            (1..300).try_for_each(|n| sink.push(n))
+        }
+    }
+    let Some(pool) = pool("", 1).await else {
+        return;
+    };
+    let columns: Vec<String> = (0..300).map(|n| format!("c{n}")).collect();
+    let schema = format!("c0 int8[], {} int8", columns[1..].join(" int8, "));
+    sqlx::raw_sql(AssertSqlSafe(format!("CREATE TABLE wide ({schema})")))
+        .execute(&pool)
+        .await
+        .unwrap();
+    let table = columns.into_iter().fold(Table::new("wide"), |table, name| {
+        table.column(Column::new(name))
+    });
+    let report = BulkInsert::into_table(table)
+        .execute(&pool, (0..300).map(Wide).collect())
+        .await
+        .unwrap();
+    assert_eq!((report.written, report.path), (300, Path::Values));
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use perf_batch::{
 };
 use sqlx::error::BoxDynError;
 use sqlx::pool::PoolConnection;
-use sqlx::{Acquire, Sqlite, SqlitePool, Transaction};
+use sqlx::{Acquire, AssertSqlSafe, Sqlite, SqlitePool, Transaction};
 
 use super::{ANSWERS, Answer, COUNT, adds_up, answers};
 use crate::support::lite::Lite;
@@ -139,6 +139,32 @@ async fn odd_values_arrive_as_they_were() {
         .map(|a| (a.user_id, a.question_id, a.answer, a.points))
         .collect();
     assert_eq!(saved, given);
+}
+
+#[tokio::test]
+async fn wide_rows_stay_below_the_limit_of_values() {
+    struct Wide(i64);
+    impl BulkValues<Sqlite> for Wide {
+        fn values<S: ValueSink<Sqlite>>(&self, sink: &mut S) -> Result<(), BoxDynError> {
+            (0..300).try_for_each(|n| sink.push(self.0 + n))
+        }
+    }
+    let lite = Lite::new("").await;
+    let columns: Vec<String> = (0..300).map(|n| format!("c{n}")).collect();
+    let schema = format!("CREATE TABLE wide ({})", columns.join(", "));
+    sqlx::raw_sql(AssertSqlSafe(schema))
+        .execute(&lite.pool)
+        .await
+        .unwrap();
+    let table = columns.into_iter().fold(Table::new("wide"), |table, name| {
+        table.column(Column::new(name))
+    });
+    let report = BulkInsert::into_table(table)
+        .execute(&lite.pool, (0..300).map(Wide).collect())
+        .await
+        .unwrap();
+    // begin, 4 of 64 rows (128 would be 38,400 values), 32, 8, 4, commit
+    assert_eq!((report.written, report.statements), (300, 9));
 }
 
 #[tokio::test]
