@@ -73,12 +73,13 @@ fn messages(outcome: &Outcome) -> Vec<(f64, f64)> {
     counted(outcome.arrivals.iter().map(|a| a.at).collect())
 }
 
+/// The steps of a count that grows by one at each of these times.
 fn counted(times: Vec<f64>) -> Vec<(f64, f64)> {
-    let counts = times
+    let steps = times
         .into_iter()
-        .zip(1_u32..)
-        .map(|(at, n)| (at, f64::from(n)));
-    std::iter::once((0.0, 0.0)).chain(counts).collect()
+        .zip(0_u32..)
+        .flat_map(|(at, n)| [(at, f64::from(n)), (at, f64::from(n + 1))]);
+    std::iter::once((0.0, 0.0)).chain(steps).collect()
 }
 
 fn leaderboards(outcome: &Outcome) -> Vec<(f64, f64)> {
