@@ -1,6 +1,5 @@
-use std::io::ErrorKind;
-
-use crate::engine::{Class, Refusal};
+use crate::engine::{Refusal, is_transient};
+use crate::{BatchReport, RowFailure};
 
 /// Why a batch was not written. Unless the variant says otherwise, nothing of it was.
 #[derive(Debug, thiserror::Error)]
@@ -25,7 +24,7 @@ pub enum BatchError {
     /// One row is to blame: it breaks a constraint, does not fit its column, or cannot be encoded.
     #[error(
         "row {index} was refused ({}), nothing was written: correct it, or save the others with OnRowError::Skip",
-        describe(code, constraint)
+        describe(code.as_deref(), constraint.as_deref(), message)
     )]
     Row {
         /// Its position in the input, from 0.
@@ -34,9 +33,42 @@ pub enum BatchError {
         code: Option<String>,
         /// As in [`RowFailure::constraint`](crate::RowFailure::constraint).
         constraint: Option<String>,
-        /// What the database or the encoding said.
-        source: sqlx::Error,
+        /// As in [`RowFailure::message`](crate::RowFailure::message).
+        message: String,
+        /// The database's or the encoding's error, where there was one to keep.
+        source: Option<sqlx::Error>,
     },
+    /// More rows were refused than [`skip_limit`](crate::BulkInsert::skip_limit) allows.
+    #[error(
+        "more than {limit} rows were refused, the first of them {}, nothing was written: correct them, or raise skip_limit",
+        first(failed)
+    )]
+    SkipLimit {
+        /// The limit.
+        limit: usize,
+        /// The rows that were found until then, one more than the limit at least, without the rows
+        /// themselves.
+        failed: Vec<RowFailure<()>>,
+    },
+    /// With [`TxScope::PerChunk`](crate::TxScope::PerChunk), a chunk failed after others were
+    /// committed.
+    #[error(
+        "a chunk was not written, {} rows before it are committed: write the rows from position {rest} again once the cause is gone",
+        report.written
+    )]
+    Partial {
+        /// What was committed; its `failed` have no rows in them.
+        report: Box<BatchReport<()>>,
+        /// The first position of the input that is not decided.
+        rest: usize,
+        /// Why the chunk failed.
+        source: Box<BatchError>,
+    },
+    /// [`execute_in`](crate::BulkInsert::execute_in) was given a connection outside a transaction.
+    #[error(
+        "the connection is not inside a transaction, nothing was written: begin one by sqlx, or use execute"
+    )]
+    NoTransaction,
     /// Some row of a range is to blame, and which is not known: only the commit refused it (a
     /// deferred constraint).
     #[error(
@@ -47,8 +79,10 @@ pub enum BatchError {
         first: usize,
         /// The highest position in the input that it can be.
         last: usize,
-        /// What the database said.
-        source: sqlx::Error,
+        /// The database's message.
+        message: String,
+        /// The database's error, where there was one to keep.
+        source: Option<sqlx::Error>,
     },
     /// The database refused the batch as such (a missing table, no rights) or failed for a while
     /// (a deadlock, a lost connection): see [`is_retryable`](Self::is_retryable).
@@ -80,6 +114,7 @@ impl BatchError {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Acquire { source, .. } | Self::Database { source, .. } => is_transient(source),
+            // The same batch again would meet what is committed.
             _ => false,
         }
     }
@@ -88,10 +123,12 @@ impl BatchError {
     #[must_use]
     pub fn code(&self) -> Option<String> {
         let source = match self {
-            Self::Invalid { .. } => return None,
+            Self::Invalid { .. } | Self::NoTransaction => return None,
             Self::Row { code, .. } => return code.clone(),
+            Self::SkipLimit { failed, .. } => return failed.first()?.code.clone(),
+            Self::Partial { source, .. } => return source.code(),
+            Self::Range { source, .. } => source.as_ref()?,
             Self::Acquire { source, .. }
-            | Self::Range { source, .. }
             | Self::Database { source, .. }
             | Self::CommitUnknown { source, .. } => source,
         };
@@ -104,25 +141,23 @@ impl BatchError {
             index,
             code: refusal.code,
             constraint: refusal.constraint,
+            message: refusal.message,
             source: refusal.source,
         }
     }
 }
 
-fn describe(code: &Option<String>, constraint: &Option<String>) -> String {
+fn describe(code: Option<&str>, constraint: Option<&str>, message: &str) -> String {
     match (code, constraint) {
         (Some(code), Some(constraint)) => format!("code {code}, {constraint}"),
         (Some(code), None) => format!("code {code}"),
-        _ => "it cannot be encoded".to_owned(),
+        _ => message.to_owned(),
     }
 }
 
-/// Whether the error says nothing about the batch, only about the moment.
-fn is_transient(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Database(error) => Class::of(error.as_ref()) == Class::Transient,
-        sqlx::Error::Io(error) => error.kind() != ErrorKind::InvalidInput,
-        sqlx::Error::PoolTimedOut | sqlx::Error::WorkerCrashed => true,
-        _ => false,
-    }
+fn first(failed: &[RowFailure<()>]) -> String {
+    failed.first().map_or_else(String::new, |row| {
+        let why = describe(row.code.as_deref(), row.constraint.as_deref(), &row.message);
+        format!("row {} ({why})", row.index)
+    })
 }

@@ -1,17 +1,13 @@
 use std::fmt;
-use std::marker::PhantomData;
-use std::ops::Range;
-use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::sync::Arc;
 
-use sqlx::Acquire;
-
-use crate::engine::{Engine, Plan};
-use crate::metrics::Metrics;
-use crate::order::{indexed, keep_last, sort_by_key};
-use crate::write::{Attempt, Ended, Failed, Mode};
+use crate::job::Job;
+use crate::setters::{handle, setters};
+use crate::source::Source;
+use crate::verb::Verb;
 use crate::{
-    BatchError, BatchReport, BulkDatabase, BulkRow, BulkValues, OnConflict, OnRowError, Table,
+    BatchError, BatchReport, BulkDatabase, BulkRow, BulkValues, Duplicates, OnConflict, Path,
+    RowFailure, Table,
 };
 
 /// Inserts many rows in one commit.
@@ -47,13 +43,8 @@ use crate::{
 /// ```
 #[must_use = "nothing is written until execute"]
 pub struct BulkInsert<R> {
-    table: Arc<Table>,
-    on_conflict: OnConflict,
-    on_row_error: OnRowError,
-    name: Option<Arc<str>>,
-    /// Fetched at the first batch, when name and recorder are settled.
-    metrics: Arc<OnceLock<Metrics>>,
-    rows: PhantomData<fn(R)>,
+    pub(crate) job: Job,
+    pub(crate) dead_letter: Option<Arc<dyn Fn(&[RowFailure<R>]) + Send + Sync>>,
 }
 
 impl<R: BulkRow> BulkInsert<R> {
@@ -73,201 +64,35 @@ impl<R> BulkInsert<R> {
     /// Inserts into `table`, for rows that do not know theirs, or go to another one.
     pub fn into_table(table: Table) -> Self {
         Self {
-            table: Arc::new(table),
-            on_conflict: OnConflict::default(),
-            on_row_error: OnRowError::default(),
-            name: None,
-            metrics: Arc::default(),
-            rows: PhantomData,
+            job: Job::new(table, Verb::Insert(OnConflict::default())),
+            dead_letter: None,
         }
-    }
-
-    /// The label `batch` of the metrics. Defaults to the table's name.
-    pub fn name(mut self, name: &str) -> Self {
-        self.name = Some(name.into());
-        self.metrics = Arc::default();
-        self
     }
 
     /// What happens to a row whose key is in the table already. Defaults to
     /// [`OnConflict::Error`].
     pub fn on_conflict(mut self, on_conflict: OnConflict) -> Self {
-        self.on_conflict = on_conflict;
+        self.job.verb = Verb::Insert(on_conflict);
         self
     }
 
-    /// What happens to the batch when one of its rows is refused. Defaults to
-    /// [`OnRowError::Abort`].
-    pub fn on_row_error(mut self, on_row_error: OnRowError) -> Self {
-        self.on_row_error = on_row_error;
+    /// What happens to rows of the batch that have the same key. Defaults to
+    /// [`Duplicates::KeepLast`] for an upsert, and to nothing else: each such row is the database's
+    /// affair.
+    pub fn duplicates(mut self, duplicates: Duplicates) -> Self {
+        self.job.duplicates = Some(duplicates);
         self
     }
 
-    /// Writes the rows in one transaction with one commit.
-    ///
-    /// `conn` is whatever sqlx can take a connection from: `&SqlitePool`, `&PgPool`,
-    /// `&mut PgConnection`, a reference to a pool type that implements [`Acquire`]. On a
-    /// connection that is inside a transaction of yours (`&mut tx`), the rows go into that, all
-    /// or nothing under a savepoint, and are there once you commit. Begin it by sqlx, not by a
-    /// `BEGIN` in SQL of your own: sqlx and this crate do not see that.
-    ///
-    /// An empty batch returns at once, without a connection.
-    ///
-    /// # Errors
-    ///
-    /// A [`BatchError`], each of whose variants says what it leaves behind; nothing is written
-    /// unless it is [`BatchError::CommitUnknown`].
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future rolls the transaction back, and the connection stays usable. Dropped
-    /// while the commit is under way, all rows are written or none. Inside a transaction of
-    /// yours, what was sent before the drop stays part of it: roll that transaction back.
-    pub fn execute<'a, A, DB>(
-        &self,
-        conn: A,
-        rows: Vec<R>,
-    ) -> impl Future<Output = Result<BatchReport<R>, BatchError>> + Send + use<'a, A, DB, R>
-    where
-        A: Acquire<'a, Database = DB>,
-        DB: BulkDatabase,
-        R: BulkValues<DB> + Send + Sync,
-    {
-        let this = self.clone();
-        // At the call, where the caller's recorder is; the future may be polled elsewhere.
-        this.metrics();
-        let connection = (!rows.is_empty()).then(|| conn.acquire());
-        async move {
-            let started = Instant::now();
-            let given = rows.len();
-            let mut report = BatchReport::new(given);
-            let Some(connection) = connection else {
-                return Ok(report);
-            };
-            let written = async {
-                this.check()?;
-                let mut conn = connection.await.map_err(|source| BatchError::Acquire {
-                    rows: given,
-                    source,
-                })?;
-                this.run(&mut conn, &rows, &mut report).await
-            };
-            match written.await {
-                Ok(failed) => {
-                    report.fail(rows, failed);
-                    report.duration = started.elapsed();
-                    this.metrics().done(&report);
-                    Ok(report)
-                }
-                Err(error) => {
-                    this.metrics().aborted(given);
-                    Err(error)
-                }
-            }
-        }
+    /// Insists on a way into the table; a batch that cannot go that way is
+    /// [`BatchError::Invalid`]. Defaults to the fastest that can carry the columns, by the
+    /// measured thresholds in the README.
+    pub fn path(mut self, path: Path) -> Self {
+        self.job.path = Some(path);
+        self
     }
 
-    /// Writes the rows and fills in the report but for the refused rows, which it returns.
-    async fn run<DB: BulkDatabase>(
-        &self,
-        conn: &mut DB::Connection,
-        rows: &[R],
-        report: &mut BatchReport<R>,
-    ) -> Result<Vec<Failed>, BatchError>
-    where
-        R: BulkValues<DB> + Send + Sync,
-    {
-        let mut batch = indexed(rows);
-        if self.on_conflict == OnConflict::Update {
-            report.deduplicated = keep_last::<DB, R>(&mut batch);
-        }
-        let in_input_order = batch.clone();
-        let locks = DB::LOCKS_ROWS && self.on_conflict != OnConflict::Error;
-        let sorted = locks && sort_by_key::<DB, R>(&mut batch);
-        let given = rows.len();
-        let Some((_, sample)) = batch.first() else {
-            return Ok(Vec::new());
-        };
-        let mut plan = <DB as Engine>::plan(&self.table, &self.on_conflict, *sample)
-            .map_err(|reason| self.invalid(reason))?;
-        report.path = plan.path();
-        let nested = sqlx::Connection::is_in_transaction(&*conn);
-
-        let mut attempt = Attempt::<DB> {
-            plan: &mut plan,
-            mode: Mode::Stop,
-            hint: None,
-            statements: &mut report.statements,
-        };
-        let mut written = attempt.write(conn, &batch).await;
-        let find =
-            |at: &Range<usize>| self.on_row_error == OnRowError::Skip || at.len() > 1 || sorted;
-        if let Err(Ended::Refused(at, _)) = &written
-            && find(at)
-        {
-            tracing::debug!(batch = given, "a row was refused, looking for it");
-            attempt.hint = (!sorted || at.len() == batch.len()).then(|| at.clone());
-            attempt.mode = match self.on_row_error {
-                OnRowError::Skip => Mode::Skip,
-                OnRowError::Abort => Mode::Find,
-            };
-            // Which rows are refused is a matter of the input's order, not of the key's.
-            batch = in_input_order;
-            written = attempt.write(conn, &batch).await;
-        }
-        let filled = written.map_err(|ended| ended.into_error(&batch, given))?;
-        if !nested {
-            self.metrics().committed();
-        }
-        report.written = filled.written;
-        report.ignored = filled.ignored;
-        Ok(filled.failed)
-    }
-
-    fn metrics(&self) -> &Metrics {
-        let name = || self.name.as_deref().unwrap_or(self.table.name());
-        self.metrics.get_or_init(|| Metrics::new(name()))
-    }
-
-    /// What rules the batch out before anything is sent.
-    fn check(&self) -> Result<(), BatchError> {
-        if let Some(fault) = self.table.fault() {
-            return Err(self.invalid(fault));
-        }
-        if self.on_conflict == OnConflict::Update && !self.table.has_key() {
-            let reason = "OnConflict::Update needs a key: mark its columns with #[bulk(key)]";
-            return Err(self.invalid(reason.to_owned()));
-        }
-        Ok(())
-    }
-
-    fn invalid(&self, reason: String) -> BatchError {
-        BatchError::Invalid {
-            table: self.table.name().to_owned(),
-            reason,
-        }
-    }
+    setters!();
 }
 
-impl<R> Clone for BulkInsert<R> {
-    fn clone(&self) -> Self {
-        Self {
-            table: Arc::clone(&self.table),
-            on_conflict: self.on_conflict.clone(),
-            on_row_error: self.on_row_error.clone(),
-            name: self.name.clone(),
-            metrics: Arc::clone(&self.metrics),
-            rows: PhantomData,
-        }
-    }
-}
-
-impl<R> fmt::Debug for BulkInsert<R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BulkInsert")
-            .field("table", &self.table)
-            .field("on_conflict", &self.on_conflict)
-            .field("on_row_error", &self.on_row_error)
-            .finish_non_exhaustive()
-    }
-}
+handle!(BulkInsert);

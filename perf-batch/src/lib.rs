@@ -1,28 +1,42 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod delete;
 mod engine;
 mod error;
 mod insert;
+mod job;
 mod key;
 mod metrics;
 mod options;
 mod order;
+mod phase;
 mod pieces;
 mod report;
+mod retry;
 mod row;
+mod setters;
+mod sizes;
+mod source;
 mod table;
+mod ticket;
+mod update;
+mod verb;
 mod write;
 
+pub use delete::BulkDelete;
 pub use engine::BulkDatabase;
 pub use error::BatchError;
 pub use insert::BulkInsert;
-pub use options::{OnConflict, OnRowError};
+pub use options::{Duplicates, OnConflict, OnRowError, Progress, TxScope};
 #[cfg(feature = "derive")]
 pub use perf_batch_derive::BulkRow;
 pub use report::{BatchReport, Path, RowFailure};
-pub use row::{BulkRow, BulkValues, ValueSink};
+pub use retry::Retry;
+pub use row::{BulkKey, BulkKeyValues, BulkRow, BulkValues, ValueSink};
+pub use source::Source;
 pub use table::{Column, Table};
+pub use update::BulkUpdate;
 
 /// What the derive's output names; no part of the API.
 #[doc(hidden)]

@@ -1,6 +1,6 @@
 use metrics::{Counter, Histogram, Unit, counter, describe_counter, describe_histogram, histogram};
 
-use crate::BatchReport;
+use crate::report::Tally;
 
 /// The handles of one batch name, fetched once.
 #[derive(Clone)]
@@ -13,6 +13,7 @@ pub(crate) struct Metrics {
     duration: Histogram,
     commits: Counter,
     fallbacks: Counter,
+    retries: Counter,
 }
 
 impl Metrics {
@@ -29,6 +30,10 @@ impl Metrics {
             "batch_fallbacks_total",
             "batches in which a row was refused and the good rows were written without it"
         );
+        describe_counter!(
+            "batch_retries_total",
+            "transactions tried again after a failure that passes"
+        );
         let name = batch.to_owned();
         let items = |outcome: &'static str| counter!("batch_items_total", "batch" => name.clone(), "outcome" => outcome);
         Self {
@@ -42,33 +47,33 @@ impl Metrics {
             ),
             commits: counter!("batch_commits_total", "batch" => name.clone()),
             fallbacks: counter!("batch_fallbacks_total", "batch" => name.clone()),
+            retries: counter!("batch_retries_total", "batch" => name.clone()),
         }
     }
 
-    pub(crate) fn committed(&self) {
-        self.commits.increment(1);
+    pub(crate) fn retried(&self) {
+        self.retries.increment(1);
     }
 
-    pub(crate) fn done<R>(&self, report: &BatchReport<R>) {
-        self.size.record(report.given as f64);
-        self.duration.record(report.duration);
-        let failed = report.failed.len() as u64;
+    /// Counts a batch; `seconds` where it was written. Rows that are in no count of the tally were
+    /// not written.
+    pub(crate) fn done(&self, given: usize, tally: &Tally, seconds: Option<f64>) {
+        self.size.record(given as f64);
+        if let Some(seconds) = seconds {
+            self.duration.record(seconds);
+        }
+        let taken = tally.written + tally.ignored + tally.deduplicated;
         for (counter, rows) in [
-            (&self.written, report.written),
-            (&self.ignored, report.ignored),
-            (&self.deduplicated, report.deduplicated),
-            (&self.failed, failed),
+            (&self.written, tally.written),
+            (&self.ignored, tally.ignored),
+            (&self.deduplicated, tally.deduplicated),
+            (&self.failed, given as u64 - taken.min(given as u64)),
         ] {
             counter.increment(rows);
         }
-        if failed > 0 {
+        self.commits.increment(tally.commits);
+        if seconds.is_some() && !tally.failed.is_empty() {
             self.fallbacks.increment(1);
         }
-    }
-
-    /// The batch as a whole was not written.
-    pub(crate) fn aborted(&self, rows: usize) {
-        self.size.record(rows as f64);
-        self.failed.increment(rows as u64);
     }
 }

@@ -2,7 +2,7 @@ use std::cmp::Ordering;
 
 use sqlx::Database;
 
-use crate::BulkValues;
+use crate::{BulkValues, Duplicates};
 
 /// A row and its position in the input.
 pub(crate) type Indexed<'a, R> = (usize, &'a R);
@@ -12,26 +12,36 @@ pub(crate) fn indexed<R>(rows: &[R]) -> Vec<Indexed<'_, R>> {
     rows.iter().enumerate().collect()
 }
 
-/// Leaves the last of the rows that have the same key; returns how many were left out. The order
-/// stays as it was.
-pub(crate) fn keep_last<DB: Database, R: BulkValues<DB>>(batch: &mut Vec<Indexed<'_, R>>) -> u64 {
+/// Leaves one of the rows that have the same key: the last or the first. Returns those left out,
+/// each as its own position in the input and that of the row that counts. The order stays as it was.
+pub(crate) fn merge<DB: Database, R: BulkValues<DB>>(
+    batch: &mut Vec<Indexed<'_, R>>,
+    keep: Duplicates,
+) -> Vec<(usize, usize)> {
+    let mut left_out = Vec::new();
     // Rows often come in key order, and then they are told apart without sorting.
-    if !batch.is_sorted_by(|a, b| a.1.key_cmp(b.1) == Some(Ordering::Less)) {
-        let before = batch.len();
-        sort_by_key::<DB, R>(batch);
-        let mut kept: Vec<Indexed<'_, R>> = Vec::with_capacity(before);
-        for row in batch.drain(..) {
-            match kept.last_mut() {
-                Some(last) if last.1.key_cmp(row.1) == Some(Ordering::Equal) => *last = row,
-                _ => kept.push(row),
-            }
-        }
-        let left_out = before - kept.len();
-        kept.sort_unstable_by_key(|(index, _)| *index);
-        *batch = kept;
-        return left_out as u64;
+    if batch.is_sorted_by(|a, b| a.1.key_cmp(b.1) == Some(Ordering::Less)) {
+        return left_out;
     }
-    0
+    let before = batch.len();
+    sort_by_key::<DB, R>(batch);
+    let mut kept: Vec<Indexed<'_, R>> = Vec::with_capacity(before);
+    for row in batch.drain(..) {
+        match kept.last_mut() {
+            Some(other) if other.1.key_cmp(row.1) == Some(Ordering::Equal) => {
+                if keep == Duplicates::KeepLast {
+                    left_out.push((other.0, row.0));
+                    *other = row;
+                } else {
+                    left_out.push((row.0, other.0));
+                }
+            }
+            _ => kept.push(row),
+        }
+    }
+    kept.sort_unstable_by_key(|(index, _)| *index);
+    *batch = kept;
+    left_out
 }
 
 /// Sorts by key, rows of one key in the order of the input, rows without a key last; returns

@@ -8,12 +8,19 @@ pub struct Shape {
     /// Only powers of two, where each number of rows is a statement text of its own: it bounds
     /// what a connection's statement cache holds.
     pub(crate) powers: bool,
+    /// A number of rows that may have a text of its own; 0 for none. See
+    /// [`Sizes`](crate::sizes::Sizes).
+    pub(crate) exact: usize,
 }
 
 impl Shape {
-    fn fit(self, rows: usize) -> usize {
+    pub(crate) fn fit(self, rows: usize) -> usize {
         let rows = rows.clamp(1, self.max_rows.max(1));
-        if self.powers { floor_power(rows) } else { rows }
+        if self.powers && rows != self.exact {
+            floor_power(rows)
+        } else {
+            rows
+        }
     }
 }
 
@@ -62,10 +69,6 @@ impl Pieces {
             refused: 0,
             failed: 0,
         }
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.stack.is_empty()
     }
 
     /// The next range to try; its outcome must be told before the next call.
@@ -190,6 +193,7 @@ mod tests {
     const POWERS: Shape = Shape {
         max_rows: 256,
         powers: true,
+        exact: 0,
     };
 
     #[test]
@@ -200,6 +204,7 @@ mod tests {
         let any = Shape {
             max_rows: 600,
             powers: false,
+            exact: 0,
         };
         assert_eq!(play(1000, &[], any).1, [0..600, 600..1000]);
     }
@@ -275,7 +280,7 @@ mod tests {
             fit in 1_usize..300,
         ) {
             let bad: Vec<usize> = bad.into_iter().filter(|row| *row < rows).collect();
-            let (found, _) = play_at_most(rows, &bad, Shape { max_rows, powers }, fit);
+            let (found, _) = play_at_most(rows, &bad, Shape { max_rows, powers, exact: 0 }, fit);
             prop_assert_eq!(found, bad);
         }
     }

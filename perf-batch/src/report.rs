@@ -1,6 +1,7 @@
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use crate::engine::Refusal;
 use crate::write::Failed;
 
 /// What became of a batch. `written + ignored + deduplicated + failed.len()` is `given`.
@@ -9,18 +10,21 @@ use crate::write::Failed;
 pub struct BatchReport<R> {
     /// Rows in the input.
     pub given: u64,
-    /// Rows inserted or updated.
+    /// Rows inserted, updated or deleted.
     pub written: u64,
     /// Rows that the database took without writing them: their key was there already
-    /// ([`OnConflict::DoNothing`](crate::OnConflict::DoNothing)), or a trigger left them out.
+    /// ([`OnConflict::DoNothing`](crate::OnConflict::DoNothing)), it was not there (an update or a
+    /// delete), or a trigger left them out.
     pub ignored: u64,
-    /// Rows left out because a later row of the batch has the same key
-    /// ([`OnConflict::Update`](crate::OnConflict::Update)).
+    /// Rows left out because another row of the batch has the same key
+    /// ([`Duplicates`](crate::Duplicates)).
     pub deduplicated: u64,
     /// Rows that were refused, in the order of the input.
     pub failed: Vec<RowFailure<R>>,
     /// Requests sent to the database, with BEGIN, COMMIT and savepoints; 0 for an empty batch.
     pub statements: u64,
+    /// How often a transaction was tried again ([`Retry`](crate::Retry)).
+    pub retries: u64,
     /// How the rows went in.
     pub path: Path,
     /// Time from the call to the commit's answer, the wait for a connection included.
@@ -28,16 +32,40 @@ pub struct BatchReport<R> {
 }
 
 impl<R> BatchReport<R> {
-    pub(crate) fn new(given: usize) -> Self {
+    /// What a tally comes to, without its refused rows.
+    pub(crate) fn new(given: usize, tally: &Tally, started: Instant) -> Self {
         Self {
             given: given as u64,
-            written: 0,
-            ignored: 0,
-            deduplicated: 0,
+            written: tally.written,
+            ignored: tally.ignored,
+            deduplicated: tally.deduplicated,
             failed: Vec::new(),
-            statements: 0,
-            path: Path::Empty,
-            duration: Duration::ZERO,
+            statements: tally.statements,
+            retries: tally.retries,
+            path: tally.path,
+            duration: started.elapsed(),
+        }
+    }
+
+    /// The same report with its rows as something else.
+    pub(crate) fn map<T>(self, mut f: impl FnMut(R) -> T) -> BatchReport<T> {
+        let failed = self.failed.into_iter().map(|failure| RowFailure {
+            index: failure.index,
+            row: f(failure.row),
+            code: failure.code,
+            constraint: failure.constraint,
+            message: failure.message,
+        });
+        BatchReport {
+            given: self.given,
+            written: self.written,
+            ignored: self.ignored,
+            deduplicated: self.deduplicated,
+            failed: failed.collect(),
+            statements: self.statements,
+            retries: self.retries,
+            path: self.path,
+            duration: self.duration,
         }
     }
 
@@ -51,16 +79,42 @@ impl<R> BatchReport<R> {
         let mut failed = failed.into_iter().peekable();
         for (index, row) in rows.into_iter().enumerate() {
             if let Some((_, refusal)) = failed.next_if(|(at, _)| *at == index) {
-                self.failed.push(RowFailure {
-                    index,
-                    row,
-                    code: refusal.code,
-                    constraint: refusal.constraint,
-                    message: refusal.message,
-                });
+                self.failed.push(RowFailure::new(index, row, refusal));
             }
         }
     }
+}
+
+/// What is known of a batch while it is written.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) written: u64,
+    pub(crate) ignored: u64,
+    pub(crate) deduplicated: u64,
+    pub(crate) failed: Vec<Failed>,
+    pub(crate) statements: u64,
+    pub(crate) retries: u64,
+    pub(crate) path: Path,
+    /// Transactions committed.
+    pub(crate) commits: u64,
+}
+
+impl Tally {
+    /// What was committed, for an error; without the rows themselves.
+    pub(crate) fn into_report(mut self, given: usize, started: Instant) -> BatchReport<()> {
+        let mut report = BatchReport::new(given, &self, started);
+        report.failed = without_rows(std::mem::take(&mut self.failed));
+        report
+    }
+}
+
+/// The refused rows by position alone, in the order of the input.
+pub(crate) fn without_rows(mut failed: Vec<Failed>) -> Vec<RowFailure<()>> {
+    failed.sort_by_key(|(index, _)| *index);
+    let failed = failed.into_iter();
+    failed
+        .map(|(index, refusal)| RowFailure::new(index, (), refusal))
+        .collect()
 }
 
 /// A row that the database or its own encoding refused.
@@ -82,11 +136,24 @@ pub struct RowFailure<R> {
     pub message: String,
 }
 
+impl<R> RowFailure<R> {
+    pub(crate) fn new(index: usize, row: R, refusal: Refusal) -> Self {
+        Self {
+            index,
+            row,
+            code: refusal.code,
+            constraint: refusal.constraint,
+            message: refusal.message,
+        }
+    }
+}
+
 /// The way rows went into the table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Path {
     /// Nothing to write, nothing sent.
+    #[default]
     Empty,
     /// `INSERT .. VALUES (..), (..)` of many rows.
     Values,

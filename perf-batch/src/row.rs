@@ -66,6 +66,23 @@ pub trait BulkValues<DB: Database> {
     }
 }
 
+/// A row that can be found by its key. The derive implements it for a struct with `#[bulk(key)]`
+/// fields, and [`BulkKeyValues`] with it.
+pub trait BulkKey: BulkRow {
+    /// The key's field, or a tuple of them in the order of the struct.
+    type Key: Ord;
+}
+
+/// A key's values for the database `DB`, in the order of the key's columns.
+pub trait BulkKeyValues<DB: Database>: BulkKey {
+    /// Pushes the values, one for each column of the key.
+    ///
+    /// # Errors
+    ///
+    /// An error refuses this key alone.
+    fn key_values<S: ValueSink<DB>>(key: &Self::Key, sink: &mut S) -> Result<(), BoxDynError>;
+}
+
 /// Takes a row's values, one column after the other. The crate implements it, you call it.
 pub trait ValueSink<DB: Database> {
     /// Adds the value of the next column.

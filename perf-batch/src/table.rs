@@ -52,6 +52,15 @@ impl Table {
         &self.columns
     }
 
+    /// The table with the key's columns alone.
+    pub(crate) fn keys(&self) -> Self {
+        let keys = self.columns.iter().filter(|column| column.key);
+        Self {
+            name: self.name.clone(),
+            columns: keys.cloned().collect(),
+        }
+    }
+
     pub(crate) fn has_key(&self) -> bool {
         self.columns.iter().any(|column| column.key)
     }

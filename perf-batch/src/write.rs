@@ -1,12 +1,17 @@
-//! One batch in one transaction.
+//! One transaction's worth of a batch.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use sqlx::{Connection, Database};
 
-use crate::engine::{BulkDatabase, Class, EncodeError, Plan, Refusal, commit_is_open, savepoint};
+use crate::engine::{
+    BulkDatabase, Class, EncodeError, How, Plan, Refusal, Unfinished, commit_is_open, savepoint,
+};
 use crate::order::Indexed;
-use crate::pieces::Pieces;
+use crate::phase::Phase;
+use crate::pieces::{Pieces, Shape};
+use crate::ticket::{Ticket, Ticketing};
 use crate::{BatchError, BulkValues};
 
 /// What a refused row means for the attempt.
@@ -31,77 +36,132 @@ pub(crate) struct Filled {
     pub(crate) failed: Vec<Failed>,
 }
 
+impl Filled {
+    /// `rows` went in, of which the database counts `affected` as written.
+    fn took(&mut self, rows: usize, affected: u64) {
+        let written = affected.min(rows as u64);
+        self.written += written;
+        self.ignored += rows as u64 - written;
+    }
+
+    pub(crate) fn rows(&self) -> u64 {
+        self.written + self.ignored + self.failed.len() as u64
+    }
+}
+
 /// Why an attempt ended without a commit.
 #[derive(Debug)]
 pub(crate) enum Ended {
     /// A row among these positions of the batch was refused.
     Refused(Range<usize>, Refusal),
+    /// More rows were refused than the limit allows; these, in no order.
+    TooMany(Vec<Failed>),
     /// Anything but a row's fault.
     Database(sqlx::Error),
+    /// There was no connection.
+    Acquire(sqlx::Error),
+    /// The database does not tell the ids of transactions.
+    NoTicket(sqlx::Error),
     /// The commit's answer did not come.
-    CommitUnknown(sqlx::Error),
+    CommitUnknown {
+        source: sqlx::Error,
+        ticket: Option<Ticket>,
+        filled: Filled,
+    },
+    /// The error as the caller gets it.
+    Error(BatchError),
 }
 
 impl Ended {
-    /// After a COMMIT that failed: only the database's own refusal says that nothing was written.
-    fn at_commit(error: sqlx::Error, rows: usize) -> Self {
-        let ambiguous = match &error {
+    /// After a COMMIT that failed, or a statement that is its own transaction: only the database's
+    /// own refusal says that nothing was written.
+    fn at_commit(source: sqlx::Error, rows: usize, ticket: Option<Ticket>, filled: Filled) -> Self {
+        let ambiguous = match &source {
             sqlx::Error::Database(error) => commit_is_open(error.as_ref()),
+            // Nothing was sent yet.
+            sqlx::Error::Encode(_) => false,
             _ => true,
         };
         if ambiguous {
-            return Self::CommitUnknown(error);
+            return Self::CommitUnknown {
+                source,
+                ticket,
+                filled,
+            };
         }
+        Self::refused_or_failed(source, rows)
+    }
+
+    fn refused_or_failed(error: sqlx::Error, rows: usize) -> Self {
         match Class::of_error(&error) {
             Class::Row => Self::Refused(0..rows, Refusal::by_database(error)),
             Class::Transient | Class::Fatal => Self::Database(error),
         }
     }
-
-    /// The error for the caller, with positions of the input.
-    pub(crate) fn into_error<R>(self, batch: &[Indexed<'_, R>], rows: usize) -> BatchError {
-        match self {
-            Self::Database(source) => BatchError::Database { rows, source },
-            Self::CommitUnknown(source) => BatchError::CommitUnknown { rows, source },
-            Self::Refused(range, refusal) => {
-                let indices = batch.get(range).unwrap_or_default().iter().map(|row| row.0);
-                let first = indices.clone().min().unwrap_or_default();
-                let last = indices.max().unwrap_or_default();
-                if first == last {
-                    return BatchError::row(first, refusal);
-                }
-                BatchError::Range {
-                    first,
-                    last,
-                    source: refusal.source,
-                }
-            }
-        }
-    }
 }
 
-/// One try to write a batch.
+/// One try to write rows in one transaction.
 pub(crate) struct Attempt<'a, DB: BulkDatabase> {
-    pub(crate) plan: &'a mut DB::Plan,
+    pub(crate) plan: DB::Plan,
     pub(crate) mode: Mode,
-    /// Positions in the batch among which an attempt before met a bad row.
+    /// One row a statement, since the order of the rows matters.
+    pub(crate) singly: bool,
+    /// Where a bad row is known to be, from an attempt before.
     pub(crate) hint: Option<Range<usize>>,
+    /// How many rows may be refused.
+    pub(crate) room: usize,
+    pub(crate) ticketing: &'a Ticketing,
+    /// Told how many rows of the attempt are done.
+    pub(crate) progress: &'a (dyn Fn(u64) + Send + Sync),
+    /// Counts the requests.
     pub(crate) statements: &'a mut u64,
+    pub(crate) phase: &'a Phase,
 }
 
 impl<DB: BulkDatabase> Attempt<'_, DB> {
-    /// Writes the batch in a transaction of its own, or, on a connection that is in one already,
-    /// under a savepoint of that. Anything but `Ok` leaves nothing written.
+    /// Writes the batch: as one statement where that is a transaction by itself, in a transaction
+    /// of its own, or under a savepoint where the connection is inside one already.
     pub(crate) async fn write<R: BulkValues<DB> + Sync>(
         &mut self,
         conn: &mut <DB as Database>::Connection,
         batch: &[Indexed<'_, R>],
     ) -> Result<Filled, Ended> {
         if conn.is_in_transaction() {
-            self.in_savepoint(conn, batch).await
-        } else {
-            self.in_transaction(conn, batch).await
+            return self.in_savepoint(conn, batch).await;
         }
+        let alone = DB::ATOMIC_ALONE
+            && self.mode == Mode::Stop
+            && matches!(self.ticketing, Ticketing::Off)
+            && self.plan.shape().fit(batch.len()) == batch.len();
+        if alone {
+            let statement = DB::statement(&mut self.plan, batch).map_err(refused)?;
+            if statement.rows == batch.len() {
+                *self.statements += 1;
+                self.phase.commits();
+                let ran = DB::run_alone(conn, statement).await;
+                let mut filled = Filled::default();
+                return match ran {
+                    Ok(affected) => {
+                        filled.took(batch.len(), affected);
+                        (self.progress)(filled.rows());
+                        Ok(filled)
+                    }
+                    Err(Unfinished { error, done }) => {
+                        filled.took(batch.len(), batch.len() as u64);
+                        let ended = if done {
+                            Ended::at_commit(error, batch.len(), None, filled)
+                        } else {
+                            Ended::refused_or_failed(error, batch.len())
+                        };
+                        if !matches!(ended, Ended::CommitUnknown { .. }) {
+                            self.phase.settles();
+                        }
+                        Err(ended)
+                    }
+                };
+            }
+        }
+        self.in_transaction(conn, batch).await
     }
 
     async fn in_transaction<R: BulkValues<DB> + Sync>(
@@ -114,24 +174,64 @@ impl<DB: BulkDatabase> Attempt<'_, DB> {
         let begun = DB::begin(&mut *opening.conn).await;
         opening.armed = false;
         let mut tx = begun.map_err(Ended::Database)?;
-        if self.mode != Mode::Stop && DB::DEFERS_CONSTRAINTS {
-            // A row must be refused at its own insert, not at the commit of all.
-            self.command(&mut tx, include_str!("sql/constraints_immediate.sql"))
-                .await?;
-        }
-        let filled = self.fill(&mut tx, batch).await;
+        let filled = async {
+            if self.mode != Mode::Stop && DB::DEFERS_CONSTRAINTS {
+                // A row must be refused at its own insert, not at the commit of all.
+                self.command(&mut tx, include_str!("sql/constraints_immediate.sql"))
+                    .await?;
+            }
+            let ticket = self.ticket(&mut tx).await?;
+            Ok((self.fill(&mut tx, batch).await?, ticket))
+        };
+        let (filled, ticket) = match filled.await {
+            Ok(filled) => filled,
+            Err(ended) => {
+                *self.statements += 1;
+                DB::before_rollback(&mut tx).await;
+                // The first error says more than one of this.
+                let _ = tx.rollback().await;
+                return Err(ended);
+            }
+        };
         *self.statements += 1;
-        if filled.is_err() {
-            DB::before_rollback(&mut tx).await;
-            // The first error says more than one of this.
-            let _ = tx.rollback().await;
-            return filled;
-        }
+        self.phase.commits();
         if let Err(error) = tx.commit().await {
             DB::after_failed_commit(opening.conn).await;
-            return Err(Ended::at_commit(error, batch.len()));
+            let ended = Ended::at_commit(error, batch.len(), ticket, filled);
+            if !matches!(ended, Ended::CommitUnknown { .. }) {
+                self.phase.settles();
+            }
+            return Err(ended);
         }
-        filled
+        Ok(filled)
+    }
+
+    /// What the transaction leaves behind from which its outcome can be told.
+    async fn ticket(
+        &mut self,
+        conn: &mut <DB as Database>::Connection,
+    ) -> Result<Option<Ticket>, Ended> {
+        match self.ticketing {
+            Ticketing::Off => Ok(None),
+            Ticketing::Transaction => {
+                *self.statements += 1;
+                let id = DB::transaction_id(conn).await.map_err(|error| {
+                    match Class::of_error(&error) {
+                        Class::Fatal => Ended::NoTicket(error),
+                        _ => Ended::Database(error),
+                    }
+                })?;
+                Ok(id.map(Ticket::Transaction))
+            }
+            Ticketing::Marker(table) => {
+                *self.statements += 1;
+                let id = uuid::Uuid::new_v4().simple().to_string();
+                let marked = DB::mark(conn, table, &id).await;
+                marked.map_err(Ended::Database)?;
+                let table = Arc::clone(table);
+                Ok(Some(Ticket::Marker { table, id }))
+            }
+        }
     }
 
     // Not sqlx's nested begin: dropped half way, it rolls back the caller's whole transaction and
@@ -156,34 +256,151 @@ impl<DB: BulkDatabase> Attempt<'_, DB> {
         }
     }
 
-    /// Inserts the batch piece by piece.
+    /// Writes the batch statement by statement.
     async fn fill<R: BulkValues<DB> + Sync>(
         &mut self,
         conn: &mut <DB as Database>::Connection,
         batch: &[Indexed<'_, R>],
     ) -> Result<Filled, Ended> {
         let mut filled = Filled::default();
-        let mut pieces = Pieces::new(batch.len(), self.plan.shape(), self.hint.clone());
-        let guarded = self.mode != Mode::Stop;
-        if guarded {
-            self.command(conn, savepoint::SET).await?;
+        if self.mode == Mode::Stop {
+            let hint = self.hint.take();
+            self.piece_by_piece(conn, batch, hint, &mut filled).await?;
+            return Ok(filled);
         }
+        self.command(conn, savepoint::SET).await?;
+        if self.plan.calls() {
+            self.call_by_call(conn, batch, &mut filled).await?;
+            DB::tidy(conn, &mut self.plan)
+                .await
+                .map_err(Ended::Database)?;
+        } else {
+            let hint = self.hint.take();
+            self.piece_by_piece(conn, batch, hint, &mut filled).await?;
+        }
+        self.command(conn, savepoint::RELEASE).await?;
+        Ok(filled)
+    }
+
+    /// Chunk by chunk; the server looks for the bad rows of a chunk that it refused.
+    async fn call_by_call<R: BulkValues<DB> + Sync>(
+        &mut self,
+        conn: &mut <DB as Database>::Connection,
+        batch: &[Indexed<'_, R>],
+        filled: &mut Filled,
+    ) -> Result<(), Ended> {
+        let hint = self.hint.clone().unwrap_or_default();
+        let mut start = 0;
+        while start < batch.len() {
+            let end = batch.len().min(start + self.plan.shape().max_rows);
+            let mut rows = batch.get(start..end).unwrap_or_default();
+            let mut suspect = !hint.is_empty() && start <= hint.start && hint.end <= end;
+            if !self.singly && !suspect {
+                // A row that cannot be encoded is found by the call.
+                if let Ok(statement) = DB::statement(&mut self.plan, rows) {
+                    rows = rows.get(..statement.rows).unwrap_or(rows);
+                    *self.statements += 1;
+                    match DB::run(conn, statement).await {
+                        Ok(affected) => {
+                            filled.took(rows.len(), affected);
+                            start += rows.len();
+                            self.command(conn, savepoint::ADVANCE).await?;
+                            (self.progress)(filled.rows());
+                            continue;
+                        }
+                        Err(error) if Class::of_error(&error) == Class::Row => {
+                            self.command(conn, savepoint::RETREAT).await?;
+                            suspect = true;
+                        }
+                        Err(error) => return Err(Ended::Database(error)),
+                    }
+                }
+            }
+            let how = How {
+                singly: self.singly,
+                suspect,
+                room: self.room.saturating_sub(filled.failed.len()),
+            };
+            *self.statements += 1;
+            match DB::call(conn, &mut self.plan, rows, how).await {
+                Ok(called) => {
+                    rows = rows.get(..called.taken).unwrap_or(rows);
+                    let went = rows.len().saturating_sub(called.failed.len());
+                    for (at, refusal) in called.failed {
+                        self.refuse(batch, start + at, refusal, filled)?;
+                    }
+                    filled.took(went, called.affected);
+                    self.command(conn, savepoint::ADVANCE).await?;
+                }
+                Err(error) if Class::of_error(&error) == Class::Transient => {
+                    return Err(Ended::Database(error));
+                }
+                // No right to make a temporary function, or rows that cannot even be sent.
+                Err(error) => {
+                    tracing::debug!(%error, "looking for the bad rows statement by statement");
+                    self.command(conn, savepoint::RETREAT).await?;
+                    let hint = how.suspect.then_some(0..rows.len());
+                    let offset = start;
+                    self.piece_by_piece_from(
+                        conn,
+                        batch,
+                        offset..offset + rows.len(),
+                        hint,
+                        filled,
+                    )
+                    .await?;
+                }
+            }
+            start += rows.len();
+            (self.progress)(filled.rows());
+        }
+        Ok(())
+    }
+
+    async fn piece_by_piece<R: BulkValues<DB> + Sync>(
+        &mut self,
+        conn: &mut <DB as Database>::Connection,
+        batch: &[Indexed<'_, R>],
+        hint: Option<Range<usize>>,
+        filled: &mut Filled,
+    ) -> Result<(), Ended> {
+        self.piece_by_piece_from(conn, batch, 0..batch.len(), hint, filled)
+            .await
+    }
+
+    /// Writes a range of the batch, closing in on the rows that are refused.
+    async fn piece_by_piece_from<R: BulkValues<DB> + Sync>(
+        &mut self,
+        conn: &mut <DB as Database>::Connection,
+        batch: &[Indexed<'_, R>],
+        of: Range<usize>,
+        hint: Option<Range<usize>>,
+        filled: &mut Filled,
+    ) -> Result<(), Ended> {
+        let guarded = self.mode != Mode::Stop;
+        let mut shape = self.plan.shape();
+        if self.singly {
+            shape = Shape {
+                max_rows: 1,
+                ..shape
+            };
+        }
+        let mut pieces = Pieces::new(of.len(), shape, hint);
         while let Some(range) = pieces.next() {
-            let rows = batch.get(range.clone()).unwrap_or_default();
-            let (range, refusal) = match DB::statement(self.plan, rows) {
+            let at = of.start + range.start;
+            let rows = batch.get(at..at + range.len()).unwrap_or_default();
+            let (range, refusal) = match DB::statement(&mut self.plan, rows) {
                 Ok(statement) => {
                     let range = pieces.shorten(statement.rows);
                     *self.statements += 1;
-                    match DB::insert(conn, statement).await {
+                    match DB::run(conn, statement).await {
                         Ok(affected) => {
-                            let given = range.len() as u64;
-                            let written = affected.min(given);
-                            filled.written += written;
-                            filled.ignored += given - written;
+                            filled.took(range.len(), affected);
                             pieces.went_in();
-                            if guarded && !pieces.is_empty() {
+                            if guarded {
                                 self.command(conn, savepoint::ADVANCE).await?;
                             }
+                            (self.progress)(filled.rows());
                             continue;
                         }
                         Err(error) if Class::of_error(&error) == Class::Row => {
@@ -206,16 +423,32 @@ impl<DB: BulkDatabase> Attempt<'_, DB> {
                     (at..at + 1, Refusal::by_encoding(source))
                 }
             };
-            if self.mode != Mode::Skip {
-                return Err(Ended::Refused(range, refusal));
+            if self.mode == Mode::Stop {
+                let (start, end) = (of.start + range.start, of.start + range.end);
+                return Err(Ended::Refused(start..end, refusal));
             }
-            let row = batch.get(range.start).map_or(range.start, |row| row.0);
-            filled.failed.push((row, refusal));
+            self.refuse(batch, of.start + range.start, refusal, filled)?;
         }
-        if guarded {
-            self.command(conn, savepoint::RELEASE).await?;
+        Ok(())
+    }
+
+    /// The row at this place of the batch was refused.
+    fn refuse<R>(
+        &self,
+        batch: &[Indexed<'_, R>],
+        at: usize,
+        refusal: Refusal,
+        filled: &mut Filled,
+    ) -> Result<(), Ended> {
+        if self.mode == Mode::Find {
+            return Err(Ended::Refused(at..at + 1, refusal));
         }
-        Ok(filled)
+        let row = batch.get(at).map_or(at, |row| row.0);
+        filled.failed.push((row, refusal));
+        if filled.failed.len() > self.room {
+            return Err(Ended::TooMany(std::mem::take(&mut filled.failed)));
+        }
+        Ok(())
     }
 
     async fn command(
@@ -226,6 +459,10 @@ impl<DB: BulkDatabase> Attempt<'_, DB> {
         *self.statements += 1;
         DB::command(conn, sql).await.map_err(Ended::Database)
     }
+}
+
+fn refused(EncodeError { offset, source }: EncodeError) -> Ended {
+    Ended::Refused(offset..offset + 1, Refusal::by_encoding(source))
 }
 
 /// Holds the connection until its BEGIN is answered.

@@ -3,7 +3,7 @@
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
-use syn::{DeriveInput, GenericParam, Path, Result, Type, parse_quote};
+use syn::{DeriveInput, GenericParam, Generics, Index, Path, Result, Type, parse_quote};
 
 use crate::attributes::{ColumnField, Container, columns};
 
@@ -23,28 +23,13 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
         }
     };
 
-    // One implementation for every database that can encode the fields, so that the output is the
-    // same whichever databases are switched on.
-    let db = format_ident!("__DB");
-    let mut generics = input.generics.clone();
-    let param: GenericParam = parse_quote!(#db: #krate::__private::Database);
-    generics.params.push(param);
-    let mut types: Vec<&Type> = Vec::new();
-    for column in &columns {
-        if !types.contains(&column.ty) {
-            types.push(column.ty);
-        }
-    }
-    let bounds = generics.make_where_clause();
-    for ty in types {
-        bounds.predicates.push(parse_quote! {
-            #ty: for<'__q> #krate::__private::Encode<'__q, #db>
-                + #krate::__private::Type<#db>
-        });
-    }
+    let types: Vec<&Type> = columns.iter().map(|column| column.ty).collect();
+    let generics = for_any_database(input, &types, &krate);
     let (impl_generics, _, where_clause) = generics.split_for_impl();
     let fields = columns.iter().map(|column| column.ident);
     let key_cmp = key_cmp(&columns, &krate);
+    let keyed = keyed(input, &columns, &krate);
+    let db = format_ident!("__DB");
     Ok(quote! {
         #row
 
@@ -60,7 +45,70 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
 
             #key_cmp
         }
+
+        #keyed
     })
+}
+
+/// The implementations for rows that can be found by their key.
+fn keyed(input: &DeriveInput, columns: &[ColumnField<'_>], krate: &Path) -> TokenStream {
+    let keys: Vec<_> = columns.iter().filter(|column| column.key).collect();
+    let types: Vec<&Type> = keys.iter().map(|column| column.ty).collect();
+    let (key, fields) = match *types {
+        [] => return TokenStream::new(),
+        [ty] => (quote!(#ty), vec![quote!(__key)]),
+        _ => {
+            let fields = (0..types.len()).map(Index::from);
+            (quote!((#(#types),*)), fields.map(|at| quote!(&__key.#at)).collect())
+        }
+    };
+    let ident = &input.ident;
+    let (impl_generics, type_generics, where_clause) = input.generics.split_for_impl();
+    let declared = quote! {
+        #[automatically_derived]
+        impl #impl_generics #krate::BulkKey for #ident #type_generics #where_clause {
+            type Key = #key;
+        }
+    };
+    let generics = for_any_database(input, &types, krate);
+    let (impl_generics, _, where_clause) = generics.split_for_impl();
+    quote! {
+        #declared
+
+        #[automatically_derived]
+        impl #impl_generics #krate::BulkKeyValues<__DB> for #ident #type_generics #where_clause {
+            fn key_values<__S: #krate::ValueSink<__DB>>(
+                __key: &Self::Key,
+                __sink: &mut __S,
+            ) -> ::core::result::Result<(), #krate::__private::BoxDynError> {
+                #(__sink.push(#fields)?;)*
+                ::core::result::Result::Ok(())
+            }
+        }
+    }
+}
+
+/// The struct's generics with a database that can encode the types, so that the output is the same
+/// whichever databases are switched on.
+fn for_any_database(input: &DeriveInput, types: &[&Type], krate: &Path) -> Generics {
+    let db = format_ident!("__DB");
+    let mut generics = input.generics.clone();
+    let param: GenericParam = parse_quote!(#db: #krate::__private::Database);
+    generics.params.push(param);
+    let mut bounded: Vec<&Type> = Vec::new();
+    for ty in types {
+        if !bounded.contains(ty) {
+            bounded.push(ty);
+        }
+    }
+    let bounds = generics.make_where_clause();
+    for ty in bounded {
+        bounds.predicates.push(parse_quote! {
+            #ty: for<'__q> #krate::__private::Encode<'__q, #db>
+                + #krate::__private::Type<#db>
+        });
+    }
+    generics
 }
 
 fn declare(column: &ColumnField<'_>, krate: &Path) -> TokenStream {

@@ -1,4 +1,5 @@
 use std::borrow::Cow;
+use std::io::ErrorKind;
 
 use sqlx::error::{BoxDynError, DatabaseError};
 
@@ -43,7 +44,7 @@ pub(crate) struct Refusal {
     pub(crate) code: Option<String>,
     pub(crate) constraint: Option<String>,
     pub(crate) message: String,
-    pub(crate) source: sqlx::Error,
+    pub(crate) source: Option<sqlx::Error>,
 }
 
 impl Refusal {
@@ -52,7 +53,7 @@ impl Refusal {
             code: None,
             constraint: None,
             message: source.to_string(),
-            source: sqlx::Error::Encode(source),
+            source: Some(sqlx::Error::Encode(source)),
         }
     }
 
@@ -62,8 +63,43 @@ impl Refusal {
             code: error.and_then(|e| e.code()).map(Cow::into_owned),
             constraint: error.and_then(constraint),
             message: error.map_or_else(|| source.to_string(), |e| e.message().to_owned()),
-            source,
+            source: Some(source),
         }
+    }
+
+    /// A row whose key is that of another row of the batch.
+    pub(crate) fn duplicate(of: usize) -> Self {
+        Self {
+            code: None,
+            constraint: None,
+            message: format!("its key is that of row {of}"),
+            source: None,
+        }
+    }
+}
+
+/// Whether the connection is of no use any more after this error.
+pub(crate) fn is_lost(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(error) => {
+            let code = error.code().unwrap_or_default();
+            matches!(&*code, "57P01" | "57P02" | "57P03") || code.starts_with("08")
+        }
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::WorkerCrashed => true,
+        _ => false,
+    }
+}
+
+/// Whether the error says nothing about the batch, only about the moment.
+pub(crate) fn is_transient(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(error) => Class::of(error.as_ref()) == Class::Transient,
+        sqlx::Error::Io(error) => error.kind() != ErrorKind::InvalidInput,
+        sqlx::Error::PoolTimedOut | sqlx::Error::WorkerCrashed => true,
+        _ => false,
     }
 }
 

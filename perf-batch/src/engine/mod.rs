@@ -1,6 +1,10 @@
 //! What differs between the databases.
 
+#[cfg(feature = "postgres")]
+mod call;
 mod class;
+#[cfg(feature = "postgres")]
+mod outcome;
 #[cfg(feature = "postgres")]
 mod postgres;
 pub(crate) mod savepoint;
@@ -19,11 +23,13 @@ use std::sync::Arc;
 use sqlx::error::BoxDynError;
 use sqlx::{Database, Transaction};
 
-pub(crate) use class::{Class, Refusal, commit_is_open};
+pub(crate) use class::{Class, Refusal, commit_is_open, is_lost, is_transient};
 
 use crate::order::Indexed;
 use crate::pieces::Shape;
-use crate::{BulkValues, OnConflict, Path, Table};
+use crate::ticket::{Outcome, TransactionId};
+use crate::verb::Verb;
+use crate::{BulkValues, Path, Table};
 
 /// A database that the crate writes to: `sqlx::Sqlite` with the feature `sqlite`,
 /// `sqlx::Postgres` with the feature `postgres`.
@@ -39,11 +45,11 @@ pub trait Engine: Database {
     type Plan: Plan;
 
     /// Plans the statements by the values of `sample`.
-    fn plan<R: BulkValues<Self>>(
-        table: &Table,
-        conflict: &OnConflict,
+    fn plan<R: BulkValues<Self> + Sync>(
+        conn: &mut Self::Connection,
+        wanted: &Wanted<'_>,
         sample: &R,
-    ) -> Result<Self::Plan, String>;
+    ) -> impl Future<Output = Result<Self::Plan, PlanError>> + Send;
 
     /// Encodes rows from the front into one statement: all of them, unless they are too large for
     /// one.
@@ -53,10 +59,44 @@ pub trait Engine: Database {
     ) -> Result<Statement<Self>, EncodeError>;
 
     /// Runs the statement; returns how many rows the database counts as written.
-    fn insert(
+    fn run(
         conn: &mut Self::Connection,
         statement: Statement<Self>,
     ) -> impl Future<Output = sqlx::Result<u64>> + Send;
+
+    /// Runs the statement as a transaction by itself.
+    ///
+    /// Only where [`ATOMIC_ALONE`](Self::ATOMIC_ALONE).
+    fn run_alone(
+        conn: &mut Self::Connection,
+        statement: Statement<Self>,
+    ) -> impl Future<Output = Result<u64, Unfinished>> + Send {
+        async {
+            let ran = Self::run(conn, statement).await;
+            ran.map_err(|error| Unfinished { error, done: true })
+        }
+    }
+
+    /// Writes what can be written of the rows in one call of the server's own language; only for a
+    /// plan that [`calls`](Plan::calls).
+    fn call<R: BulkValues<Self> + Sync>(
+        conn: &mut Self::Connection,
+        plan: &mut Self::Plan,
+        rows: &[Indexed<'_, R>],
+        how: How,
+    ) -> impl Future<Output = sqlx::Result<Called>> + Send {
+        let _ = (conn, plan, rows, how);
+        async { Err(sqlx::Error::Protocol("the plan has no call".into())) }
+    }
+
+    /// Removes what calls left behind.
+    fn tidy(
+        conn: &mut Self::Connection,
+        plan: &mut Self::Plan,
+    ) -> impl Future<Output = sqlx::Result<()>> + Send {
+        let _ = (conn, plan);
+        async { Ok(()) }
+    }
 
     /// Runs a statement, or several, without arguments.
     fn command(
@@ -72,6 +112,41 @@ pub trait Engine: Database {
     /// Called when the future of [`begin`](Self::begin) was dropped before it was done.
     fn abandon_begin(conn: &mut Self::Connection);
 
+    /// Whether rows of one statement could pass that fail one after the other, since the database
+    /// checks something only when the statement ends.
+    fn order_matters(
+        conn: &mut Self::Connection,
+        table: &Table,
+    ) -> impl Future<Output = sqlx::Result<bool>> + Send;
+
+    /// The id by which the outcome of the running transaction can be asked for later.
+    fn transaction_id(
+        conn: &mut Self::Connection,
+    ) -> impl Future<Output = sqlx::Result<Option<TransactionId>>> + Send;
+
+    /// What became of a transaction.
+    fn outcome(
+        conn: &mut Self::Connection,
+        id: &TransactionId,
+    ) -> impl Future<Output = sqlx::Result<Outcome>> + Send;
+
+    /// Writes a row into the marker table.
+    fn mark(
+        conn: &mut Self::Connection,
+        table: &str,
+        id: &str,
+    ) -> impl Future<Output = sqlx::Result<()>> + Send;
+
+    /// What became of the transaction that wrote that row; waits for its end.
+    fn marked(
+        conn: &mut Self::Connection,
+        table: &str,
+        id: &str,
+    ) -> impl Future<Output = sqlx::Result<Outcome>> + Send;
+
+    /// Whether a statement that fails outside a transaction leaves nothing behind.
+    const ATOMIC_ALONE: bool;
+
     /// Whether a transaction of one's own should first make deferred constraints immediate.
     const DEFERS_CONSTRAINTS: bool;
 
@@ -85,6 +160,59 @@ pub trait Engine: Database {
     fn after_failed_commit(conn: &mut Self::Connection) -> impl Future<Output = ()> + Send;
 }
 
+/// A statement that is a transaction by itself, and ended with an error.
+#[derive(Debug)]
+pub struct Unfinished {
+    /// The error.
+    pub(crate) error: sqlx::Error,
+    /// The statement itself may be done, so its commit may be too.
+    pub(crate) done: bool,
+}
+
+/// What a plan is made for.
+#[derive(Debug)]
+pub struct Wanted<'a> {
+    /// The table and its columns.
+    pub(crate) table: &'a Table,
+    /// What to do with the rows.
+    pub(crate) verb: &'a Verb,
+    /// The way the caller insists on.
+    pub(crate) path: Option<Path>,
+    /// A number of rows that may have a statement text of its own.
+    pub(crate) exact: usize,
+}
+
+/// Why there is no plan.
+#[derive(Debug)]
+pub enum PlanError {
+    /// The table and the wishes do not go together.
+    Invalid(String),
+    /// The database was asked and failed.
+    Database(sqlx::Error),
+}
+
+/// How a call goes about its rows.
+#[derive(Debug, Clone, Copy)]
+pub struct How {
+    /// One after the other, never several in a statement.
+    pub(crate) singly: bool,
+    /// A bad row is known to be among them.
+    pub(crate) suspect: bool,
+    /// It ends once more rows than this were refused.
+    pub(crate) room: usize,
+}
+
+/// What a call came to.
+#[derive(Debug, Default)]
+pub struct Called {
+    /// How many of the rows it was about, from the front; at least 1.
+    pub(crate) taken: usize,
+    /// Rows the database counts as written.
+    pub(crate) affected: u64,
+    /// The refused rows, by their place among the rows.
+    pub(crate) failed: Vec<(usize, Refusal)>,
+}
+
 /// What the writing loop asks a plan.
 pub trait Plan: Send + Sync {
     /// How many rows a statement takes.
@@ -92,6 +220,11 @@ pub trait Plan: Send + Sync {
 
     /// How the rows go in.
     fn path(&self) -> Path;
+
+    /// Whether the server can look for the bad rows by itself.
+    fn calls(&self) -> bool {
+        false
+    }
 }
 
 /// A statement that has yet to be sent.

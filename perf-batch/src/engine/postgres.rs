@@ -1,18 +1,27 @@
 use std::fmt::Write;
+use std::future::poll_fn;
 use std::pin::pin;
 use std::task::{Context, Waker};
 
+use futures_core::Stream as _;
 use sqlx::error::BoxDynError;
 use sqlx::postgres::{PgConnection, PgTypeInfo, PgTypeKind};
-use sqlx::{AssertSqlSafe, Connection, Encode, Postgres, Transaction, Type, TypeInfo};
+use sqlx::{
+    AssertSqlSafe, Connection, Either, Encode, Executor, Postgres, Transaction, Type, TypeInfo,
+};
 
-use super::sql::{insert_into, on_conflict};
+use super::sql::{self, Rows, quote_table_name, with_table};
 use super::unnest::Unnest;
 use super::values::Values;
-use super::{BulkDatabase, Class, EncodeError, Engine, Plan, Statement};
+use super::{
+    BulkDatabase, Called, Class, EncodeError, Engine, How, Plan, PlanError, Statement, Unfinished,
+    Wanted,
+};
 use crate::order::Indexed;
 use crate::pieces::Shape;
-use crate::{BulkValues, Column, OnConflict, Path, Table, ValueSink};
+use crate::ticket::{Outcome, TransactionId};
+use crate::verb::Verb;
+use crate::{BulkValues, Column, Path, Table, ValueSink};
 
 /// The protocol counts parameters in 16 bits.
 const BINDS: usize = 65_535;
@@ -56,40 +65,62 @@ impl Plan for PostgresPlan {
             Way::Values { .. } => Path::Values,
         }
     }
+
+    fn calls(&self) -> bool {
+        matches!(self.0, Way::Unnest(_))
+    }
 }
 
-impl Engine for Postgres {
-    type Plan = PostgresPlan;
-
-    const DEFERS_CONSTRAINTS: bool = true;
-    const LOCKS_ROWS: bool = true;
-
-    fn plan<R: BulkValues<Self>>(
-        table: &Table,
-        conflict: &OnConflict,
-        sample: &R,
-    ) -> Result<Self::Plan, String> {
+impl PostgresPlan {
+    fn new<R: BulkValues<Postgres>>(wanted: &Wanted<'_>, sample: &R) -> Result<Self, String> {
+        let Wanted { table, verb, .. } = *wanted;
         let columns = table.columns();
-        let (mut head, mut tail) = (String::new(), String::new());
-        insert_into(&mut head, table);
-        on_conflict(&mut tail, table, conflict);
         let mut types = Types(Vec::with_capacity(columns.len()));
         // A sample that cannot say its types is refused later, like any row that fails to encode.
         if sample.values(&mut types).is_err() {
             types.0.clear();
         }
         let known = types.0.len() == columns.len();
-        if known && types.0.iter().all(|ty| element(ty).is_some()) {
-            let unnest = Unnest::new(&head, &tail, columns, types.0);
-            return Ok(PostgresPlan(Way::Unnest(unnest)));
+        let unfit = types.0.iter().position(|ty| element(ty).is_none());
+        match wanted.path {
+            None | Some(Path::Unnest) if known && unfit.is_none() => {
+                let text = sql::postgres(table, verb, Rows::Table);
+                return Ok(Self(Way::Unnest(Unnest::new(text, columns, types.0))));
+            }
+            Some(Path::Unnest) => {
+                let column = unfit.and_then(|at| columns.get(at));
+                let name = column.map_or("a column", Column::name);
+                return Err(format!(
+                    "the path unnest cannot carry {name:?}: its type has no array that is known from the start"
+                ));
+            }
+            None | Some(Path::Values) => {}
+            Some(path) => return Err(format!("there is no path {path} on Postgres")),
         }
-        let casts = columns
-            .iter()
-            .enumerate()
-            .map(|(at, column)| Cast::new(column, types.0.get(at)))
-            .collect();
-        let values = Values::new(head, tail, columns.len(), BINDS, ROWS)?;
-        Ok(PostgresPlan(Way::Values { values, casts }))
+        let inserts = matches!(verb, Verb::Insert(_));
+        let casts = columns.iter().enumerate();
+        let casts = casts.map(|(at, column)| Cast::new(column, types.0.get(at), inserts));
+        let text = sql::postgres(table, verb, Rows::Values);
+        Ok(Self(Way::Values {
+            values: Values::new(text, columns.len(), BINDS, ROWS, wanted.exact)?,
+            casts: casts.collect(),
+        }))
+    }
+}
+
+impl Engine for Postgres {
+    type Plan = PostgresPlan;
+
+    const ATOMIC_ALONE: bool = true;
+    const DEFERS_CONSTRAINTS: bool = true;
+    const LOCKS_ROWS: bool = true;
+
+    async fn plan<R: BulkValues<Self> + Sync>(
+        _conn: &mut PgConnection,
+        wanted: &Wanted<'_>,
+        sample: &R,
+    ) -> Result<Self::Plan, PlanError> {
+        PostgresPlan::new(wanted, sample).map_err(PlanError::Invalid)
     }
 
     fn statement<R: BulkValues<Self>>(
@@ -117,11 +148,53 @@ impl Engine for Postgres {
         })
     }
 
-    async fn insert(conn: &mut PgConnection, statement: Statement<Self>) -> sqlx::Result<u64> {
+    async fn run(conn: &mut PgConnection, statement: Statement<Self>) -> sqlx::Result<u64> {
         sqlx::query_with(AssertSqlSafe(statement.sql), statement.arguments)
             .execute(conn)
             .await
             .map(|done| done.rows_affected())
+    }
+
+    // The server commits only after it has said that the statement is complete, so an error of its own
+    // before that, be it that it goes down, leaves nothing behind.
+    async fn run_alone(
+        conn: &mut PgConnection,
+        statement: Statement<Self>,
+    ) -> Result<u64, Unfinished> {
+        let query = sqlx::query_with(AssertSqlSafe(statement.sql), statement.arguments);
+        let mut answers = conn.fetch_many(query);
+        let mut affected = None;
+        loop {
+            match poll_fn(|cx| answers.as_mut().poll_next(cx)).await {
+                Some(Ok(Either::Left(done))) => affected = Some(done.rows_affected()),
+                Some(Ok(Either::Right(_))) => {}
+                Some(Err(error)) => {
+                    let told = matches!(error, sqlx::Error::Database(_) | sqlx::Error::Encode(_));
+                    let done = affected.is_some() || !told;
+                    return Err(Unfinished { error, done });
+                }
+                None => return Ok(affected.unwrap_or_default()),
+            }
+        }
+    }
+
+    async fn call<R: BulkValues<Self> + Sync>(
+        conn: &mut PgConnection,
+        plan: &mut Self::Plan,
+        rows: &[Indexed<'_, R>],
+        how: How,
+    ) -> sqlx::Result<Called> {
+        match &mut plan.0 {
+            Way::Unnest(unnest) => unnest.call(conn, rows, how).await,
+            Way::Values { .. } => Err(sqlx::Error::Protocol("the plan has no call".into())),
+        }
+    }
+
+    async fn tidy(conn: &mut PgConnection, plan: &mut Self::Plan) -> sqlx::Result<()> {
+        match &mut plan.0 {
+            Way::Unnest(unnest) => unnest.tidy(conn).await,
+            Way::Values { .. } => Ok(()),
+        }
     }
 
     async fn command(conn: &mut PgConnection, sql: &'static str) -> sqlx::Result<()> {
@@ -141,15 +214,59 @@ impl Engine for Postgres {
         let _ = rollback.poll(&mut Context::from_waker(Waker::noop()));
     }
 
+    async fn order_matters(conn: &mut PgConnection, table: &Table) -> sqlx::Result<bool> {
+        let mut name = String::new();
+        quote_table_name(&mut name, table.name());
+        sqlx::query_scalar(include_str!("../sql/order_matters_postgres.sql"))
+            .bind(name)
+            .fetch_one(conn)
+            .await
+    }
+
+    async fn transaction_id(conn: &mut PgConnection) -> sqlx::Result<Option<TransactionId>> {
+        super::outcome::transaction_id(conn).await.map(Some)
+    }
+
+    async fn outcome(conn: &mut PgConnection, id: &TransactionId) -> sqlx::Result<Outcome> {
+        super::outcome::outcome(conn, id).await
+    }
+
+    async fn mark(conn: &mut PgConnection, table: &str, id: &str) -> sqlx::Result<()> {
+        let sql = with_table(include_str!("../sql/mark.sql"), table);
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(id);
+        query.execute(conn).await.map(|_| ())
+    }
+
+    async fn marked(conn: &mut PgConnection, table: &str, id: &str) -> sqlx::Result<Outcome> {
+        let sql = with_table(include_str!("../sql/mark.sql"), table);
+        let mut tx = Self::begin(conn).await?;
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(id);
+        let free = query.execute(&mut *tx).await?.rows_affected() > 0;
+        tx.rollback().await?;
+        Ok(if free {
+            Outcome::RolledBack
+        } else {
+            Outcome::Committed
+        })
+    }
+
     async fn before_rollback(_conn: &mut PgConnection) {}
 
     async fn after_failed_commit(_conn: &mut PgConnection) {}
 }
 
 impl Cast {
-    fn new(column: &Column, ty: Option<&PgTypeInfo>) -> Self {
+    /// `inserts`: the server knows the types by the columns that the values go to.
+    fn new(column: &Column, ty: Option<&PgTypeInfo>, inserts: bool) -> Self {
         let mut cast = Self::default();
-        if let Some(name) = ty.and_then(element) {
+        let name = ty.and_then(|ty| {
+            if inserts {
+                element(ty)
+            } else {
+                Some(ty.name())
+            }
+        });
+        if let Some(name) = name.filter(|name| !name.contains('"')) {
             let _ = write!(cast.first, "::{name}");
         }
         if let Some(name) = column.cast() {

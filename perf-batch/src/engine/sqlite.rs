@@ -1,11 +1,12 @@
 use sqlx::{AssertSqlSafe, Connection, Sqlite, SqliteConnection, Transaction};
 
-use super::sql::{insert_into, on_conflict};
+use super::sql::{self, with_table};
 use super::values::Values;
-use super::{BulkDatabase, Class, EncodeError, Engine, Plan, Statement};
+use super::{BulkDatabase, Class, EncodeError, Engine, Plan, PlanError, Statement, Wanted};
 use crate::order::Indexed;
 use crate::pieces::Shape;
-use crate::{BulkValues, OnConflict, Path, Table};
+use crate::ticket::{Outcome, TransactionId};
+use crate::{BulkValues, Path, Table, table};
 
 /// SQLITE_MAX_VARIABLE_NUMBER of SQLite since 3.32 (<https://www.sqlite.org/limits.html>).
 const BINDS: usize = 32_766;
@@ -32,18 +33,31 @@ impl Plan for SqlitePlan {
 impl Engine for Sqlite {
     type Plan = SqlitePlan;
 
+    // RAISE(FAIL) and ON CONFLICT FAIL keep what their statement did before.
+    const ATOMIC_ALONE: bool = false;
     const DEFERS_CONSTRAINTS: bool = false;
     const LOCKS_ROWS: bool = false;
 
-    fn plan<R: BulkValues<Self>>(
-        table: &Table,
-        conflict: &OnConflict,
+    async fn plan<R: BulkValues<Self> + Sync>(
+        _conn: &mut SqliteConnection,
+        wanted: &Wanted<'_>,
         _sample: &R,
-    ) -> Result<Self::Plan, String> {
-        let (mut head, mut tail) = (String::new(), String::new());
-        insert_into(&mut head, table);
-        on_conflict(&mut tail, table, conflict);
-        Values::new(head, tail, table.columns().len(), BINDS, ROWS).map(SqlitePlan)
+    ) -> Result<Self::Plan, PlanError> {
+        if let Some(path @ (Path::Empty | Path::Unnest)) = wanted.path {
+            let reason =
+                format!("there is no path {path} on SQLite: leave the choice to the crate");
+            return Err(PlanError::Invalid(reason));
+        }
+        let text = sql::sqlite(wanted.table, wanted.verb);
+        Values::new(
+            text,
+            wanted.table.columns().len(),
+            BINDS,
+            ROWS,
+            wanted.exact,
+        )
+        .map(SqlitePlan)
+        .map_err(PlanError::Invalid)
     }
 
     fn statement<R: BulkValues<Self>>(
@@ -57,7 +71,7 @@ impl Engine for Sqlite {
         })
     }
 
-    async fn insert(conn: &mut SqliteConnection, statement: Statement<Self>) -> sqlx::Result<u64> {
+    async fn run(conn: &mut SqliteConnection, statement: Statement<Self>) -> sqlx::Result<u64> {
         sqlx::query_with(AssertSqlSafe(statement.sql), statement.arguments)
             .execute(conn)
             .await
@@ -77,6 +91,42 @@ impl Engine for Sqlite {
 
     // The connection's thread notices that nobody waits for its BEGIN, and rolls back.
     fn abandon_begin(_conn: &mut SqliteConnection) {}
+
+    async fn order_matters(conn: &mut SqliteConnection, table: &Table) -> sqlx::Result<bool> {
+        let parts = table::parts(table.name());
+        let name = parts.last().map_or("", String::as_str);
+        sqlx::query_scalar(include_str!("../sql/order_matters_sqlite.sql"))
+            .bind(name)
+            .fetch_one(conn)
+            .await
+    }
+
+    async fn transaction_id(_conn: &mut SqliteConnection) -> sqlx::Result<Option<TransactionId>> {
+        Ok(None)
+    }
+
+    async fn outcome(_conn: &mut SqliteConnection, _id: &TransactionId) -> sqlx::Result<Outcome> {
+        Ok(Outcome::Forgotten)
+    }
+
+    async fn mark(conn: &mut SqliteConnection, table: &str, id: &str) -> sqlx::Result<()> {
+        let sql = with_table(include_str!("../sql/mark.sql"), table);
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(id);
+        query.execute(conn).await.map(|_| ())
+    }
+
+    async fn marked(conn: &mut SqliteConnection, table: &str, id: &str) -> sqlx::Result<Outcome> {
+        let sql = with_table(include_str!("../sql/mark.sql"), table);
+        let mut tx = Self::begin(conn).await?;
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(id);
+        let free = query.execute(&mut *tx).await?.rows_affected() > 0;
+        tx.rollback().await?;
+        Ok(if free {
+            Outcome::RolledBack
+        } else {
+            Outcome::Committed
+        })
+    }
 
     // Some errors end SQLite's transaction (a full disk, RAISE(ROLLBACK) in a trigger); sqlx does
     // not notice, its ROLLBACK then fails, and the connection would count as inside a transaction

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
 use sqlx::postgres::types::Oid;
-use sqlx::postgres::{PgArgumentBuffer, PgArguments, PgTypeInfo};
+use sqlx::postgres::{PgArgumentBuffer, PgArguments, PgConnection, PgTypeInfo};
 use sqlx::{Arguments, Encode, Postgres, Type, TypeInfo};
 
+use super::call::Call;
 use super::postgres::element;
+use super::sql::{Text, numbered};
 use super::values::expect;
-use super::{EncodeError, Statement};
+use super::{Called, EncodeError, How, Refusal, Statement};
 use crate::order::Indexed;
 use crate::pieces::Shape;
 use crate::{BulkValues, Column, ValueSink};
@@ -24,6 +26,7 @@ const BYTES: usize = 16 << 20;
 pub(super) struct Unnest {
     sql: Arc<str>,
     types: Vec<PgTypeInfo>,
+    call: Call,
 }
 
 impl Unnest {
@@ -32,25 +35,20 @@ impl Unnest {
     pub(super) const SHAPE: Shape = Shape {
         max_rows: 4_096,
         powers: false,
+        exact: 0,
     };
 
-    pub(super) fn new(head: &str, tail: &str, columns: &[Column], types: Vec<PgTypeInfo>) -> Self {
-        let (mut select, mut arrays, mut names) = (String::new(), String::new(), String::new());
-        for (at, (column, ty)) in columns.iter().zip(&types).enumerate() {
-            let comma = if at == 0 { "" } else { ", " };
-            let n = at + 1;
-            let _ = write!(select, "{comma}c{n}");
-            if let Some(cast) = column.cast() {
-                let _ = write!(select, "::{cast}");
-            }
-            // Cast always: sqlx's statement cache goes by the text alone, so it must say the types.
-            let name = element(ty).unwrap_or_default();
-            let _ = write!(arrays, "{comma}${n}::{name}[]");
-            let _ = write!(names, "{comma}c{n}");
-        }
-        let sql = format!("{head}SELECT {select} FROM unnest({arrays}) AS batch ({names}){tail}");
+    pub(super) fn new(text: Text, columns: &[Column], types: Vec<PgTypeInfo>) -> Self {
+        let mut arrays = String::new();
+        // Cast always: sqlx's statement cache goes by the text alone, so it must say the types.
+        numbered(&mut arrays, columns, |sql, n, _| {
+            let name = types.get(n - 1).and_then(element).unwrap_or_default();
+            let _ = write!(sql, "${n}::{name}[]");
+        });
+        let Text { before, after } = &text;
         Self {
-            sql: sql.into(),
+            sql: format!("{before}unnest({arrays}){after}").into(),
+            call: Call::new(text, arrays),
             types,
         }
     }
@@ -61,24 +59,70 @@ impl Unnest {
         rows: &[Indexed<'_, R>],
     ) -> Result<Statement<Postgres>, EncodeError> {
         let mut sink = Arrays::new(&self.types);
-        let mut taken = 0_usize;
         for (offset, (_, row)) in rows.iter().enumerate() {
-            sink.next = 0;
-            row.values(&mut sink)
-                .and_then(|()| expect(sink.next, self.types.len(), self.types.len()))
+            sink.add(*row)
                 .map_err(|source| EncodeError { offset, source })?;
-            taken += 1;
             if sink.bytes >= BYTES {
                 break;
             }
         }
+        let taken = sink.rows;
         let offset = taken.saturating_sub(1);
-        let arguments = sink.finish(taken);
+        let arguments = sink.finish();
         Ok(Statement {
             sql: Arc::clone(&self.sql),
             arguments: arguments.map_err(|source| EncodeError { offset, source })?,
             rows: taken,
         })
+    }
+
+    /// Writes what can be written of the rows, or of those from the front that stay within
+    /// [`BYTES`]; those that cannot be encoded are not sent.
+    pub(super) async fn call<R: BulkValues<Postgres> + Sync>(
+        &mut self,
+        conn: &mut PgConnection,
+        rows: &[Indexed<'_, R>],
+        how: How,
+    ) -> sqlx::Result<Called> {
+        let mut sent = Vec::with_capacity(rows.len());
+        let mut failed = Vec::new();
+        let mut sink = Arrays::new(&self.types);
+        let mut taken = 0;
+        for (at, (_, row)) in rows.iter().enumerate() {
+            match sink.add(*row) {
+                Ok(()) => sent.push(at),
+                Err(error) => failed.push((at, Refusal::by_encoding(error))),
+            }
+            taken += 1;
+            if sink.bytes >= BYTES {
+                break;
+            }
+        }
+        if failed.len() > how.room || sent.is_empty() {
+            return Ok(Called {
+                taken,
+                affected: 0,
+                failed,
+            });
+        }
+        let room = how.room - failed.len();
+        let arguments = sink.finish().map_err(sqlx::Error::Encode)?;
+        let mut called = self.call.run(conn, arguments, How { room, ..how }).await?;
+        for (at, refusal) in called.failed.drain(..) {
+            if let Some(at) = sent.get(at) {
+                failed.push((*at, refusal));
+            }
+        }
+        failed.sort_by_key(|(at, _)| *at);
+        Ok(Called {
+            taken,
+            failed,
+            ..called
+        })
+    }
+
+    pub(super) async fn tidy(&mut self, conn: &mut PgConnection) -> sqlx::Result<()> {
+        self.call.drop(conn).await
     }
 }
 
@@ -86,10 +130,13 @@ impl Unnest {
 struct Arrays<'a> {
     types: &'a [PgTypeInfo],
     arrays: Vec<PgArgumentBuffer>,
+    rows: usize,
     /// The column that comes next in the row.
     next: usize,
     /// How much the arrays hold.
     bytes: usize,
+    /// How long each array was before the row.
+    before: Vec<usize>,
 }
 
 /// Where the header has the number of elements; it is known last.
@@ -110,13 +157,35 @@ impl<'a> Arrays<'a> {
         Self {
             types,
             arrays: arrays.collect(),
+            rows: 0,
             next: 0,
             bytes: 0,
+            before: Vec::with_capacity(types.len()),
         }
     }
 
-    fn finish(self, rows: usize) -> Result<PgArguments, BoxDynError> {
-        let count = i32::try_from(rows)?.to_be_bytes();
+    /// Adds a row, or nothing of it.
+    fn add<R: BulkValues<Postgres>>(&mut self, row: &R) -> Result<(), BoxDynError> {
+        self.next = 0;
+        self.before.clear();
+        self.before
+            .extend(self.arrays.iter().map(|array| array.len()));
+        let columns = self.types.len();
+        let added = row
+            .values(self)
+            .and_then(|()| expect(self.next, columns, columns));
+        if added.is_err() {
+            for (array, len) in self.arrays.iter_mut().zip(&self.before) {
+                array.truncate(*len);
+            }
+        } else {
+            self.rows += 1;
+        }
+        added
+    }
+
+    fn finish(self) -> Result<PgArguments, BoxDynError> {
+        let count = i32::try_from(self.rows)?.to_be_bytes();
         let mut arguments = PgArguments::default();
         for mut array in self.arrays {
             if let Some(slot) = array.get_mut(COUNT_AT..COUNT_AT + 4) {

@@ -6,28 +6,29 @@ use sqlx::error::BoxDynError;
 use sqlx::{Arguments, Database, Encode, Type};
 
 use super::EncodeError;
+use super::sql::Text;
 use crate::order::Indexed;
 use crate::pieces::Shape;
 use crate::{BulkValues, ValueSink};
 
-/// The statement's text for each number of rows, a power of two.
+/// The statement's text for each number of rows.
 #[derive(Debug)]
 pub(super) struct Values {
-    head: String,
-    tail: String,
+    text: Text,
     columns: usize,
     shape: Shape,
-    texts: Vec<Option<Arc<str>>>,
+    texts: Vec<(usize, Arc<str>)>,
 }
 
 impl Values {
-    /// `binds`: how many the database takes in a statement; `rows`: the most worth sending.
+    /// `binds`: how many the database takes in a statement; `rows`: the most worth sending;
+    /// `exact`: a number of rows that may have a text of its own.
     pub(super) fn new(
-        head: String,
-        tail: String,
+        text: Text,
         columns: usize,
         binds: usize,
         rows: usize,
+        exact: usize,
     ) -> Result<Self, String> {
         let fit = binds / columns.max(1);
         if fit == 0 {
@@ -38,10 +39,10 @@ impl Values {
         let shape = Shape {
             max_rows: fit.min(rows),
             powers: true,
+            exact,
         };
         Ok(Self {
-            head,
-            tail,
+            text,
             columns,
             shape,
             texts: Vec::new(),
@@ -58,16 +59,13 @@ impl Values {
         rows: usize,
         mut placeholder: impl FnMut(&mut String, usize, usize),
     ) -> Arc<str> {
-        let slot = rows.checked_ilog2().unwrap_or(0) as usize;
-        if self.texts.len() <= slot {
-            self.texts.resize(slot + 1, None);
-        }
-        if let Some(Some(text)) = self.texts.get(slot) {
+        if let Some((_, text)) = self.texts.iter().find(|(of, _)| *of == rows) {
             return Arc::clone(text);
         }
-        let mut sql = String::with_capacity(self.head.len() + rows * self.columns * 8);
-        sql.push_str(&self.head);
-        sql.push_str("VALUES ");
+        let Text { before, after } = &self.text;
+        let room = before.len() + after.len() + rows * self.columns * 8;
+        let mut sql = String::with_capacity(room);
+        sql.push_str(before);
         for row in 0..rows {
             sql.push_str(if row == 0 { "(" } else { ", (" });
             for column in 0..self.columns {
@@ -78,11 +76,9 @@ impl Values {
             }
             sql.push(')');
         }
-        sql.push_str(&self.tail);
+        sql.push_str(after);
         let text: Arc<str> = sql.into();
-        if let Some(slot) = self.texts.get_mut(slot) {
-            *slot = Some(Arc::clone(&text));
-        }
+        self.texts.push((rows, Arc::clone(&text)));
         text
     }
 

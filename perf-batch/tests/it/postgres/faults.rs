@@ -182,9 +182,9 @@ async fn a_commit_without_an_answer_may_be_done_and_is_not_to_be_retried() {
     });
     let pool = pool.await;
     let insert = BulkInsert::<Answer>::new();
-    let error = insert.execute(&pool, answers(1, 5)).await.unwrap_err();
+    let error = insert.execute(&pool, answers(1, 5_000)).await.unwrap_err();
     assert!(
-        matches!(error, BatchError::CommitUnknown { rows: 5, .. }),
+        matches!(error, BatchError::CommitUnknown { rows: 5_000, .. }),
         "{error:?}"
     );
     assert!(!error.is_retryable());

@@ -46,7 +46,7 @@ async fn any_acquire_will_do_and_the_future_can_be_spawned() {
 
     fn generic<'a, A>(conn: A) -> impl Future<Output = u64> + Send
     where
-        A: Acquire<'a, Database = Sqlite>,
+        A: perf_batch::Source<'a, Database = Sqlite>,
     {
         let execute = BulkInsert::<Answer>::new().execute(conn, answers(4, 3));
         async move { execute.await.unwrap().written }

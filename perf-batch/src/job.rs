@@ -1,0 +1,499 @@
+//! From rows to committed rows: what all the writes have in common.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use sqlx::Connection;
+use tracing::Instrument;
+
+use crate::engine::{Plan, PlanError, Refusal, Wanted, is_lost, is_transient};
+use crate::metrics::Metrics;
+use crate::order::{Indexed, indexed, merge, sort_by_key};
+use crate::phase::Phase;
+use crate::report::{Tally, without_rows};
+use crate::sizes::Sizes;
+use crate::source::{self, Link};
+use crate::ticket::{Ticketing, resolve};
+use crate::verb::Verb;
+use crate::write::{Attempt, Ended, Filled, Mode};
+use crate::{
+    BatchError, BatchReport, BulkDatabase, BulkValues, Duplicates, OnRowError, Path, Progress,
+    Retry, RowFailure, Table, TxScope,
+};
+
+/// Rows of a chunk with [`TxScope::PerChunk`]: as many as Postgres gets in one statement, so that
+/// a chunk is one statement and one commit.
+const CHUNK_ROWS: usize = 4_096;
+
+/// What to write and how, whatever the rows.
+#[derive(Clone)]
+pub(crate) struct Job {
+    pub(crate) table: Arc<Table>,
+    pub(crate) verb: Verb,
+    pub(crate) duplicates: Option<Duplicates>,
+    pub(crate) on_row_error: OnRowError,
+    pub(crate) skip_limit: Option<usize>,
+    pub(crate) scope: TxScope,
+    pub(crate) chunk_rows: usize,
+    pub(crate) retry: Option<Retry>,
+    pub(crate) marker: Option<Arc<str>>,
+    pub(crate) path: Option<Path>,
+    /// Only inside a transaction of the caller's.
+    pub(crate) inside: bool,
+    pub(crate) progress: Option<Arc<dyn Fn(Progress) + Send + Sync>>,
+    name: Option<Arc<str>>,
+    /// Fetched at the first batch, when name and recorder are settled.
+    metrics: Arc<OnceLock<Metrics>>,
+    sizes: Arc<Sizes>,
+    /// The database was found not to tell the ids of transactions.
+    no_ids: Arc<AtomicBool>,
+}
+
+impl Job {
+    pub(crate) fn new(table: Table, verb: Verb) -> Self {
+        Self {
+            table: Arc::new(table),
+            verb,
+            duplicates: None,
+            on_row_error: OnRowError::default(),
+            skip_limit: None,
+            scope: TxScope::default(),
+            chunk_rows: CHUNK_ROWS,
+            retry: None,
+            marker: None,
+            path: None,
+            inside: false,
+            progress: None,
+            name: None,
+            metrics: Arc::default(),
+            sizes: Arc::default(),
+            no_ids: Arc::default(),
+        }
+    }
+
+    pub(crate) fn name(&mut self, name: &str) {
+        self.name = Some(name.into());
+        self.metrics = Arc::default();
+    }
+
+    pub(crate) fn batch_name(&self) -> &str {
+        self.name.as_deref().unwrap_or(self.table.name())
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        let new = || Metrics::new(self.batch_name());
+        self.metrics.get_or_init(new)
+    }
+
+    /// Writes the rows, and hands out those that were refused.
+    pub(crate) async fn execute<DB, R>(
+        self,
+        mut link: Box<dyn Link<DB> + '_>,
+        rows: Vec<R>,
+        dead_letter: Option<Arc<dyn Fn(&[RowFailure<R>]) + Send + Sync>>,
+    ) -> Result<BatchReport<R>, BatchError>
+    where
+        DB: BulkDatabase,
+        R: BulkValues<DB> + Send + Sync,
+    {
+        let started = Instant::now();
+        let given = rows.len();
+        if rows.is_empty() {
+            return Ok(BatchReport::new(0, &Tally::default(), started));
+        }
+        let phase = Phase::default();
+        let mut tally = self.write(&mut *link, &rows, &phase, started).await?;
+        drop(link);
+        let failed = std::mem::take(&mut tally.failed);
+        let mut report = BatchReport::new(given, &tally, started);
+        report.fail(rows, failed);
+        // Inside a transaction of the caller's, the commit is still to come.
+        if let Some(dead_letter) = dead_letter
+            && tally.commits > 0
+            && !report.failed.is_empty()
+        {
+            dead_letter(&report.failed);
+        }
+        Ok(report)
+    }
+
+    /// Writes the rows over the link, and counts.
+    pub(crate) async fn write<DB, R>(
+        &self,
+        link: &mut dyn Link<DB>,
+        rows: &[R],
+        phase: &Phase,
+        started: Instant,
+    ) -> Result<Tally, BatchError>
+    where
+        DB: BulkDatabase,
+        R: BulkValues<DB> + Send + Sync,
+    {
+        let span = tracing::info_span!(
+            "bulk_write",
+            batch = self.batch_name(),
+            rows = rows.len(),
+            path = tracing::field::Empty,
+            statements = tracing::field::Empty,
+            retries = tracing::field::Empty,
+        );
+        let mut tally = Tally::default();
+        let written = self
+            .units(link, rows, phase, &mut tally)
+            .instrument(span.clone())
+            .await;
+        span.record("path", tally.path.as_str());
+        span.record("statements", tally.statements);
+        span.record("retries", tally.retries);
+        match written {
+            Ok(()) => {
+                let seconds = started.elapsed().as_secs_f64();
+                self.metrics().done(rows.len(), &tally, Some(seconds));
+                Ok(tally)
+            }
+            Err((_, error)) if tally.commits == 0 => {
+                let nothing = Tally::default();
+                self.metrics().done(rows.len(), &nothing, None);
+                Err(error)
+            }
+            Err((rest, error)) => {
+                self.metrics().done(rows.len(), &tally, None);
+                Err(BatchError::Partial {
+                    report: Box::new(tally.into_report(rows.len(), started)),
+                    rest,
+                    source: Box::new(error),
+                })
+            }
+        }
+    }
+
+    /// Writes the rows transaction by transaction; an error comes with the first position that is
+    /// not decided.
+    async fn units<DB, R>(
+        &self,
+        link: &mut dyn Link<DB>,
+        rows: &[R],
+        phase: &Phase,
+        tally: &mut Tally,
+    ) -> Result<(), (usize, BatchError)>
+    where
+        DB: BulkDatabase,
+        R: BulkValues<DB> + Send + Sync,
+    {
+        self.check().map_err(|error| (0, error))?;
+        let mut batch = indexed(rows);
+        self.merge::<DB, R>(&mut batch, tally)
+            .map_err(|error| (0, error))?;
+        let size = match self.scope {
+            TxScope::All => batch.len(),
+            TxScope::PerChunk => self.chunk_rows,
+        };
+        for unit in batch.chunks(size.max(1)) {
+            let first = unit.first().map_or(0, |row| row.0);
+            let filled = self.unit(link, unit, rows.len(), phase, tally).await;
+            let filled = filled.map_err(|error| (first, error))?;
+            tally.written += filled.written;
+            tally.ignored += filled.ignored;
+            tally.failed.extend(filled.failed);
+        }
+        Ok(())
+    }
+
+    /// Writes one transaction's rows, as often as it takes.
+    async fn unit<DB, R>(
+        &self,
+        link: &mut dyn Link<DB>,
+        unit: &[Indexed<'_, R>],
+        given: usize,
+        phase: &Phase,
+        tally: &mut Tally,
+    ) -> Result<Filled, BatchError>
+    where
+        DB: BulkDatabase,
+        R: BulkValues<DB> + Send + Sync,
+    {
+        let mut delays = self.retry.map(|retry| retry.delays());
+        loop {
+            // On the heap: it is large, and there is one of it at a time.
+            let attempt = Box::pin(self.attempt(link, unit, given, phase, tally));
+            let (nested, ended) = match attempt.await {
+                (nested, Ok(filled)) => {
+                    tally.commits += u64::from(!nested);
+                    return Ok(filled);
+                }
+                (nested, Err(ended)) => (nested, ended),
+            };
+            let error = match ended {
+                Ended::NoTicket(error) if !nested => {
+                    tracing::warn!(%error, "a lost commit cannot be resolved here: see commit_marker");
+                    self.no_ids.store(true, Ordering::Relaxed);
+                    continue;
+                }
+                Ended::CommitUnknown {
+                    source,
+                    ticket,
+                    filled,
+                } => {
+                    let within = self.retry.unwrap_or(Retry::transient(0)).resolve_within();
+                    let outcome = match &ticket {
+                        Some(ticket) => resolve(link, ticket, within).await,
+                        None => None,
+                    };
+                    tracing::debug!(error = %source, ?outcome, "a commit was not answered");
+                    match outcome {
+                        Some(true) => {
+                            tally.commits += 1;
+                            return Ok(filled);
+                        }
+                        Some(false) => Ended::Database(source),
+                        None => {
+                            let rows = unit.len();
+                            return Err(BatchError::CommitUnknown { rows, source });
+                        }
+                    }
+                }
+                ended => ended,
+            };
+            phase.settles();
+            let (Ended::Database(cause) | Ended::Acquire(cause)) = &error else {
+                return Err(self.error(error, unit));
+            };
+            // The caller's transaction cannot be begun again from here.
+            if nested || !is_transient(cause) || (is_lost(cause) && !link.lose()) {
+                return Err(self.error(error, unit));
+            }
+            let Some(delay) = delays.as_mut().and_then(Iterator::next) else {
+                return Err(self.error(error, unit));
+            };
+            tracing::debug!(error = %cause, ?delay, "trying again");
+            tally.retries += 1;
+            self.metrics().retried();
+            tokio::time::sleep(delay).await;
+        }
+    }
+
+    /// Tries once to write the rows in one transaction; also tells whether that is the caller's.
+    async fn attempt<DB, R>(
+        &self,
+        link: &mut dyn Link<DB>,
+        unit: &[Indexed<'_, R>],
+        given: usize,
+        phase: &Phase,
+        tally: &mut Tally,
+    ) -> (bool, Result<Filled, Ended>)
+    where
+        DB: BulkDatabase,
+        R: BulkValues<DB> + Send + Sync,
+    {
+        let conn = match source::conn(link).await {
+            Ok(conn) => conn,
+            Err(error) => return (false, Err(Ended::Acquire(error))),
+        };
+        let nested = conn.is_in_transaction();
+        if self.inside && !nested {
+            return (nested, Err(Ended::Error(BatchError::NoTransaction)));
+        }
+        let written = self.on_connection::<DB, R>(conn, unit, given, phase, tally);
+        (nested, written.await)
+    }
+
+    async fn on_connection<DB, R>(
+        &self,
+        conn: &mut DB::Connection,
+        unit: &[Indexed<'_, R>],
+        given: usize,
+        phase: &Phase,
+        tally: &mut Tally,
+    ) -> Result<Filled, Ended>
+    where
+        DB: BulkDatabase,
+        R: BulkValues<DB> + Send + Sync,
+    {
+        let Some((_, sample)) = unit.first() else {
+            return Ok(Filled::default());
+        };
+        let skip = self.on_row_error == OnRowError::Skip;
+        let singly = skip && unit.len() > 1 && {
+            tally.statements += 1;
+            let matters = DB::order_matters(conn, &self.table).await;
+            matters.map_err(Ended::Database)?
+        };
+        let exact = if self.sizes.admit(unit.len()) {
+            unit.len()
+        } else {
+            0
+        };
+        let wanted = Wanted {
+            table: &self.table,
+            verb: &self.verb,
+            path: self.path,
+            exact,
+        };
+        let plan = DB::plan(conn, &wanted, *sample)
+            .await
+            .map_err(|error| match error {
+                PlanError::Invalid(reason) => Ended::Error(self.invalid(reason)),
+                PlanError::Database(error) => Ended::Database(error),
+            })?;
+        tally.path = plan.path();
+
+        let decided = tally.written + tally.ignored + tally.failed.len() as u64;
+        let progress = |done: u64| {
+            if let Some(progress) = &self.progress {
+                progress(Progress {
+                    done: decided + done,
+                    total: given as u64,
+                    committed: decided,
+                });
+            }
+        };
+        let ticketing = self.ticketing();
+        let room = match self.on_row_error {
+            OnRowError::Skip => self.skip_limit.unwrap_or(usize::MAX),
+            OnRowError::Abort => 0,
+        };
+        let mut attempt = Attempt::<DB> {
+            plan,
+            mode: Mode::Stop,
+            singly,
+            hint: None,
+            room: room.saturating_sub(tally.failed.len()),
+            ticketing: &ticketing,
+            progress: &progress,
+            statements: &mut tally.statements,
+            phase,
+        };
+        let mut hint = 0..0;
+        let mut sorted = false;
+        if !singly {
+            let mut batch = unit.to_vec();
+            sorted = DB::LOCKS_ROWS && self.verb.meets_rows() && sort_by_key::<DB, R>(&mut batch);
+            let written = attempt.write(conn, &batch).await;
+            let Err(Ended::Refused(at, refusal)) = written else {
+                return written;
+            };
+            if !skip && at.len() == 1 && !sorted {
+                return Err(Ended::Refused(at, refusal));
+            }
+            hint = at;
+        }
+        tracing::debug!(rows = unit.len(), "looking for the rows that are refused");
+        // Which rows are refused is a matter of the input's order, not of the key's.
+        attempt.hint = (!sorted || hint.len() == unit.len()).then_some(hint);
+        attempt.mode = if skip { Mode::Skip } else { Mode::Find };
+        attempt.write(conn, unit).await
+    }
+
+    fn ticketing(&self) -> Ticketing {
+        match (&self.marker, self.retry) {
+            (Some(table), _) => Ticketing::Marker(Arc::clone(table)),
+            (None, Some(_)) if !self.no_ids.load(Ordering::Relaxed) => Ticketing::Transaction,
+            _ => Ticketing::Off,
+        }
+    }
+
+    /// Leaves one row for each key, where it matters.
+    fn merge<DB, R>(
+        &self,
+        batch: &mut Vec<Indexed<'_, R>>,
+        tally: &mut Tally,
+    ) -> Result<(), BatchError>
+    where
+        DB: BulkDatabase,
+        R: BulkValues<DB>,
+    {
+        let default = self.verb.needs_distinct().then_some(Duplicates::KeepLast);
+        let Some(keep) = self.duplicates.or(default) else {
+            return Ok(());
+        };
+        let left_out = merge::<DB, R>(batch, keep);
+        if keep != Duplicates::Report {
+            tally.deduplicated = left_out.len() as u64;
+            return Ok(());
+        }
+        if self.on_row_error == OnRowError::Abort {
+            return match left_out.into_iter().min() {
+                Some((row, of)) => Err(BatchError::row(row, Refusal::duplicate(of))),
+                None => Ok(()),
+            };
+        }
+        let failed = left_out.into_iter();
+        tally.failed = failed
+            .map(|(row, of)| (row, Refusal::duplicate(of)))
+            .collect();
+        let limit = self.skip_limit.unwrap_or(usize::MAX);
+        if tally.failed.len() > limit {
+            let failed = without_rows(std::mem::take(&mut tally.failed));
+            return Err(BatchError::SkipLimit { limit, failed });
+        }
+        Ok(())
+    }
+
+    /// What rules the batch out before anything is sent.
+    fn check(&self) -> Result<(), BatchError> {
+        let fault = self.table.fault().or_else(|| self.verb.fault(&self.table));
+        let fault = fault.or_else(|| {
+            let keyless = self.duplicates.is_some() && !self.table.has_key();
+            keyless.then(|| {
+                "duplicates are told by the key: mark its columns with #[bulk(key)]".to_owned()
+            })
+        });
+        fault.map_or(Ok(()), |fault| Err(self.invalid(fault)))
+    }
+
+    fn invalid(&self, reason: String) -> BatchError {
+        BatchError::Invalid {
+            table: self.table.name().to_owned(),
+            reason,
+        }
+    }
+
+    /// The error for the caller, with positions of the input.
+    fn error<R>(&self, ended: Ended, unit: &[Indexed<'_, R>]) -> BatchError {
+        let rows = unit.len();
+        match ended {
+            Ended::Error(error) => error,
+            Ended::Acquire(source) => BatchError::Acquire { rows, source },
+            Ended::Database(source) | Ended::NoTicket(source) => {
+                BatchError::Database { rows, source }
+            }
+            Ended::CommitUnknown { source, .. } => BatchError::CommitUnknown { rows, source },
+            Ended::TooMany(failed) => BatchError::SkipLimit {
+                limit: self.skip_limit.unwrap_or(0),
+                failed: without_rows(failed),
+            },
+            Ended::Refused(range, refusal) => refused(range, refusal, unit),
+        }
+    }
+}
+
+/// A row, or some row of the range, was refused.
+fn refused<R>(range: Range<usize>, refusal: Refusal, unit: &[Indexed<'_, R>]) -> BatchError {
+    let indices = unit.get(range).unwrap_or_default().iter().map(|row| row.0);
+    let first = indices.clone().min().unwrap_or_default();
+    let last = indices.max().unwrap_or_default();
+    if first == last {
+        return BatchError::row(first, refusal);
+    }
+    BatchError::Range {
+        first,
+        last,
+        message: refusal.message,
+        source: refusal.source,
+    }
+}
+
+impl fmt::Debug for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Job")
+            .field("table", &self.table)
+            .field("verb", &self.verb)
+            .field("on_row_error", &self.on_row_error)
+            .field("scope", &self.scope)
+            .field("retry", &self.retry)
+            .finish_non_exhaustive()
+    }
+}
