@@ -42,6 +42,17 @@ mod elsewhere {
         fn key_cmp(&self, other: &Self) -> Option<Ordering>;
     }
 
+    pub(crate) trait BulkKey {
+        type Key;
+    }
+
+    pub(crate) trait BulkKeyValues<DB>: BulkKey {
+        fn key_values<S: ValueSink<DB>>(
+            key: &Self::Key,
+            sink: &mut S,
+        ) -> Result<(), __private::BoxDynError>;
+    }
+
     pub(crate) trait ValueSink<DB> {
         fn push<T>(&mut self, value: T) -> Result<(), __private::BoxDynError>;
     }
@@ -112,6 +123,8 @@ fn the_path_of_the_crate_can_be_given() {
     let mut count = Count(0);
     answer(None).values(&mut count).unwrap();
     assert_eq!(count.0, 3);
+    <Answer as elsewhere::BulkKeyValues<()>>::key_values(&(1, None), &mut count).unwrap();
+    assert_eq!(count.0, 5);
     assert!(
         answer(Some(1))
             .key_cmp(&answer(Some(2)))

@@ -3,7 +3,6 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::task::{Context, Waker};
 
-use futures_core::Stream as _;
 use sqlx::error::BoxDynError;
 use sqlx::postgres::{PgConnection, PgTypeInfo, PgTypeKind};
 use sqlx::{
