@@ -9,6 +9,6 @@ mod redis;
 mod unique;
 mod watchdog;
 
-pub use postgres::{OwnPostgres, Postgres};
+pub use postgres::{OwnPostgres, Postgres, PostgresOptions};
 pub use redis::Redis;
 pub use unique::unique;
