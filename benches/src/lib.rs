@@ -11,6 +11,7 @@ pub mod metrics;
 pub mod pool;
 pub mod queue;
 mod ratio;
+pub mod shim;
 
 pub use group::{Entry, Group, criterion_main};
 pub use ratio::{Ratio, measure};

@@ -5,10 +5,12 @@ mod account;
 mod availability;
 mod binaries;
 mod postgres;
+mod proxy;
 mod redis;
 mod unique;
 mod watchdog;
 
-pub use postgres::{OwnPostgres, Postgres};
+pub use postgres::{OwnPostgres, Postgres, PostgresOptions};
+pub use proxy::{Counts, Proxy, contains, nth};
 pub use redis::Redis;
 pub use unique::unique;

@@ -1,4 +1,5 @@
 use std::env;
+use std::ffi::OsStr;
 use std::fmt;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
@@ -69,7 +70,7 @@ impl Redis {
             bin,
             account: None,
             prepare: ":",
-            start: START,
+            start: OsStr::new(START),
             halt: "KILL",
             ready,
         };

@@ -1,3 +1,4 @@
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, TcpListener};
@@ -21,12 +22,12 @@ const PORTS: std::ops::Range<u16> = 15_000..32_000;
 const PORT_ATTEMPTS: u32 = 5;
 
 /// What to run; the shell code sees `$dir`, `$port` and `$TESTKIT_BIN`.
-pub(crate) struct Program {
+pub(crate) struct Program<'a> {
     pub(crate) name: &'static str,
     pub(crate) bin: PathBuf,
     pub(crate) account: Option<Account>,
     pub(crate) prepare: &'static str,
-    pub(crate) start: &'static str,
+    pub(crate) start: &'a OsStr,
     /// The signal that stops the server at once, when nobody is interested in it any more.
     pub(crate) halt: &'static str,
     /// Whether the server takes connections.
@@ -57,7 +58,7 @@ pub(crate) struct State {
 
 impl Watched {
     /// Prepares the directory and starts the server on a free port.
-    pub(crate) fn start(program: &Program) -> Result<Self, String> {
+    pub(crate) fn start(program: &Program<'_>) -> Result<Self, String> {
         let dir = directory(program);
         let mut command = Command::new("/bin/sh");
         command
@@ -206,7 +207,7 @@ impl Line {
 
 /// A new directory's path, where the server's user can make it and short enough for the path of
 /// a Unix socket in it (104 bytes on macOS).
-fn directory(program: &Program) -> PathBuf {
+fn directory(program: &Program<'_>) -> PathBuf {
     let name = unique(&format!("perf_test_{}", program.name));
     let temporary = std::env::temp_dir();
     if program.account.is_none() && temporary.as_os_str().len() < 50 {
@@ -230,17 +231,18 @@ fn free_port() -> io::Result<u16> {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
     use std::process::Command;
 
     use super::{Program, Watched};
 
-    fn sleeper() -> Program {
+    fn sleeper() -> Program<'static> {
         Program {
             name: "sleeper",
             bin: "/bin".into(),
             account: None,
             prepare: "echo prepared it",
-            start: "exec sleep 1000",
+            start: OsStr::new("exec sleep 1000"),
             halt: "TERM",
             ready: |_| true,
         }
@@ -249,7 +251,7 @@ mod tests {
     #[test]
     fn a_server_that_ends_while_starting_is_reported_with_its_log() {
         let error = Watched::start(&Program {
-            start: "echo the port is taken; exit 1",
+            start: OsStr::new("echo the port is taken; exit 1"),
             ready: |_| false,
             ..sleeper()
         })

@@ -9,4 +9,8 @@ mod missing;
 #[cfg(test)]
 mod postgres;
 #[cfg(test)]
+mod proxy;
+#[cfg(test)]
+mod proxy_postgres;
+#[cfg(test)]
 mod redis;

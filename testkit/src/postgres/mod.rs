@@ -1,8 +1,10 @@
+mod options;
+mod own;
+mod url;
+
 use std::env;
 use std::fmt;
 use std::fs;
-use std::ops::Deref;
-use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
@@ -12,6 +14,9 @@ use crate::availability::{Kind, Unavailable, or_skip};
 use crate::binaries;
 use crate::unique;
 use crate::watchdog::{Program, Watched};
+
+pub use options::PostgresOptions;
+pub use own::OwnPostgres;
 
 const URL: &str = "PERF_TEST_POSTGRES_URL";
 
@@ -24,8 +29,6 @@ const KIND: Kind = Kind {
 // benches compare durable commits.
 const PREPARE: &str = r#""$TESTKIT_BIN/initdb" -D "$dir/data" --username=postgres --auth=trust \
     --encoding=UTF8 --no-locale --no-sync"#;
-const START: &str = r#"exec "$TESTKIT_BIN/postgres" -D "$dir/data" -p "$port" \
-    -c listen_addresses=127.0.0.1 -c "unix_socket_directories=$dir" -c max_connections=200"#;
 
 /// A Postgres server for tests: trust authentication, `fsync` on, 200 connections.
 ///
@@ -40,6 +43,15 @@ pub struct Postgres {
 enum Inner {
     External(String),
     Private(Watched),
+}
+
+impl Inner {
+    fn server(&self) -> Option<&Watched> {
+        match self {
+            Self::Private(server) => Some(server),
+            Self::External(_) => None,
+        }
+    }
 }
 
 impl Postgres {
@@ -68,7 +80,16 @@ impl Postgres {
     ///
     /// As [`Postgres::shared`].
     pub async fn start() -> Option<OwnPostgres> {
-        let outcome = blocking(Self::private).await;
+        Self::start_with(PostgresOptions::new()).await
+    }
+
+    /// As [`Postgres::start`], with settings and environment variables of the test's own.
+    ///
+    /// # Panics
+    ///
+    /// As [`Postgres::shared`]; a setting that Postgres does not know keeps it from starting.
+    pub async fn start_with(options: PostgresOptions) -> Option<OwnPostgres> {
+        let outcome = blocking(move || Self::private(&options)).await;
         or_skip(outcome, &KIND).map(|postgres| OwnPostgres { postgres })
     }
 
@@ -77,18 +98,18 @@ impl Postgres {
             Ok(url) if !url.is_empty() => Ok(Self {
                 inner: Arc::new(Inner::External(url)),
             }),
-            _ => Self::private(),
+            _ => Self::private(&PostgresOptions::new()),
         }
     }
 
-    fn private() -> Result<Self, Unavailable> {
+    fn private(options: &PostgresOptions) -> Result<Self, Unavailable> {
         let bin = binaries::directory_with(&["initdb", "postgres"]).ok_or(Unavailable::Missing)?;
         let program = Program {
             name: "pg",
             bin,
             account: account::other_than_root().map_err(Unavailable::Failed)?,
             prepare: PREPARE,
-            start: START,
+            start: &options.start(),
             halt: "QUIT",
             ready,
         };
@@ -102,11 +123,24 @@ impl Postgres {
     pub fn url(&self) -> String {
         match &*self.inner {
             Inner::External(url) => url.clone(),
-            Inner::Private(server) => {
-                let port = server.state().port;
-                format!("postgres://postgres@127.0.0.1:{port}/postgres?sslmode=disable")
-            }
+            Inner::Private(server) => url::over_tcp(server.state().port),
         }
+    }
+
+    /// The host and the port of the server, as [`Proxy::start`](crate::Proxy::start) takes them.
+    ///
+    /// # Panics
+    ///
+    /// If `PERF_TEST_POSTGRES_URL` is not a URL of Postgres.
+    pub fn address(&self) -> (String, u16) {
+        url::address(&self.url())
+    }
+
+    /// The URL of the same database over the private server's Unix socket; `None` for the server
+    /// of `PERF_TEST_POSTGRES_URL`. The socket is for this process's user (and for root).
+    pub fn socket_url(&self) -> Option<String> {
+        let server = self.inner.server()?;
+        Some(url::over_socket(server.dir(), server.state().port))
     }
 
     /// Makes a schema that is this caller's alone and returns the URL of it: connections to that
@@ -119,14 +153,21 @@ impl Postgres {
     /// # Cancel safety
     ///
     /// Dropped, it may leave an empty schema that nobody uses.
-    #[expect(clippy::panic, reason = "a test without its schema has to fail")]
     pub async fn schema_url(&self) -> String {
-        let url = self.url();
-        let schema = unique("test");
-        match create_schema(&url, &schema).await {
-            Ok(()) => with_search_path(&url, &schema),
-            Err(error) => panic!("schema {schema} cannot be made at {url}: {error}"),
-        }
+        with_schema(self.url()).await
+    }
+
+    /// As [`Postgres::schema_url`], over the Unix socket of [`Postgres::socket_url`].
+    ///
+    /// # Panics
+    ///
+    /// As [`Postgres::schema_url`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Postgres::schema_url`].
+    pub async fn schema_socket_url(&self) -> Option<String> {
+        Some(with_schema(self.socket_url()?).await)
     }
 }
 
@@ -135,103 +176,6 @@ impl fmt::Debug for Postgres {
         f.debug_struct("Postgres")
             .field("url", &self.url())
             .finish()
-    }
-}
-
-/// A Postgres server of one test's own, from [`Postgres::start`].
-#[derive(Debug)]
-pub struct OwnPostgres {
-    postgres: Postgres,
-}
-
-impl OwnPostgres {
-    /// Stops the server as an administrator would: sessions are ended with an error, commits are
-    /// kept, and the port refuses connections when this returns. Does nothing where it is stopped.
-    ///
-    /// # Panics
-    ///
-    /// If the server's watchdog is gone.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped, the stop goes on in the background.
-    pub async fn stop(&self) {
-        self.with_server("stop", |server| server.stop("INT")).await;
-    }
-
-    /// Lets the server crash: no goodbye to clients, no checkpoint, recovery at the next start.
-    /// The port refuses connections when this returns.
-    ///
-    /// # Panics
-    ///
-    /// If the server's watchdog is gone.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped, the crash goes on in the background.
-    pub async fn crash(&self) {
-        self.with_server("crash", |server| server.stop("QUIT"))
-            .await;
-    }
-
-    /// Stops the server where it runs and starts it again on the same port, so that
-    /// [`Postgres::url`] stays valid; returns when it takes connections.
-    ///
-    /// # Panics
-    ///
-    /// If it does not come up.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped, the restart goes on in the background.
-    pub async fn restart(&self) {
-        self.with_server("restart", |server| {
-            server.stop("INT")?;
-            server.relaunch()
-        })
-        .await;
-    }
-
-    /// The process id of the server, for tests that signal it themselves.
-    pub fn pid(&self) -> u32 {
-        self.server().map_or(0, |server| server.state().pid)
-    }
-
-    /// The directory with the server's files, its log (`log`) and its Unix socket.
-    pub fn dir(&self) -> &Path {
-        self.server().map_or(Path::new(""), Watched::dir)
-    }
-
-    fn server(&self) -> Option<&Watched> {
-        server(&self.postgres.inner)
-    }
-
-    #[expect(clippy::panic, reason = "a test that lost its server has to fail")]
-    async fn with_server(
-        &self,
-        what: &str,
-        run: impl FnOnce(&Watched) -> Result<(), String> + Send + 'static,
-    ) {
-        let inner = Arc::clone(&self.postgres.inner);
-        let outcome = blocking(move || server(&inner).map_or(Ok(()), run)).await;
-        if let Err(why) = outcome {
-            panic!("cannot {what} Postgres: {why}");
-        }
-    }
-}
-
-impl Deref for OwnPostgres {
-    type Target = Postgres;
-
-    fn deref(&self) -> &Postgres {
-        &self.postgres
-    }
-}
-
-fn server(inner: &Inner) -> Option<&Watched> {
-    match inner {
-        Inner::Private(server) => Some(server),
-        Inner::External(_) => None,
     }
 }
 
@@ -244,17 +188,21 @@ fn ready(server: &Watched) -> bool {
     ours && lines.nth(6).is_some_and(|state| state.trim() == "ready")
 }
 
+#[expect(clippy::panic, reason = "a test without its schema has to fail")]
+async fn with_schema(url: String) -> String {
+    let schema = unique("test");
+    match create_schema(&url, &schema).await {
+        Ok(()) => url::with_search_path(&url, &schema),
+        Err(error) => panic!("schema {schema} cannot be made at {url}: {error}"),
+    }
+}
+
 async fn create_schema(url: &str, schema: &str) -> Result<(), sqlx::Error> {
     let mut connection = PgConnection::connect(url).await?;
     connection
         .execute(AssertSqlSafe(format!("CREATE SCHEMA {schema}")))
         .await?;
     connection.close().await
-}
-
-fn with_search_path(url: &str, schema: &str) -> String {
-    let separator = if url.contains('?') { '&' } else { '?' };
-    format!("{url}{separator}options=-c%20search_path%3D{schema}")
 }
 
 /// Runs `work` where it may block, and hands its panic on.
