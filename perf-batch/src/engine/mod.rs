@@ -2,6 +2,12 @@
 
 mod class;
 #[cfg(feature = "postgres")]
+#[cfg_attr(
+    not(test),
+    allow(dead_code, unused_imports, reason = "not wired in yet")
+)]
+mod copy;
+#[cfg(feature = "postgres")]
 mod postgres;
 pub(crate) mod savepoint;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
