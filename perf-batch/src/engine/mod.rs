@@ -6,6 +6,8 @@ mod class;
 #[cfg(feature = "postgres")]
 mod outcome;
 #[cfg(feature = "postgres")]
+mod copy;
+#[cfg(feature = "postgres")]
 mod postgres;
 pub(crate) mod savepoint;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]

@@ -252,6 +252,26 @@ pub(super) fn with_table(sql: &str, table: &str) -> String {
     sql.replace("{}", &quoted)
 }
 
+/// Appends `SELECT "a", "b" FROM "t" LIMIT 0`.
+#[cfg(feature = "postgres")]
+pub(super) fn select_none(sql: &mut String, table: &Table) {
+    sql.push_str("SELECT ");
+    quote_list(sql, table.columns().iter(), |_, _| {});
+    sql.push_str(" FROM ");
+    quote_table(sql, table);
+    sql.push_str(" LIMIT 0");
+}
+
+/// Appends `COPY "t" ("a", "b") FROM STDIN (FORMAT binary)`.
+#[cfg(feature = "postgres")]
+pub(super) fn copy_from_stdin(sql: &mut String, table: &Table) {
+    sql.push_str("COPY ");
+    quote_table(sql, table);
+    sql.push_str(" (");
+    quote_list(sql, table.columns().iter(), |_, _| {});
+    sql.push_str(") FROM STDIN (FORMAT binary)");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -274,6 +294,21 @@ mod tests {
         assert_eq!(quoted("quiz.Order"), r#""quiz"."Order""#);
         assert_eq!(quoted(r#"a."b.c""#), r#""a"."b.c""#);
         assert_eq!(quoted(r#""say ""hi""""#), r#""say ""hi""""#);
+    }
+
+    #[cfg(feature = "postgres")]
+    #[test]
+    fn a_copy_and_its_description_name_the_columns_in_order() {
+        let columns = [Column::new("b"), Column::new("a")];
+        let table = columns.into_iter().fold(Table::new("s.t"), Table::column);
+        let (mut select, mut copy) = (String::new(), String::new());
+        select_none(&mut select, &table);
+        copy_from_stdin(&mut copy, &table);
+        assert_eq!(select, r#"SELECT "b", "a" FROM "s"."t" LIMIT 0"#);
+        assert_eq!(
+            copy,
+            r#"COPY "s"."t" ("b", "a") FROM STDIN (FORMAT binary)"#
+        );
     }
 
     #[test]

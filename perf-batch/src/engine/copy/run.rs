@@ -1,0 +1,146 @@
+//! Runs a COPY so that whatever happens, its connection is in order afterwards or closed.
+
+use std::ops::DerefMut;
+use std::sync::Arc;
+
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::PgConnection;
+use sqlx::{Database, Postgres};
+use sqlx_core::transaction::TransactionManager;
+use tokio::sync::oneshot;
+
+/// Between two chunks, a COPY that nobody waits for any more stops. sqlx copies a chunk into the
+/// connection's buffer and keeps that, so chunks bound it as well.
+const CHUNK: usize = 1 << 20;
+
+/// A connection of one's own.
+pub(in crate::engine) trait Lease:
+    DerefMut<Target = PgConnection> + Send + 'static
+{
+    /// Has the connection closed, not used again, when this is dropped.
+    fn close_on_drop(&mut self);
+}
+
+impl Lease for PoolConnection<Postgres> {
+    fn close_on_drop(&mut self) {
+        PoolConnection::close_on_drop(self);
+    }
+}
+
+/// Runs the COPY `sql` with `data` as its input; says how many rows the server took.
+///
+/// The connection comes back with the answer, the transaction on it as the COPY left it; `None`
+/// where it had to be closed, which ends the transaction too.
+///
+/// # Cancel safety
+///
+/// The COPY runs in a task of its own, as sqlx' connections get out of step with the server when
+/// one is dropped half way. Dropped, this lets the task stop at the next chunk, or end if there
+/// is none; a transaction that was open on the connection is rolled back, and the connection is
+/// dropped in order. A COPY outside a transaction is then written as a whole or not at all.
+pub(in crate::engine) fn run<C: Lease>(
+    conn: C,
+    sql: Arc<str>,
+    data: Vec<u8>,
+) -> impl Future<Output = (Option<C>, sqlx::Result<u64>)> + Send {
+    run_in_chunks(conn, sql, data, CHUNK)
+}
+
+pub(super) fn run_in_chunks<C: Lease>(
+    conn: C,
+    sql: Arc<str>,
+    data: Vec<u8>,
+    chunk: usize,
+) -> impl Future<Output = (Option<C>, sqlx::Result<u64>)> + Send {
+    // From the start: the future may be dropped before it is polled.
+    let mut held = Held {
+        conn: Some(conn),
+        in_copy: false,
+    };
+    async move {
+        let (answer, waiting) = oneshot::channel();
+        tokio::spawn(async move {
+            let is_dropped = || answer.is_closed();
+            let copied = held.copy(&sql, &data, chunk, is_dropped).await;
+            drop(data);
+            // Where nobody waits, what is held is dropped here.
+            let _ = answer.send((held, copied));
+        });
+        match waiting.await {
+            Ok((held, copied)) => (held.release(), copied),
+            // The runtime is going down.
+            Err(_) => (None, Err(sqlx::Error::WorkerCrashed)),
+        }
+    }
+}
+
+/// A connection that is put in order, or closed, when this is dropped.
+struct Held<C: Lease> {
+    conn: Option<C>,
+    /// Whether the server's next messages may belong to a COPY.
+    in_copy: bool,
+}
+
+impl<C: Lease> Held<C> {
+    async fn copy(
+        &mut self,
+        sql: &str,
+        data: &[u8],
+        chunk: usize,
+        is_dropped: impl Fn() -> bool + Send,
+    ) -> sqlx::Result<u64> {
+        let Some(conn) = self.conn.as_deref_mut() else {
+            return Err(sqlx::Error::WorkerCrashed);
+        };
+        if is_dropped() {
+            return Ok(0);
+        }
+        self.in_copy = true;
+        let begun = conn.copy_in_raw(sql).await;
+        let mut copy = begun.inspect_err(|error| self.in_copy = !answered(error))?;
+        for chunk in data.chunks(chunk.max(1)) {
+            if is_dropped() {
+                // Where the server refused a row before, sqlx leaves its answer half read: the
+                // error comes back from here, and the connection has to go.
+                copy.abort("nobody waits for the rows any more").await?;
+                self.in_copy = false;
+                return Ok(0);
+            }
+            copy.send(chunk).await?;
+        }
+        let copied = copy.finish().await;
+        self.in_copy = copied.as_ref().is_err_and(|error| !answered(error));
+        copied
+    }
+
+    /// The connection, if it is in order.
+    fn release(mut self) -> Option<C> {
+        if self.in_copy {
+            return None; // dropped here, and so closed
+        }
+        self.conn.take()
+    }
+}
+
+/// Whether the server ended the COPY with this error, and sqlx read its answer to the end.
+fn answered(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Database(_))
+}
+
+impl<C: Lease> Drop for Held<C> {
+    fn drop(&mut self) {
+        type Transactions = <Postgres as Database>::TransactionManager;
+        let Some(conn) = &mut self.conn else {
+            return;
+        };
+        if self.in_copy {
+            conn.close_on_drop();
+            return;
+        }
+        // Only queues the ROLLBACK: it goes out with whatever uses the connection next, be it the
+        // pool that takes it back.
+        while Transactions::get_transaction_depth(conn) > 0 {
+            Transactions::start_rollback(conn);
+        }
+    }
+}
