@@ -90,7 +90,7 @@ impl Proxy {
 
     /// Delays all bytes by `one_way` in each direction, so a round trip takes twice that. Bytes
     /// that were on their way already keep their time, and none overtake others. Throughput stays.
-    /// Precise to a millisecond. Defaults to zero.
+    /// Defaults to zero.
     pub fn delay(&self, one_way: Duration) {
         self.faults.change(|modes| modes.delay = one_way);
     }

@@ -2,12 +2,13 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::counts::{Counts, Open};
@@ -20,6 +21,9 @@ const CHUNK: usize = 16 * 1024;
 const QUEUE: usize = 1024;
 /// The pause after a failed accept: the process is out of files, until some are closed.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(10);
+
+/// By how much tokio's timers may be late.
+const TICKS: Duration = Duration::from_millis(2);
 
 /// A chunk and when it is due; an empty one is the end of the stream.
 type Due = (Instant, io::Result<Vec<u8>>);
@@ -172,10 +176,7 @@ async fn write(
     passed: impl Fn(u64),
 ) -> Result<(), Stop> {
     while let Some((due, chunk)) = queued.recv().await {
-        // Not for what is due: tokio would round up to the next millisecond.
-        if due > Instant::now() {
-            sleep_until(due).await;
-        }
+        wait_until(due).await;
         faults.passable().await;
         let mut chunk = chunk?;
         if chunk.is_empty() {
@@ -189,4 +190,17 @@ async fn write(
         }
     }
     Ok(())
+}
+
+/// More precise than tokio's timers, which tick in milliseconds and round up: a delay of 1 ms in
+/// each direction would make round trips of 4 ms. The last bit is slept on a thread.
+async fn wait_until(due: Instant) {
+    let left = move || due.saturating_duration_since(Instant::now());
+    if left() > TICKS {
+        sleep_until(due - TICKS).await;
+    }
+    if !left().is_zero() {
+        // An error would mean that the runtime ends, and this task with it.
+        let _ = spawn_blocking(move || thread::sleep(left())).await;
+    }
 }
