@@ -9,7 +9,8 @@ use std::time::Instant;
 use sqlx::Connection;
 use tracing::Instrument;
 
-use crate::engine::{Plan, PlanError, Refusal, Wanted, is_lost, is_transient};
+use crate::copy::CopyAttempt;
+use crate::engine::{Class, Plan, PlanError, Refusal, Wanted, is_lost, is_transient};
 use crate::metrics::Metrics;
 use crate::order::{Indexed, indexed, merge, sort_by_key};
 use crate::phase::Phase;
@@ -288,21 +289,21 @@ impl Job {
         DB: BulkDatabase,
         R: BulkValues<DB> + Send + Sync,
     {
-        let conn = match source::conn(link).await {
-            Ok(conn) => conn,
+        let nested = match source::conn(link).await {
+            Ok(conn) => conn.is_in_transaction(),
             Err(error) => return (false, Err(Ended::Acquire(error))),
         };
-        let nested = conn.is_in_transaction();
         if self.inside && !nested {
             return (nested, Err(Ended::Error(BatchError::NoTransaction)));
         }
-        let written = self.on_connection::<DB, R>(conn, unit, given, phase, tally);
+        let written = self.attempt_on(link, nested, unit, given, phase, tally);
         (nested, written.await)
     }
 
-    async fn on_connection<DB, R>(
+    async fn attempt_on<DB, R>(
         &self,
-        conn: &mut DB::Connection,
+        link: &mut dyn Link<DB>,
+        nested: bool,
         unit: &[Indexed<'_, R>],
         given: usize,
         phase: &Phase,
@@ -316,6 +317,13 @@ impl Job {
             return Ok(Filled::default());
         };
         let skip = self.on_row_error == OnRowError::Skip;
+        let forced = self.path == Some(Path::Copy);
+        let can_copy = !nested && link.can_copy();
+        if forced && !can_copy {
+            let reason = "COPY needs a connection of its own: pass a pool, or leave out path";
+            return Err(Ended::Error(self.invalid(reason.to_owned())));
+        }
+        let conn = source::conn(link).await.map_err(Ended::Acquire)?;
         let singly = skip && unit.len() > 1 && {
             tally.statements += 1;
             let matters = DB::order_matters(conn, &self.table).await;
@@ -332,14 +340,7 @@ impl Job {
             path: self.path,
             exact,
         };
-        let plan = DB::plan(conn, &wanted, *sample)
-            .await
-            .map_err(|error| match error {
-                PlanError::Invalid(reason) => Ended::Error(self.invalid(reason)),
-                PlanError::Database(error) => Ended::Database(error),
-            })?;
-        tally.path = plan.path();
-
+        let ticketing = self.ticketing();
         let decided = tally.written + tally.ignored + tally.failed.len() as u64;
         let progress = |done: u64| {
             if let Some(progress) = &self.progress {
@@ -350,7 +351,38 @@ impl Job {
                 });
             }
         };
-        let ticketing = self.ticketing();
+
+        let mut hint = None;
+        if can_copy && !singly {
+            let copying = DB::copying(conn, &wanted, *sample, unit.len()).await;
+            if let Some(copying) = copying.map_err(|error| self.no_plan(error))? {
+                tally.path = Path::Copy;
+                let mut attempt = CopyAttempt::<DB> {
+                    copying,
+                    ticketing: &ticketing,
+                    progress: &progress,
+                    statements: &mut tally.statements,
+                    phase,
+                };
+                match attempt.write(link, unit).await {
+                    Err(Ended::Refused(at, _)) => hint = Some(at),
+                    // Row-level security, a view, columns that changed: an INSERT may do.
+                    Err(Ended::Database(error))
+                        if !forced && Class::of_error(&error) == Class::Fatal =>
+                    {
+                        tracing::debug!(%error, "not by COPY");
+                    }
+                    ended => return ended,
+                }
+            }
+        }
+
+        let conn = source::conn(link).await.map_err(Ended::Acquire)?;
+        let plan = DB::plan(conn, &wanted, *sample).await;
+        let plan = plan.map_err(|error| self.no_plan(error))?;
+        if hint.is_none() {
+            tally.path = plan.path();
+        }
         let room = match self.on_row_error {
             OnRowError::Skip => self.skip_limit.unwrap_or(usize::MAX),
             OnRowError::Abort => 0,
@@ -366,11 +398,10 @@ impl Job {
             statements: &mut tally.statements,
             phase,
         };
-        let mut hint = 0..0;
-        let mut sorted = false;
-        if !singly {
+        if !singly && hint.is_none() {
             let mut batch = unit.to_vec();
-            sorted = DB::LOCKS_ROWS && self.verb.meets_rows() && sort_by_key::<DB, R>(&mut batch);
+            let sorted =
+                DB::LOCKS_ROWS && self.verb.meets_rows() && sort_by_key::<DB, R>(&mut batch);
             let written = attempt.write(conn, &batch).await;
             let Err(Ended::Refused(at, refusal)) = written else {
                 return written;
@@ -378,13 +409,20 @@ impl Job {
             if !skip && at.len() == 1 && !sorted {
                 return Err(Ended::Refused(at, refusal));
             }
-            hint = at;
+            hint = (!sorted || at.len() == unit.len()).then_some(at);
         }
         tracing::debug!(rows = unit.len(), "looking for the rows that are refused");
         // Which rows are refused is a matter of the input's order, not of the key's.
-        attempt.hint = (!sorted || hint.len() == unit.len()).then_some(hint);
+        attempt.hint = hint;
         attempt.mode = if skip { Mode::Skip } else { Mode::Find };
         attempt.write(conn, unit).await
+    }
+
+    fn no_plan(&self, error: PlanError) -> Ended {
+        match error {
+            PlanError::Invalid(reason) => Ended::Error(self.invalid(reason)),
+            PlanError::Database(error) => Ended::Database(error),
+        }
     }
 
     fn ticketing(&self) -> Ticketing {

@@ -159,16 +159,19 @@ pub enum Path {
     Values,
     /// `INSERT .. SELECT .. FROM unnest(..)`, one array a column; Postgres.
     Unnest,
+    /// `COPY .. FROM STDIN (FORMAT binary)`; Postgres, from a pool.
+    Copy,
 }
 
 impl Path {
-    /// The name in lower case: `empty`, `values`, `unnest`.
+    /// The name in lower case: `empty`, `values`, `unnest`, `copy`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Empty => "empty",
             Self::Values => "values",
             Self::Unnest => "unnest",
+            Self::Copy => "copy",
         }
     }
 }

@@ -3,8 +3,11 @@ use std::future::{poll_fn, ready};
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::pin::Pin;
+use std::sync::Arc;
 
 use sqlx::{Acquire, Database};
+
+use crate::BulkDatabase;
 
 /// Where a batch gets its connection: whatever sqlx can take one from.
 ///
@@ -20,6 +23,10 @@ pub trait Source<'a>: Acquire<'a> + Send + Sized + sealed::Sealed + 'a {
     /// A connection that can move into a task of its own.
     #[doc(hidden)]
     type Owned: DerefMut<Target = <Self::Database as Database>::Connection> + Send + 'static;
+
+    /// Whether a connection can be its own.
+    #[doc(hidden)]
+    const OWNS: bool;
 
     /// The same source once more, where it can give another connection.
     #[doc(hidden)]
@@ -48,6 +55,8 @@ where
 {
     type Owned = Self::Connection;
 
+    const OWNS: bool = true;
+
     fn again(&self) -> Option<Self> {
         Some(*self)
     }
@@ -67,6 +76,8 @@ where
     &'a mut C: Acquire<'a, Database: Database<Connection: 'static>>,
 {
     type Owned = Never<<Self::Database as Database>::Connection>;
+
+    const OWNS: bool = false;
 
     fn again(&self) -> Option<Self> {
         None
@@ -103,7 +114,7 @@ impl<C> DerefMut for Never<C> {
 ///
 /// A trait object, since the compiler cannot see that a future is `Send` which holds what
 /// [`Acquire`] of some lifetime gives.
-pub(crate) trait Link<DB: Database>: Send {
+pub(crate) trait Link<DB: BulkDatabase>: Send {
     /// Takes a connection from the source where there is none.
     fn connect(&mut self) -> Boxed<'_, sqlx::Result<()>>;
 
@@ -112,12 +123,18 @@ pub(crate) trait Link<DB: Database>: Send {
 
     /// Gives up the connection; whether there can be another one.
     fn lose(&mut self) -> bool;
+
+    /// Whether the connection can move into a task of its own.
+    fn can_copy(&self) -> bool;
+
+    /// Copies encoded rows in over the connection, which is inside a transaction.
+    fn copy(&mut self, sql: Arc<str>, data: Vec<u8>) -> Boxed<'_, sqlx::Result<u64>>;
 }
 
 pub(crate) type Boxed<'f, T> = Pin<Box<dyn Future<Output = T> + Send + 'f>>;
 
 /// The connection; taken from the source where there is none.
-pub(crate) async fn conn<'l, DB: Database>(
+pub(crate) async fn conn<'l, DB: BulkDatabase>(
     link: &'l mut dyn Link<DB>,
 ) -> sqlx::Result<&'l mut DB::Connection> {
     link.connect().await?;
@@ -141,7 +158,7 @@ impl<'a, S: Source<'a>> Taken<'a, S> {
 
 impl<'a, DB, S> Link<DB> for Taken<'a, S>
 where
-    DB: Database,
+    DB: BulkDatabase,
     S: Source<'a, Database = DB>,
 {
     fn connect(&mut self) -> Boxed<'_, sqlx::Result<()>> {
@@ -168,5 +185,29 @@ where
             self.conn = None;
         }
         self.source.is_some()
+    }
+
+    fn can_copy(&self) -> bool {
+        S::OWNS
+    }
+
+    fn copy(&mut self, sql: Arc<str>, data: Vec<u8>) -> Boxed<'_, sqlx::Result<u64>> {
+        let slot = &mut self.conn;
+        let owned = match slot.take().map(S::own) {
+            Some(Ok(owned)) => owned,
+            Some(Err(borrowed)) => {
+                *slot = Some(borrowed);
+                let error = "a connection that is only borrowed cannot copy";
+                return Box::pin(ready(Err(sqlx::Error::Protocol(error.into()))));
+            }
+            None => return Box::pin(ready(Err(sqlx::Error::PoolClosed))),
+        };
+        let mut copy = Box::pin(DB::copy(owned, sql, data));
+        Box::pin(poll_fn(move |cx| {
+            copy.as_mut().poll(cx).map(|(conn, copied)| {
+                *slot = conn.map(S::disown);
+                copied
+            })
+        }))
     }
 }

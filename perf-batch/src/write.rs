@@ -38,7 +38,7 @@ pub(crate) struct Filled {
 
 impl Filled {
     /// `rows` went in, of which the database counts `affected` as written.
-    fn took(&mut self, rows: usize, affected: u64) {
+    pub(crate) fn took(&mut self, rows: usize, affected: u64) {
         let written = affected.min(rows as u64);
         self.written += written;
         self.ignored += rows as u64 - written;
@@ -75,7 +75,12 @@ pub(crate) enum Ended {
 impl Ended {
     /// After a COMMIT that failed, or a statement that is its own transaction: only the database's
     /// own refusal says that nothing was written.
-    fn at_commit(source: sqlx::Error, rows: usize, ticket: Option<Ticket>, filled: Filled) -> Self {
+    pub(crate) fn at_commit(
+        source: sqlx::Error,
+        rows: usize,
+        ticket: Option<Ticket>,
+        filled: Filled,
+    ) -> Self {
         let ambiguous = match &source {
             sqlx::Error::Database(error) => commit_is_open(error.as_ref()),
             // Nothing was sent yet.
@@ -180,7 +185,7 @@ impl<DB: BulkDatabase> Attempt<'_, DB> {
                 self.command(&mut tx, include_str!("sql/constraints_immediate.sql"))
                     .await?;
             }
-            let ticket = self.ticket(&mut tx).await?;
+            let ticket = ticket::<DB>(&mut tx, self.ticketing, self.statements).await?;
             Ok((self.fill(&mut tx, batch).await?, ticket))
         };
         let (filled, ticket) = match filled.await {
@@ -204,34 +209,6 @@ impl<DB: BulkDatabase> Attempt<'_, DB> {
             return Err(ended);
         }
         Ok(filled)
-    }
-
-    /// What the transaction leaves behind from which its outcome can be told.
-    async fn ticket(
-        &mut self,
-        conn: &mut <DB as Database>::Connection,
-    ) -> Result<Option<Ticket>, Ended> {
-        match self.ticketing {
-            Ticketing::Off => Ok(None),
-            Ticketing::Transaction => {
-                *self.statements += 1;
-                let id = DB::transaction_id(conn).await.map_err(|error| {
-                    match Class::of_error(&error) {
-                        Class::Fatal => Ended::NoTicket(error),
-                        _ => Ended::Database(error),
-                    }
-                })?;
-                Ok(id.map(Ticket::Transaction))
-            }
-            Ticketing::Marker(table) => {
-                *self.statements += 1;
-                let id = uuid::Uuid::new_v4().simple().to_string();
-                let marked = DB::mark(conn, table, &id).await;
-                marked.map_err(Ended::Database)?;
-                let table = Arc::clone(table);
-                Ok(Some(Ticket::Marker { table, id }))
-            }
-        }
     }
 
     // Not sqlx's nested begin: dropped half way, it rolls back the caller's whole transaction and
@@ -458,6 +435,34 @@ impl<DB: BulkDatabase> Attempt<'_, DB> {
     ) -> Result<(), Ended> {
         *self.statements += 1;
         DB::command(conn, sql).await.map_err(Ended::Database)
+    }
+}
+
+/// What the transaction leaves behind from which its outcome can be told.
+pub(crate) async fn ticket<DB: BulkDatabase>(
+    conn: &mut DB::Connection,
+    ticketing: &Ticketing,
+    statements: &mut u64,
+) -> Result<Option<Ticket>, Ended> {
+    match ticketing {
+        Ticketing::Off => Ok(None),
+        Ticketing::Transaction => {
+            *statements += 1;
+            let id = DB::transaction_id(conn).await;
+            let id = id.map_err(|error| match Class::of_error(&error) {
+                Class::Fatal => Ended::NoTicket(error),
+                _ => Ended::Database(error),
+            })?;
+            Ok(id.map(Ticket::Transaction))
+        }
+        Ticketing::Marker(table) => {
+            *statements += 1;
+            let id = uuid::Uuid::new_v4().simple().to_string();
+            let marked = DB::mark(conn, table, &id).await;
+            marked.map_err(Ended::Database)?;
+            let table = Arc::clone(table);
+            Ok(Some(Ticket::Marker { table, id }))
+        }
     }
 }
 

@@ -4,9 +4,9 @@
 mod call;
 mod class;
 #[cfg(feature = "postgres")]
-mod outcome;
-#[cfg(feature = "postgres")]
 mod copy;
+#[cfg(feature = "postgres")]
+mod outcome;
 #[cfg(feature = "postgres")]
 mod postgres;
 pub(crate) mod savepoint;
@@ -20,6 +20,7 @@ mod unnest;
 mod values;
 
 use std::future::Future;
+use std::ops::DerefMut;
 use std::sync::Arc;
 
 use sqlx::error::BoxDynError;
@@ -45,6 +46,9 @@ pub trait BulkDatabase: Engine {}
 pub trait Engine: Database {
     /// The statements for one batch.
     type Plan: Plan;
+
+    /// The copy for one batch.
+    type Copying: Send + Sync;
 
     /// Plans the statements by the values of `sample`.
     fn plan<R: BulkValues<Self> + Sync>(
@@ -99,6 +103,43 @@ pub trait Engine: Database {
         let _ = (conn, plan);
         async { Ok(()) }
     }
+
+    /// How to copy so many rows in, where that is the best way, or the one that is wanted.
+    fn copying<R: BulkValues<Self> + Sync>(
+        conn: &mut Self::Connection,
+        wanted: &Wanted<'_>,
+        sample: &R,
+        rows: usize,
+    ) -> impl Future<Output = Result<Option<Self::Copying>, PlanError>> + Send;
+
+    /// Encodes rows from the front into one copy; returns how many it takes.
+    fn encode_copy<R: BulkValues<Self>>(
+        copying: &Self::Copying,
+        rows: &[Indexed<'_, R>],
+    ) -> Result<(Vec<u8>, usize), EncodeError>;
+
+    /// The copy's statement.
+    fn copy_sql(copying: &Self::Copying) -> Arc<str>;
+
+    /// Makes sure, inside a transaction, that the table is as it was planned for until that ends.
+    fn hold(
+        conn: &mut Self::Connection,
+        copying: &Self::Copying,
+    ) -> impl Future<Output = sqlx::Result<()>> + Send;
+
+    /// Copies encoded rows in, inside a transaction. The connection comes back where it is of use.
+    ///
+    /// Dropped, it rolls the transaction back and leaves the connection in order.
+    fn copy<C>(
+        conn: C,
+        sql: Arc<str>,
+        data: Vec<u8>,
+    ) -> impl Future<Output = (Option<C>, sqlx::Result<u64>)> + Send
+    where
+        C: DerefMut<Target = Self::Connection> + Send + 'static;
+
+    /// Which row of a copy the error blames.
+    fn refused_row(copying: &Self::Copying, error: &sqlx::Error) -> Option<usize>;
 
     /// Runs a statement, or several, without arguments.
     fn command(

@@ -1,6 +1,8 @@
 use std::fmt::Write;
 use std::future::poll_fn;
+use std::ops::DerefMut;
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::{Context, Waker};
 
 use sqlx::error::BoxDynError;
@@ -9,6 +11,7 @@ use sqlx::{
     AssertSqlSafe, Connection, Either, Encode, Executor, Postgres, Transaction, Type, TypeInfo,
 };
 
+use super::copy::Copying;
 use super::sql::{self, Rows, quote_table_name, with_table};
 use super::unnest::Unnest;
 use super::values::Values;
@@ -74,17 +77,13 @@ impl PostgresPlan {
     fn new<R: BulkValues<Postgres>>(wanted: &Wanted<'_>, sample: &R) -> Result<Self, String> {
         let Wanted { table, verb, .. } = *wanted;
         let columns = table.columns();
-        let mut types = Types(Vec::with_capacity(columns.len()));
-        // A sample that cannot say its types is refused later, like any row that fails to encode.
-        if sample.values(&mut types).is_err() {
-            types.0.clear();
-        }
-        let known = types.0.len() == columns.len();
-        let unfit = types.0.iter().position(|ty| element(ty).is_none());
+        let types = Types::of(sample);
+        let known = types.len() == columns.len();
+        let unfit = types.iter().position(|ty| element(ty).is_none());
         match wanted.path {
-            None | Some(Path::Unnest) if known && unfit.is_none() => {
+            None | Some(Path::Unnest | Path::Copy) if known && unfit.is_none() => {
                 let text = sql::postgres(table, verb, Rows::Table);
-                return Ok(Self(Way::Unnest(Unnest::new(text, columns, types.0))));
+                return Ok(Self(Way::Unnest(Unnest::new(text, columns, types))));
             }
             Some(Path::Unnest) => {
                 let column = unfit.and_then(|at| columns.get(at));
@@ -93,12 +92,12 @@ impl PostgresPlan {
                     "the path unnest cannot carry {name:?}: its type has no array that is known from the start"
                 ));
             }
-            None | Some(Path::Values) => {}
+            None | Some(Path::Values | Path::Copy) => {}
             Some(path) => return Err(format!("there is no path {path} on Postgres")),
         }
         let inserts = matches!(verb, Verb::Insert(_));
         let casts = columns.iter().enumerate();
-        let casts = casts.map(|(at, column)| Cast::new(column, types.0.get(at), inserts));
+        let casts = casts.map(|(at, column)| Cast::new(column, types.get(at), inserts));
         let text = sql::postgres(table, verb, Rows::Values);
         Ok(Self(Way::Values {
             values: Values::new(text, columns.len(), BINDS, ROWS, wanted.exact)?,
@@ -109,6 +108,7 @@ impl PostgresPlan {
 
 impl Engine for Postgres {
     type Plan = PostgresPlan;
+    type Copying = Copying;
 
     const ATOMIC_ALONE: bool = true;
     const DEFERS_CONSTRAINTS: bool = true;
@@ -213,6 +213,45 @@ impl Engine for Postgres {
         let _ = rollback.poll(&mut Context::from_waker(Waker::noop()));
     }
 
+    async fn copying<R: BulkValues<Self> + Sync>(
+        conn: &mut PgConnection,
+        wanted: &Wanted<'_>,
+        sample: &R,
+        rows: usize,
+    ) -> Result<Option<Copying>, PlanError> {
+        Copying::plan(conn, wanted, sample, rows).await
+    }
+
+    fn encode_copy<R: BulkValues<Self>>(
+        copying: &Copying,
+        rows: &[Indexed<'_, R>],
+    ) -> Result<(Vec<u8>, usize), EncodeError> {
+        copying.encode(rows)
+    }
+
+    fn copy_sql(copying: &Copying) -> Arc<str> {
+        copying.sql()
+    }
+
+    async fn hold(conn: &mut PgConnection, copying: &Copying) -> sqlx::Result<()> {
+        copying.hold(conn).await
+    }
+
+    fn copy<C>(
+        conn: C,
+        sql: Arc<str>,
+        data: Vec<u8>,
+    ) -> impl Future<Output = (Option<C>, sqlx::Result<u64>)> + Send
+    where
+        C: DerefMut<Target = PgConnection> + Send + 'static,
+    {
+        super::copy::run(conn, sql, data)
+    }
+
+    fn refused_row(copying: &Copying, error: &sqlx::Error) -> Option<usize> {
+        copying.row(error)
+    }
+
     async fn order_matters(conn: &mut PgConnection, table: &Table) -> sqlx::Result<bool> {
         let mut name = String::new();
         quote_table_name(&mut name, table.name());
@@ -286,7 +325,18 @@ pub(super) fn element(ty: &PgTypeInfo) -> Option<&str> {
 }
 
 /// Learns the type of each column from a row.
-struct Types(Vec<PgTypeInfo>);
+pub(super) struct Types(Vec<PgTypeInfo>);
+
+impl Types {
+    /// None where the row cannot say them: it is refused later, like any that fails to encode.
+    pub(super) fn of<R: BulkValues<Postgres>>(sample: &R) -> Vec<PgTypeInfo> {
+        let mut types = Self(Vec::new());
+        if sample.values(&mut types).is_err() {
+            types.0.clear();
+        }
+        types.0
+    }
+}
 
 impl ValueSink<Postgres> for Types {
     fn push<'q, T>(&mut self, value: T) -> Result<(), BoxDynError>

@@ -1,3 +1,8 @@
+use std::convert::Infallible;
+use std::future::ready;
+use std::ops::DerefMut;
+use std::sync::Arc;
+
 use sqlx::{AssertSqlSafe, Connection, Sqlite, SqliteConnection, Transaction};
 
 use super::sql::{self, with_table};
@@ -32,6 +37,7 @@ impl Plan for SqlitePlan {
 
 impl Engine for Sqlite {
     type Plan = SqlitePlan;
+    type Copying = Infallible;
 
     // RAISE(FAIL) and ON CONFLICT FAIL keep what their statement did before.
     const ATOMIC_ALONE: bool = false;
@@ -43,7 +49,7 @@ impl Engine for Sqlite {
         wanted: &Wanted<'_>,
         _sample: &R,
     ) -> Result<Self::Plan, PlanError> {
-        if let Some(path @ (Path::Empty | Path::Unnest)) = wanted.path {
+        if let Some(path @ (Path::Empty | Path::Unnest | Path::Copy)) = wanted.path {
             let reason =
                 format!("there is no path {path} on SQLite: leave the choice to the crate");
             return Err(PlanError::Invalid(reason));
@@ -91,6 +97,48 @@ impl Engine for Sqlite {
 
     // The connection's thread notices that nobody waits for its BEGIN, and rolls back.
     fn abandon_begin(_conn: &mut SqliteConnection) {}
+
+    async fn copying<R: BulkValues<Self> + Sync>(
+        _conn: &mut SqliteConnection,
+        _wanted: &Wanted<'_>,
+        _sample: &R,
+        _rows: usize,
+    ) -> Result<Option<Infallible>, PlanError> {
+        Ok(None)
+    }
+
+    fn encode_copy<R: BulkValues<Self>>(
+        copying: &Infallible,
+        _rows: &[Indexed<'_, R>],
+    ) -> Result<(Vec<u8>, usize), EncodeError> {
+        match *copying {}
+    }
+
+    fn copy_sql(copying: &Infallible) -> Arc<str> {
+        match *copying {}
+    }
+
+    async fn hold(_conn: &mut SqliteConnection, copying: &Infallible) -> sqlx::Result<()> {
+        match *copying {}
+    }
+
+    fn copy<C>(
+        conn: C,
+        _sql: Arc<str>,
+        _data: Vec<u8>,
+    ) -> impl Future<Output = (Option<C>, sqlx::Result<u64>)> + Send
+    where
+        C: DerefMut<Target = SqliteConnection> + Send + 'static,
+    {
+        ready((
+            Some(conn),
+            Err(sqlx::Error::Protocol("SQLite has no COPY".into())),
+        ))
+    }
+
+    fn refused_row(copying: &Infallible, _error: &sqlx::Error) -> Option<usize> {
+        match *copying {}
+    }
 
     async fn order_matters(conn: &mut SqliteConnection, table: &Table) -> sqlx::Result<bool> {
         let parts = table::parts(table.name());

@@ -1,5 +1,6 @@
 //! Runs a COPY so that whatever happens, its connection is in order afterwards or closed.
 
+use std::any::Any;
 use std::ops::DerefMut;
 use std::sync::Arc;
 
@@ -13,45 +14,37 @@ use tokio::sync::oneshot;
 /// connection's buffer and keeps that, so chunks bound it as well.
 const CHUNK: usize = 1 << 20;
 
-/// A connection of one's own.
-pub(in crate::engine) trait Lease:
-    DerefMut<Target = PgConnection> + Send + 'static
-{
-    /// Has the connection closed, not used again, when this is dropped.
-    fn close_on_drop(&mut self);
-}
-
-impl Lease for PoolConnection<Postgres> {
-    fn close_on_drop(&mut self) {
-        PoolConnection::close_on_drop(self);
-    }
-}
-
-/// Runs the COPY `sql` with `data` as its input; says how many rows the server took.
+/// Runs the COPY `sql` with `data` as its input, inside the transaction that the connection is in;
+/// says how many rows the server took.
 ///
 /// The connection comes back with the answer, the transaction on it as the COPY left it; `None`
-/// where it had to be closed, which ends the transaction too.
+/// where it is of no use any more, which ends the transaction too.
 ///
 /// # Cancel safety
 ///
 /// The COPY runs in a task of its own, as sqlx' connections get out of step with the server when
 /// one is dropped half way. Dropped, this lets the task stop at the next chunk, or end if there
-/// is none; a transaction that was open on the connection is rolled back, and the connection is
-/// dropped in order. A COPY outside a transaction is then written as a whole or not at all.
-pub(in crate::engine) fn run<C: Lease>(
+/// is none; the transaction is rolled back, and the connection is dropped in order.
+pub(in crate::engine) fn run<C>(
     conn: C,
     sql: Arc<str>,
     data: Vec<u8>,
-) -> impl Future<Output = (Option<C>, sqlx::Result<u64>)> + Send {
+) -> impl Future<Output = (Option<C>, sqlx::Result<u64>)> + Send
+where
+    C: DerefMut<Target = PgConnection> + Send + 'static,
+{
     run_in_chunks(conn, sql, data, CHUNK)
 }
 
-pub(super) fn run_in_chunks<C: Lease>(
+pub(super) fn run_in_chunks<C>(
     conn: C,
     sql: Arc<str>,
     data: Vec<u8>,
     chunk: usize,
-) -> impl Future<Output = (Option<C>, sqlx::Result<u64>)> + Send {
+) -> impl Future<Output = (Option<C>, sqlx::Result<u64>)> + Send
+where
+    C: DerefMut<Target = PgConnection> + Send + 'static,
+{
     // From the start: the future may be dropped before it is polled.
     let mut held = Held {
         conn: Some(conn),
@@ -75,13 +68,13 @@ pub(super) fn run_in_chunks<C: Lease>(
 }
 
 /// A connection that is put in order, or closed, when this is dropped.
-struct Held<C: Lease> {
+struct Held<C: DerefMut<Target = PgConnection> + 'static> {
     conn: Option<C>,
     /// Whether the server's next messages may belong to a COPY.
     in_copy: bool,
 }
 
-impl<C: Lease> Held<C> {
+impl<C: DerefMut<Target = PgConnection> + Send + 'static> Held<C> {
     async fn copy(
         &mut self,
         sql: &str,
@@ -100,11 +93,9 @@ impl<C: Lease> Held<C> {
         let mut copy = begun.inspect_err(|error| self.in_copy = !answered(error))?;
         for chunk in data.chunks(chunk.max(1)) {
             if is_dropped() {
-                // Where the server refused a row before, sqlx leaves its answer half read: the
-                // error comes back from here, and the connection has to go.
-                copy.abort("nobody waits for the rows any more").await?;
-                self.in_copy = false;
-                return Ok(0);
+                // Not `abort`, which leaves the answer half read where the server refused a row
+                // before. The rows that are there go with the transaction.
+                break;
             }
             copy.send(chunk).await?;
         }
@@ -127,14 +118,18 @@ fn answered(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Database(_))
 }
 
-impl<C: Lease> Drop for Held<C> {
+impl<C: DerefMut<Target = PgConnection> + 'static> Drop for Held<C> {
     fn drop(&mut self) {
         type Transactions = <Postgres as Database>::TransactionManager;
         let Some(conn) = &mut self.conn else {
             return;
         };
         if self.in_copy {
-            conn.close_on_drop();
+            // Other pools find a broken connection by themselves, as they must find any other.
+            let conn: &mut dyn Any = conn;
+            if let Some(conn) = conn.downcast_mut::<PoolConnection<Postgres>>() {
+                conn.close_on_drop();
+            }
             return;
         }
         // Only queues the ROLLBACK: it goes out with whatever uses the connection next, be it the

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use sqlx::error::BoxDynError;
 use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgPool, PgPoolOptions, PgTypeInfo};
+use sqlx::postgres::{PgPool, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Encode, Postgres, Type};
 
-use super::{CopyIn, column_types};
+use super::{CopyIn, Types, column_types};
 use crate::engine::sql::{copy_from_stdin, select_none};
 use crate::order::indexed;
 use crate::{BulkValues, Column, Table, ValueSink};
@@ -35,27 +35,6 @@ async fn execute(pool: &PgPool, sql: &str) {
 async fn count(pool: &PgPool, sql: &str) -> i64 {
     let sql = AssertSqlSafe(sql.to_owned());
     sqlx::query_scalar(sql).fetch_one(pool).await.unwrap()
-}
-
-/// The types of a row's values.
-struct Types(Vec<PgTypeInfo>);
-
-impl Types {
-    fn of<R: BulkValues<Postgres>>(row: &R) -> Vec<PgTypeInfo> {
-        let mut types = Self(Vec::new());
-        row.values(&mut types).unwrap();
-        types.0
-    }
-}
-
-impl ValueSink<Postgres> for Types {
-    fn push<'q, T>(&mut self, value: T) -> Result<(), BoxDynError>
-    where
-        T: Encode<'q, Postgres> + Type<Postgres>,
-    {
-        self.0.push(value.produces().unwrap_or_else(T::type_info));
-        Ok(())
-    }
 }
 
 fn table(name: &'static str, columns: &[Column]) -> Table {
