@@ -29,6 +29,9 @@ use crate::{
 /// a chunk is one statement and one commit.
 const CHUNK_ROWS: usize = 4_096;
 
+/// Gets the rows that were refused.
+pub(crate) type DeadLetter<R> = Arc<dyn Fn(&[RowFailure<R>]) + Send + Sync>;
+
 /// What to write and how, whatever the rows.
 #[derive(Clone)]
 pub(crate) struct Job {
@@ -94,7 +97,7 @@ impl Job {
         self,
         mut link: Box<dyn Link<DB> + '_>,
         rows: Vec<R>,
-        dead_letter: Option<Arc<dyn Fn(&[RowFailure<R>]) + Send + Sync>>,
+        dead_letter: Option<DeadLetter<R>>,
     ) -> Result<BatchReport<R>, BatchError>
     where
         DB: BulkDatabase,
@@ -520,7 +523,7 @@ fn refused<R>(range: Range<usize>, refusal: Refusal, unit: &[Indexed<'_, R>]) ->
         first,
         last,
         message: refusal.message,
-        source: refusal.source,
+        source: refusal.source.map(Box::new),
     }
 }
 

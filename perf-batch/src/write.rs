@@ -439,6 +439,10 @@ impl<DB: BulkDatabase> Attempt<'_, DB> {
 }
 
 /// What the transaction leaves behind from which its outcome can be told.
+#[expect(
+    clippy::result_large_err,
+    reason = "one is made for a failed transaction"
+)]
 pub(crate) async fn ticket<DB: BulkDatabase>(
     conn: &mut DB::Connection,
     ticketing: &Ticketing,

@@ -1,5 +1,6 @@
 mod fallback;
 mod faults;
+mod lost;
 mod types;
 
 use perf_batch::{BatchError, BulkInsert, BulkRow, OnConflict, OnRowError, Path};
