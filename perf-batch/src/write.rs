@@ -359,6 +359,7 @@ impl<DB: BulkDatabase> Attempt<'_, DB> {
         if self.singly {
             shape = Shape {
                 max_rows: 1,
+                exact: 0,
                 ..shape
             };
         }
