@@ -10,7 +10,7 @@ use sqlx::Connection;
 use tracing::Instrument;
 
 use crate::copy::CopyAttempt;
-use crate::engine::{Class, Plan, PlanError, Refusal, Wanted, is_lost, is_transient};
+use crate::engine::{Class, Order, Plan, PlanError, Refusal, Wanted, is_lost, is_transient};
 use crate::metrics::Metrics;
 use crate::order::{Indexed, indexed, merge, sort_by_key};
 use crate::phase::Phase;
@@ -327,11 +327,6 @@ impl Job {
             return Err(Ended::Error(self.invalid(reason.to_owned())));
         }
         let conn = source::conn(link).await.map_err(Ended::Acquire)?;
-        let singly = skip && unit.len() > 1 && {
-            tally.statements += 1;
-            let matters = DB::order_matters(conn, &self.table).await;
-            matters.map_err(Ended::Database)?
-        };
         let exact = if self.sizes.admit(unit.len()) {
             unit.len()
         } else {
@@ -343,6 +338,13 @@ impl Job {
             path: self.path,
             exact,
         };
+        let mut order = Order::Any;
+        if skip && unit.len() > 1 {
+            tally.statements += 1;
+            let asked = DB::order(conn, &wanted).await;
+            order = asked.map_err(Ended::Database)?;
+        }
+        let singly = order == Order::Singly;
         let ticketing = self.ticketing();
         let decided = tally.written + tally.ignored + tally.failed.len() as u64;
         let progress = |done: u64| {
@@ -403,8 +405,8 @@ impl Job {
         };
         if !singly && hint.is_none() {
             let mut batch = unit.to_vec();
-            let sorted =
-                DB::LOCKS_ROWS && self.verb.meets_rows() && sort_by_key::<DB, R>(&mut batch);
+            let sorts = DB::LOCKS_ROWS && self.verb.meets_rows() && order == Order::Any;
+            let sorted = sorts && sort_by_key::<DB, R>(&mut batch);
             let written = attempt.write(conn, &batch).await;
             let Err(Ended::Refused(at, refusal)) = written else {
                 return written;

@@ -16,14 +16,14 @@ use super::sql::{self, Rows, quote_table_name, with_table};
 use super::unnest::Unnest;
 use super::values::Values;
 use super::{
-    BulkDatabase, Called, Class, EncodeError, Engine, How, Plan, PlanError, Statement, Unfinished,
-    Wanted,
+    BulkDatabase, Called, Class, EncodeError, Engine, How, Order, Plan, PlanError, Statement,
+    Unfinished, Wanted,
 };
 use crate::order::Indexed;
 use crate::pieces::Shape;
 use crate::ticket::{Outcome, TransactionId};
 use crate::verb::Verb;
-use crate::{BulkValues, Column, Path, Table, ValueSink};
+use crate::{BulkValues, Column, Path, ValueSink};
 
 /// The protocol counts parameters in 16 bits.
 const BINDS: usize = 65_535;
@@ -252,13 +252,20 @@ impl Engine for Postgres {
         copying.row(error)
     }
 
-    async fn order_matters(conn: &mut PgConnection, table: &Table) -> sqlx::Result<bool> {
+    async fn order(conn: &mut PgConnection, wanted: &Wanted<'_>) -> sqlx::Result<Order> {
+        let Wanted { table, verb, .. } = *wanted;
         let mut name = String::new();
         quote_table_name(&mut name, table.name());
-        sqlx::query_scalar(include_str!("../sql/order_matters_postgres.sql"))
+        let keys = table.columns().iter().filter(|column| column.is_key());
+        let keys: Vec<&str> = keys.map(Column::name).collect();
+        let order = sqlx::query_scalar(include_str!("../sql/order_postgres.sql"))
             .bind(name)
+            .bind(keys)
+            .bind(verb.updates())
+            .bind(*verb == Verb::Update)
             .fetch_one(conn)
-            .await
+            .await?;
+        Ok(Order::of(order))
     }
 
     async fn transaction_id(conn: &mut PgConnection) -> sqlx::Result<Option<TransactionId>> {

@@ -16,10 +16,13 @@ mod metrics;
 #[cfg(all(feature = "derive", feature = "postgres"))]
 mod postgres;
 #[cfg(test)]
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod reference;
+#[cfg(test)]
 #[cfg(all(feature = "derive", feature = "sqlite"))]
 mod sqlite;
 #[cfg(test)]
-#[cfg(all(feature = "derive", any(feature = "sqlite", feature = "postgres")))]
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod support;
 #[cfg(test)]
 mod types;
