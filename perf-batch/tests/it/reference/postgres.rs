@@ -268,12 +268,12 @@ fn check(rights: Rights, cases: impl Strategy<Value = Case>, number: u32) {
 
 #[test]
 fn arrays_name_the_rows_that_fail_one_by_one() {
-    check(Rights::All, case(), 60);
+    check(Rights::All, case(), 40);
 }
 
 #[test]
 fn arrays_without_a_function_name_the_rows_that_fail_one_by_one() {
-    check(Rights::NoFunctions, case(), 25);
+    check(Rights::NoFunctions, case(), 15);
 }
 
 #[test]
@@ -282,7 +282,7 @@ fn rows_of_values_name_the_rows_that_fail_one_by_one() {
         tagged: true,
         ..case
     });
-    check(Rights::All, cases, 30);
+    check(Rights::All, cases, 20);
 }
 
 #[test]
@@ -292,5 +292,5 @@ fn copies_name_the_rows_that_fail_one_by_one() {
         case.path = Some(Path::Copy);
         case
     });
-    check(Rights::NoViews, cases, 40);
+    check(Rights::NoViews, cases, 25);
 }
