@@ -2,7 +2,7 @@
 //!
 //! COPY converts nothing: the bytes of a value must be those of its column's type. So the columns'
 //! types are asked first ([`column_types`]), [`CopyIn::plan`] says whether the values fit them,
-//! [`CopyIn::encode`] writes the rows, and [`run`] sends them.
+//! [`CopyIn::encode`] writes the rows, and [`run()`] sends them.
 
 mod encode;
 mod fit;
