@@ -10,8 +10,8 @@ use sqlx_core::transaction::TransactionManager;
 use tokio::sync::oneshot;
 
 /// Between two chunks, a COPY that nobody waits for any more stops. sqlx copies a chunk into the
-/// connection's buffer and keeps that, so chunks bound it as well. From 16 KiB to the whole, no
-/// size was faster.
+/// connection's buffer and keeps that, so chunks bound it as well. For 7 MB, no size from 16 KiB to
+/// the whole was faster than another.
 const CHUNK: usize = 1 << 20;
 
 /// A connection of one's own.
