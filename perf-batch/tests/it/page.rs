@@ -22,7 +22,7 @@ const TABLES: &str = "
     CREATE TABLE people (id bigint PRIMARY KEY, team bigint NOT NULL, name text NOT NULL,
         total bigint, active boolean NOT NULL, photo BLOB, score double precision NOT NULL);
     WITH RECURSIVE n(id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM n WHERE id < 45)
-        INSERT INTO people SELECT id, 7, 'name ' || (id * 13) % 10,
+        INSERT INTO people SELECT id, 7, 'name ' || ((id * 13) % 10),
             CASE WHEN id % 2 = 0 THEN id * 100 END, id % 3 = 0, NULL, id / 4.0 FROM n;
     INSERT INTO people VALUES (100, 8, 'of another team', NULL, false, NULL, 0);
 ";
@@ -98,7 +98,7 @@ where
         .fetch(pool, 2, 3)
         .await
         .unwrap();
-    let expected = [(11, "NAME 3"), (1, "NAME 3"), (18, "NAME 4")];
+    let expected = [(7, "NAME 1"), (14, "NAME 2"), (4, "NAME 2")];
     let expected = expected.map(|(id, name)| (id, name.to_owned()));
     assert_eq!(
         (page.items.as_slice(), page.total),
