@@ -27,6 +27,7 @@ mod sqlite;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod statements;
 #[cfg(test)]
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod support;
 #[cfg(test)]
 mod types;
