@@ -10,8 +10,13 @@ mod derive;
 #[cfg(all(feature = "derive", feature = "sqlite"))]
 mod fallback;
 #[cfg(test)]
+mod loader;
+#[cfg(test)]
 #[cfg(all(feature = "derive", feature = "sqlite"))]
 mod metrics;
+#[cfg(test)]
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod page;
 #[cfg(test)]
 #[cfg(all(feature = "derive", feature = "postgres"))]
 mod postgres;
@@ -19,7 +24,10 @@ mod postgres;
 #[cfg(all(feature = "derive", feature = "sqlite"))]
 mod sqlite;
 #[cfg(test)]
-#[cfg(all(feature = "derive", any(feature = "sqlite", feature = "postgres")))]
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod statements;
+#[cfg(test)]
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod support;
 #[cfg(test)]
 mod types;
