@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use sqlx::Acquire;
 
+use crate::batcher::Phase;
 use crate::engine::{Engine, Plan};
 use crate::metrics::Metrics;
 use crate::order::{indexed, keep_last, sort_by_key};
@@ -150,7 +151,8 @@ impl<R> BulkInsert<R> {
                     rows: given,
                     source,
                 })?;
-                this.run(&mut conn, &rows, &mut report).await
+                this.run(&mut conn, &rows, &mut report, &Phase::default())
+                    .await
             };
             match written.await {
                 Ok(failed) => {
@@ -168,11 +170,12 @@ impl<R> BulkInsert<R> {
     }
 
     /// Writes the rows and fills in the report but for the refused rows, which it returns.
-    async fn run<DB: BulkDatabase>(
+    pub(crate) async fn run<DB: BulkDatabase>(
         &self,
         conn: &mut DB::Connection,
         rows: &[R],
         report: &mut BatchReport<R>,
+        phase: &Phase,
     ) -> Result<Vec<Failed>, BatchError>
     where
         R: BulkValues<DB> + Send + Sync,
@@ -198,6 +201,7 @@ impl<R> BulkInsert<R> {
             mode: Mode::Stop,
             hint: None,
             statements: &mut report.statements,
+            phase,
         };
         let mut written = attempt.write(conn, &batch).await;
         let find =
@@ -224,13 +228,17 @@ impl<R> BulkInsert<R> {
         Ok(filled.failed)
     }
 
-    fn metrics(&self) -> &Metrics {
-        let name = || self.name.as_deref().unwrap_or(self.table.name());
-        self.metrics.get_or_init(|| Metrics::new(name()))
+    pub(crate) fn metrics(&self) -> &Metrics {
+        self.metrics.get_or_init(|| Metrics::new(self.label()))
+    }
+
+    /// The label `batch` of the metrics.
+    pub(crate) fn label(&self) -> &str {
+        self.name.as_deref().unwrap_or(self.table.name())
     }
 
     /// What rules the batch out before anything is sent.
-    fn check(&self) -> Result<(), BatchError> {
+    pub(crate) fn check(&self) -> Result<(), BatchError> {
         if let Some(fault) = self.table.fault() {
             return Err(self.invalid(fault));
         }

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod batcher;
 mod engine;
 mod error;
 mod insert;
@@ -14,6 +15,7 @@ mod row;
 mod table;
 mod write;
 
+pub use batcher::{AddError, Batcher, BatcherBuilder, DrainError, Ticket};
 pub use engine::BulkDatabase;
 pub use error::BatchError;
 pub use insert::BulkInsert;

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use sqlx::{Connection, Database};
 
+use crate::batcher::Phase;
 use crate::engine::{BulkDatabase, Class, EncodeError, Plan, Refusal, commit_is_open, savepoint};
 use crate::order::Indexed;
 use crate::pieces::Pieces;
@@ -87,6 +88,8 @@ pub(crate) struct Attempt<'a, DB: BulkDatabase> {
     /// Positions in the batch among which an attempt before met a bad row.
     pub(crate) hint: Option<Range<usize>>,
     pub(crate) statements: &'a mut u64,
+    /// Tells whoever drops the future how far the attempt had come.
+    pub(crate) phase: &'a Phase,
 }
 
 impl<DB: BulkDatabase> Attempt<'_, DB> {
@@ -109,6 +112,7 @@ impl<DB: BulkDatabase> Attempt<'_, DB> {
         conn: &mut <DB as Database>::Connection,
         batch: &[Indexed<'_, R>],
     ) -> Result<Filled, Ended> {
+        self.phase.before();
         let mut opening = Opening::<DB> { conn, armed: true };
         *self.statements += 1;
         let begun = DB::begin(&mut *opening.conn).await;
@@ -127,6 +131,7 @@ impl<DB: BulkDatabase> Attempt<'_, DB> {
             let _ = tx.rollback().await;
             return filled;
         }
+        self.phase.committing();
         if let Err(error) = tx.commit().await {
             DB::after_failed_commit(opening.conn).await;
             return Err(Ended::at_commit(error, batch.len()));
