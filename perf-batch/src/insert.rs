@@ -191,8 +191,7 @@ impl<R> BulkInsert<R> {
         let Some((_, sample)) = batch.first() else {
             return Ok(Vec::new());
         };
-        let mut plan = <DB as Engine>::plan(&self.table, &self.on_conflict, *sample)
-            .map_err(|reason| self.invalid(reason))?;
+        let mut plan = self.plan::<DB>(sample)?;
         report.path = plan.path();
         let nested = sqlx::Connection::is_in_transaction(&*conn);
 
@@ -226,6 +225,15 @@ impl<R> BulkInsert<R> {
         report.written = filled.written;
         report.ignored = filled.ignored;
         Ok(filled.failed)
+    }
+
+    /// The statements for rows like `sample`.
+    pub(crate) fn plan<DB: BulkDatabase>(&self, sample: &R) -> Result<DB::Plan, BatchError>
+    where
+        R: BulkValues<DB>,
+    {
+        <DB as Engine>::plan(&self.table, &self.on_conflict, sample)
+            .map_err(|reason| self.invalid(reason))
     }
 
     pub(crate) fn metrics(&self) -> &Metrics {

@@ -45,7 +45,7 @@ pub(crate) enum Ended {
 
 impl Ended {
     /// After a COMMIT that failed: only the database's own refusal says that nothing was written.
-    fn at_commit(error: sqlx::Error, rows: usize) -> Self {
+    pub(crate) fn at_commit(error: sqlx::Error, rows: usize) -> Self {
         let ambiguous = match &error {
             sqlx::Error::Database(error) => commit_is_open(error.as_ref()),
             _ => true,

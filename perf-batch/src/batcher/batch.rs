@@ -115,13 +115,16 @@ impl<R> Drop for Batch<R> {
         if rows == 0 {
             return;
         }
-        let unknown = self.phase.is_committing().then(|| {
-            Arc::new(BatchError::CommitUnknown {
-                rows,
-                source: sqlx::Error::WorkerCrashed,
-            })
-        });
-        self.settle(|_, row| match &unknown {
+        let source = sqlx::Error::WorkerCrashed;
+        let error = if self.phase.is_committing() {
+            Some(BatchError::CommitUnknown { rows, source })
+        } else if std::thread::panicking() {
+            Some(BatchError::Database { rows, source })
+        } else {
+            None // the runtime goes down
+        };
+        let error = error.map(Arc::new);
+        self.settle(|_, row| match &error {
             Some(error) => Err(AddError::of_batch(row, Arc::clone(error))),
             None => Err(AddError::Closed(row)),
         });

@@ -106,3 +106,67 @@ mod lite {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Row<T>(T);
+
+    impl<DB: Database, T> BulkValues<DB> for Row<T>
+    where
+        T: Clone + for<'q> sqlx::Encode<'q, DB> + sqlx::Type<DB>,
+    {
+        fn values<S: ValueSink<DB>>(&self, sink: &mut S) -> Result<(), BoxDynError> {
+            sink.push(self.0.clone())?;
+            sink.push(self.0.clone())
+        }
+    }
+
+    /// The bytes of one of the two values.
+    fn half<DB: Measure, T>(value: T) -> usize
+    where
+        Row<T>: BulkValues<DB>,
+    {
+        let whole = measure::<DB, _>(&Row(value)).unwrap();
+        assert_eq!(whole % 2, 0);
+        whole / 2 - HEADER
+    }
+
+    #[cfg(feature = "postgres")]
+    #[test]
+    fn postgres_values_weigh_what_they_encode_to() {
+        use sqlx::Postgres;
+        assert_eq!(half::<Postgres, _>(1_i32), 4);
+        assert_eq!(half::<Postgres, _>("word".repeat(25)), 100);
+        assert_eq!(half::<Postgres, _>(vec![7_u8; 1_000]), 1_000);
+        assert_eq!(half::<Postgres, _>(None::<String>), 0);
+    }
+
+    #[cfg(feature = "sqlite")]
+    #[test]
+    fn sqlite_values_weigh_what_they_encode_to() {
+        use sqlx::Sqlite;
+        assert_eq!(half::<Sqlite, _>(1_i64), 8);
+        assert_eq!(half::<Sqlite, _>(0.5_f64), 8);
+        assert_eq!(half::<Sqlite, _>(vec![7_u8; 1_000]), 1_000);
+        assert_eq!(half::<Sqlite, _>(None::<String>), 0);
+        let text = half::<Sqlite, _>("word".repeat(250));
+        assert!((1_000..1_050).contains(&text), "{text}");
+    }
+
+    #[cfg(feature = "sqlite")]
+    #[test]
+    fn a_row_that_fails_or_panics_says_why() {
+        struct Odd(bool);
+        impl<DB: Database> BulkValues<DB> for Odd {
+            fn values<S: ValueSink<DB>>(&self, _sink: &mut S) -> Result<(), BoxDynError> {
+                assert!(!self.0, "odd");
+                Err("no value".into())
+            }
+        }
+        let measured = |row| measure::<sqlx::Sqlite, _>(&row).unwrap_err();
+        assert_eq!(measured(Odd(false)), "no value");
+        assert_eq!(measured(Odd(true)), "encoding the row panicked: odd");
+    }
+}
