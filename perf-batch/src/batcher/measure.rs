@@ -108,6 +108,7 @@ mod lite {
 }
 
 #[cfg(test)]
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod tests {
     use super::*;
 

@@ -151,3 +151,19 @@ impl<R> Queue<R> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_that_had_room_when_the_queue_closed_comes_back() {
+        let queue = Queue::new(10);
+        queue.try_reserve(4).unwrap();
+        queue.close();
+        let (answer, _outcome) = oneshot::channel();
+        assert_eq!(queue.push("row", 4, answer), Err("row"));
+        assert_eq!(queue.accepted(), 0);
+        assert_eq!(queue.memory.available_permits(), 10);
+    }
+}

@@ -12,10 +12,9 @@ fn with_letters(fake: &Fake, timeout: Duration) -> (Batcher<Row>, Letters) {
     let batcher = fake.batcher(|o| {
         o.limits.timeout = timeout;
         o.memory = 10;
-        o.dead_letter = Some(Box::new(move |failure| {
-            let outcome = Err(failure);
-            let word = word(&outcome);
-            let id = outcome.unwrap_err().into_row().unwrap().id;
+        o.dead_letter = Some(Box::new(move |error| {
+            let word = failure(&error);
+            let id = error.into_row().unwrap().id;
             taken.lock().unwrap().push((id, word));
         }));
     });
@@ -37,6 +36,22 @@ async fn a_row_whose_time_is_over_before_its_batch_is_not_written() {
     fake.connections.add_permits(1);
     in_time.await.unwrap();
     assert_eq!(fake.begun(), [[1]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_that_is_out_of_time_does_not_cost_the_place_in_the_pools_line() {
+    let fake = Fake::with(0, MANY);
+    let batcher = fake.batcher(|o| o.limits.timeout = secs(10));
+    let late = batcher.try_add(row(0)).unwrap();
+    others_idle().await;
+    let connections = Arc::clone(&fake.connections);
+    let behind = tokio::spawn(async move { connections.acquire().await.map(drop) });
+    tokio::time::sleep(secs(4)).await;
+    let in_time = batcher.try_add(row(1)).unwrap();
+    assert_eq!(word(&late.await), "timeout");
+    fake.connections.add_permits(1);
+    in_time.await.unwrap();
+    assert!(!behind.is_finished());
 }
 
 #[tokio::test(start_paused = true)]

@@ -146,12 +146,7 @@ impl Sink<Row> for Fake {
         Ok(())
     }
 
-    async fn write<'a>(
-        &'a self,
-        (): (),
-        rows: &[Row],
-        phase: &Phase,
-    ) -> Result<Written, BatchError> {
+    async fn write(&self, (): (), rows: &[Row], phase: &Phase) -> Result<Written, BatchError> {
         let ids = |rows: &[Row]| rows.iter().map(|row| row.id).collect::<Vec<_>>();
         self.log.begun.lock().unwrap().push(ids(rows));
         phase.before();
@@ -221,16 +216,19 @@ async fn others_idle() {
 
 /// The outcome in a word.
 fn word(outcome: &Result<(), AddError<Row>>) -> &'static str {
-    match outcome {
-        Ok(()) => "written",
-        Err(AddError::Closed(_)) => "closed",
-        Err(AddError::Full(_)) => "full",
-        Err(AddError::TooLarge { .. }) => "too large",
-        Err(AddError::Refused(_)) => "refused",
-        Err(AddError::Timeout(_)) => "timeout",
-        Err(AddError::CommitUnknown { .. }) => "unknown",
-        Err(AddError::Batch { .. }) => "batch",
-        Err(AddError::Lost) => "lost",
+    outcome.as_ref().map_or_else(failure, |()| "written")
+}
+
+fn failure(error: &AddError<Row>) -> &'static str {
+    match error {
+        AddError::Closed(_) => "closed",
+        AddError::Full(_) => "full",
+        AddError::TooLarge { .. } => "too large",
+        AddError::Refused(_) => "refused",
+        AddError::Timeout(_) => "timeout",
+        AddError::CommitUnknown { .. } => "unknown",
+        AddError::Batch { .. } => "batch",
+        AddError::Lost => "lost",
     }
 }
 

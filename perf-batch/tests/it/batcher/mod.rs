@@ -231,6 +231,11 @@ fn a_batcher_counts_what_it_does() {
             batcher.flush().await.unwrap();
             drop(batcher.try_add(good(9)).unwrap());
             batcher.shutdown().await.unwrap();
+            let late = Batcher::builder(lite.pool.clone(), BulkInsert::<Number>::new())
+                .delivery_timeout(Duration::ZERO)
+                .spawn();
+            let outcome = late.add(good(10)).await;
+            assert!(matches!(outcome, Err(AddError::Timeout(_))));
         });
     });
     let seen: Vec<(String, DebugValue)> = snapshotter
@@ -257,7 +262,7 @@ fn a_batcher_counts_what_it_does() {
         ("batch_flush_duration_seconds/flush", 1),
         ("batch_flush_duration_seconds/shutdown", 1),
         ("batch_items_total/written", 5),
-        ("batch_items_total/failed", 1),
+        ("batch_items_total/failed", 2),
         ("batch_commits_total/", 3),
         ("batch_fallbacks_total/", 1),
         ("batch_dead_letters_total/", 1),

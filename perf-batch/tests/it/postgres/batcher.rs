@@ -107,6 +107,35 @@ async fn a_batch_that_is_held_up_too_long_is_rolled_back() {
 }
 
 #[tokio::test]
+async fn a_batch_whose_commit_is_held_up_too_long_may_be_written() {
+    let Some(pool) = pool(ANSWERS, 3).await else {
+        return;
+    };
+    let trigger = "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN LOCK TABLE gate IN SHARE MODE; RETURN NULL; END $$;
+        CREATE TABLE gate ();
+        CREATE CONSTRAINT TRIGGER at_commit AFTER INSERT ON answers
+        DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION wait()";
+    sqlx::raw_sql(trigger).execute(&pool).await.unwrap();
+    let batcher = Batcher::builder(pool.clone(), BulkInsert::<Answer>::new())
+        .delivery_timeout(Duration::from_millis(300))
+        .spawn();
+    let mut held = pool.begin().await.unwrap();
+    let lock = "LOCK TABLE gate IN EXCLUSIVE MODE";
+    sqlx::query(lock).execute(&mut *held).await.unwrap();
+    let tickets: Vec<_> = answers(1, 2)
+        .into_iter()
+        .map(|row| batcher.try_add(row).unwrap())
+        .collect();
+    for ticket in tickets {
+        let error = ticket.await.unwrap_err();
+        assert!(matches!(error, AddError::CommitUnknown { .. }), "{error:?}");
+    }
+    held.rollback().await.unwrap();
+    batcher.add(answers(2, 1).remove(0)).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_connection_lost_before_the_commit_is_told_to_the_whole_batch() {
     let Some(pool) = pool(ANSWERS, 3).await else {
         return;
