@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod batcher;
 mod copy;
 mod delete;
 mod engine;
@@ -8,6 +9,7 @@ mod error;
 mod insert;
 mod job;
 mod key;
+mod left_out;
 mod loader;
 mod metrics;
 mod options;
@@ -27,6 +29,7 @@ mod update;
 mod verb;
 mod write;
 
+pub use batcher::{AddError, Batcher, BatcherBuilder, DrainError, Ticket};
 pub use delete::BulkDelete;
 pub use engine::BulkDatabase;
 pub use error::BatchError;

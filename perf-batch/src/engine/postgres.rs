@@ -1,3 +1,4 @@
+use std::cell::Cell;
 use std::fmt::Write;
 use std::future::poll_fn;
 use std::ops::DerefMut;
@@ -5,16 +6,18 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 
+use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
-use sqlx::postgres::{PgConnection, PgTypeInfo, PgTypeKind};
+use sqlx::postgres::{PgArgumentBuffer, PgArguments, PgConnection, PgTypeInfo, PgTypeKind};
 use sqlx::{
-    AssertSqlSafe, Connection, Either, Encode, Executor, Postgres, Transaction, Type, TypeInfo,
+    Arguments, AssertSqlSafe, Connection, Either, Encode, Executor, Postgres, Transaction, Type,
+    TypeInfo,
 };
 
 use super::copy::Copying;
 use super::sql::{self, Rows, quote_table_name, with_table};
-use super::unnest::Unnest;
-use super::values::Values;
+use super::unnest::{BYTES, Unnest};
+use super::values::{Values, expect};
 use super::{
     BulkDatabase, Called, Class, EncodeError, Engine, How, Order, Plan, PlanError, Statement,
     Unfinished, Wanted,
@@ -77,7 +80,7 @@ impl PostgresPlan {
     fn new<R: BulkValues<Postgres>>(wanted: &Wanted<'_>, sample: &R) -> Result<Self, String> {
         let Wanted { table, verb, .. } = *wanted;
         let columns = table.columns();
-        let types = Types::of(sample);
+        let types = Types::of(sample).types;
         let known = types.len() == columns.len();
         let unfit = types.iter().position(|ty| element(ty).is_none());
         match wanted.path {
@@ -140,8 +143,15 @@ impl Engine for Postgres {
                 sql.push_str(&cast.every);
             }
         };
+        let (mut arguments, taken) = bound(rows, columns, BYTES)?;
+        let mut rows = rows;
+        if taken < rows.len() {
+            // The rows that have a text of a common size; that they are encoded twice is rare.
+            rows = rows.get(..Shape::power(taken)).unwrap_or(rows);
+            (arguments, _) = bound(rows, columns, usize::MAX)?;
+        }
         Ok(Statement {
-            arguments: values.arguments::<Self, R>(rows)?,
+            arguments,
             sql: values.sql(rows.len(), placeholder),
             rows: rows.len(),
         })
@@ -300,6 +310,75 @@ impl Engine for Postgres {
     async fn after_failed_commit(_conn: &mut PgConnection) {}
 }
 
+/// The values of rows from the front, up to the row that reaches `max_bytes`; and how many rows
+/// these are.
+fn bound<R: BulkValues<Postgres>>(
+    rows: &[Indexed<'_, R>],
+    columns: usize,
+    max_bytes: usize,
+) -> Result<(PgArguments, usize), EncodeError> {
+    let mut sink = Bound::default();
+    sink.arguments.reserve(rows.len() * columns, 0);
+    for (offset, (_, row)) in rows.iter().enumerate() {
+        row.values(&mut sink)
+            .and_then(|()| expect(sink.arguments.len(), (offset + 1) * columns, columns))
+            .map_err(|source| EncodeError { offset, source })?;
+        if sink.bytes >= max_bytes {
+            return Ok((sink.arguments, offset + 1));
+        }
+    }
+    Ok((sink.arguments, rows.len()))
+}
+
+#[derive(Default)]
+struct Bound {
+    arguments: PgArguments,
+    bytes: usize,
+}
+
+impl ValueSink<Postgres> for Bound {
+    fn push<'q, T>(&mut self, value: T) -> Result<(), BoxDynError>
+    where
+        T: Encode<'q, Postgres> + Type<Postgres>,
+    {
+        let bytes = &mut self.bytes;
+        self.arguments.add(Counted {
+            value,
+            bytes: Cell::from_mut(bytes),
+        })
+    }
+}
+
+/// A value that counts how long it is.
+struct Counted<'b, T> {
+    value: T,
+    bytes: &'b Cell<usize>,
+}
+
+impl<T: Type<Postgres>> Type<Postgres> for Counted<'_, T> {
+    fn type_info() -> PgTypeInfo {
+        T::type_info()
+    }
+}
+
+impl<'q, T: Encode<'q, Postgres>> Encode<'q, Postgres> for Counted<'_, T> {
+    fn encode_by_ref(&self, buf: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
+        let before = buf.len();
+        let encoded = self.value.encode_by_ref(buf);
+        self.bytes
+            .set(self.bytes.get() + buf.len().saturating_sub(before));
+        encoded
+    }
+
+    fn produces(&self) -> Option<PgTypeInfo> {
+        self.value.produces()
+    }
+
+    fn size_hint(&self) -> usize {
+        self.value.size_hint()
+    }
+}
+
 impl Cast {
     /// `inserts`: the server knows the types by the columns that the values go to.
     fn new(column: &Column, ty: Option<&PgTypeInfo>, inserts: bool) -> Self {
@@ -325,23 +404,32 @@ impl Cast {
 /// without asking the server for anything. Not among them: arrays, which `unnest` would flatten,
 /// and types that only their name tells.
 pub(super) fn element(ty: &PgTypeInfo) -> Option<&str> {
-    let plain = ty.oid().is_some() && matches!(ty.kind(), PgTypeKind::Simple);
     let name = ty.name();
+    // sqlx knows no kind of a type that was declared by its OID, and panics when asked.
+    let known = ty.oid().is_some() && name != "?";
+    let plain = known && matches!(ty.kind(), PgTypeKind::Simple);
     // sqlx spells the one-byte "char" as it spells no other type.
     (plain && !name.contains('"')).then_some(name)
 }
 
-/// Learns the type of each column from a row.
-pub(super) struct Types(Vec<PgTypeInfo>);
+/// What a row says of the others.
+#[derive(Default)]
+pub(super) struct Types {
+    /// The type of each column; none where the row cannot say them: it is refused later, like any
+    /// that fails to encode.
+    pub(super) types: Vec<PgTypeInfo>,
+    /// How long its values are, each with its length.
+    pub(super) bytes: usize,
+    scratch: PgArgumentBuffer,
+}
 
 impl Types {
-    /// None where the row cannot say them: it is refused later, like any that fails to encode.
-    pub(super) fn of<R: BulkValues<Postgres>>(sample: &R) -> Vec<PgTypeInfo> {
-        let mut types = Self(Vec::new());
+    pub(super) fn of<R: BulkValues<Postgres>>(sample: &R) -> Self {
+        let mut types = Self::default();
         if sample.values(&mut types).is_err() {
-            types.0.clear();
+            types.types.clear();
         }
-        types.0
+        types
     }
 }
 
@@ -350,7 +438,12 @@ impl ValueSink<Postgres> for Types {
     where
         T: Encode<'q, Postgres> + Type<Postgres>,
     {
-        self.0.push(value.produces().unwrap_or_else(T::type_info));
+        self.types
+            .push(value.produces().unwrap_or_else(T::type_info));
+        self.scratch.clear();
+        // A value that cannot be encoded has a type all the same.
+        let _ = value.encode(&mut self.scratch);
+        self.bytes += self.scratch.len() + 4;
         Ok(())
     }
 }
@@ -361,6 +454,8 @@ pub(super) fn class(code: &str) -> Class {
         // ON CONFLICT DO UPDATE met a row twice: the rows go in by themselves. A view's check
         // option; a value too long for its index.
         "21000" | "44000" | "54000" => Class::Row,
+        // A trigger's: CASE without the row's case, an action it refuses, a row changed by another.
+        "20000" | "09000" | "27000" => Class::Row,
         // serialization_failure, deadlock_detected, lock_not_available, and the server going
         // down, away, or not up yet.
         "40001" | "40P01" | "55P03" | "57P01" | "57P02" | "57P03" => Class::Transient,
