@@ -462,6 +462,38 @@ on_both! {
         assert_eq!(counts(&report), [599, 0, 0, 0]);
     }
 
+    async fn a_unique_column_that_rows_hand_on_is_checked_row_by_row(pool) {
+        sqlx::raw_sql("CREATE TABLE seats (id BIGINT PRIMARY KEY, name TEXT UNIQUE)")
+            .execute(pool)
+            .await
+            .unwrap();
+        let seat = |id, name: &str| Seat { id, name: name.into() };
+        let rows = vec![seat(1, "a"), seat(2, "b"), seat(3, "c")];
+        BulkInsert::<Seat>::new().execute(pool, rows).await.unwrap();
+        let skip = BulkUpdate::<Seat>::by_key().on_row_error(OnRowError::Skip);
+        // The first two take what the other still has, whichever row is met first.
+        let rows = vec![seat(2, "a"), seat(1, "b"), seat(3, "d"), seat(4, "x")];
+        let report = skip.execute(pool, rows).await.unwrap();
+        assert_eq!((counts(&report), indices(&report)), ([1, 1, 0, 2], vec![0, 1]));
+        for rows in [
+            vec![seat(1, "b"), seat(2, "c")],
+            vec![seat(2, "e"), seat(1, "c"), seat(3, "a")],
+        ] {
+            let mut failed = Vec::new();
+            let mut names: Vec<(i64, String)> =
+                sqlx::query_as("SELECT id, name FROM seats").fetch_all(pool).await.unwrap();
+            for (at, row) in rows.iter().enumerate() {
+                if names.iter().any(|(id, name)| *id != row.id && *name == row.name) {
+                    failed.push(at);
+                } else if let Some(place) = names.iter_mut().find(|(id, _)| *id == row.id) {
+                    place.1.clone_from(&row.name);
+                }
+            }
+            let report = skip.execute(pool, rows).await.unwrap();
+            assert_eq!(indices(&report), failed);
+        }
+    }
+
     async fn a_row_that_is_not_whole_does_not_choose_the_way(pool) {
         let table = ["user_id", "question_id", "answer", "points"].into_iter();
         let table = table.fold(Table::new("answers"), |table, name| table.column(Column::new(name)));
@@ -479,6 +511,14 @@ on_both! {
 struct User {
     #[bulk(key)]
     id: i64,
+}
+
+#[derive(Debug, Clone, PartialEq, BulkRow)]
+#[bulk(table = "seats")]
+struct Seat {
+    #[bulk(key)]
+    id: i64,
+    name: String,
 }
 
 /// A row that may leave out its last value.

@@ -2,7 +2,9 @@ mod batcher;
 mod fallback;
 mod faults;
 mod lost;
+mod paths;
 mod types;
+mod updates;
 
 use perf_batch::{BatchError, BulkInsert, BulkRow, OnConflict, OnRowError, Path};
 use sqlx::postgres::{PgPool, PgPoolOptions};
