@@ -60,6 +60,10 @@ pub enum BatchError {
         /// What was committed; its `failed` have no rows in them.
         report: Box<BatchReport<()>>,
         /// The first position of the input that is not decided.
+        ///
+        /// With [`Duplicates::KeepFirst`](crate::Duplicates::KeepFirst) or
+        /// [`Report`](crate::Duplicates::Report), a row from here on may have the key of one that
+        /// is committed: given alone, the rest does not show that.
         rest: usize,
         /// Why the chunk failed.
         source: Box<BatchError>,

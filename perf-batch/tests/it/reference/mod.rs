@@ -205,20 +205,62 @@ async fn agree<B: Backend>(
     Ok(())
 }
 
-/// Tries as many cases on each of the pools' tables.
+/// Where the order of the keys, or of one statement, is not that of the input: seldom met by chance.
+fn known() -> Vec<Case> {
+    let heavy = [
+        (10, "l10", 1),
+        (11, "l11", 1),
+        (12, "l12", 1),
+        (0, "l0", 86),
+    ];
+    let batches: [&[(i64, &str, i64)]; 4] = [
+        // Takes a label that is given up later.
+        &[(5, "l3", 1), (3, "l9", 1)],
+        // Gives up a label that is taken later.
+        &[(3, "l9", 1), (9, "l3", 1)],
+        &[(3, "l1", 1), (5, "l3", 1), (9, "l9", 1)],
+        &heavy,
+    ];
+    let conflicts = [OnConflict::Update, OnConflict::DoNothing];
+    let case = |(batch, conflict): (&[(i64, &str, i64)], OnConflict)| Case {
+        rows: batch
+            .iter()
+            .map(|(id, label, weight)| Node::new(*id, label, *weight))
+            .collect(),
+        conflict,
+        duplicates: None,
+        chunk_rows: None,
+        path: None,
+        tagged: false,
+    };
+    let all = batches
+        .into_iter()
+        .flat_map(|batch| conflicts.clone().map(|how| (batch, how)));
+    all.map(case).collect()
+}
+
+/// Tries the known cases and as many others on each of the pools' tables.
 fn all_agree<B: Backend>(
     rt: &tokio::runtime::Runtime,
     pools: &[(Guise, Pool<B>)],
-    cases: impl Strategy<Value = Case>,
+    way: impl Fn(Case) -> Case,
     number: u32,
 ) {
+    for case in known() {
+        let case = way(case);
+        for (guise, pool) in pools {
+            let agreed = rt.block_on(agree(pool, guise, &case));
+            agreed.unwrap_or_else(|error| panic!("{error} for {case:?}"));
+        }
+    }
     let config = ProptestConfig {
         cases: number,
         failure_persistence: None,
         max_shrink_iters: 200,
         ..ProptestConfig::default()
     };
-    proptest!(config, |(case in cases)| {
+    proptest!(config, |(case in case())| {
+        let case = way(case);
         for (guise, pool) in pools {
             rt.block_on(agree(pool, guise, &case))?;
         }

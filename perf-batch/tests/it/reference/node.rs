@@ -20,6 +20,18 @@ pub(super) struct Node {
     pub(super) tagged: bool,
 }
 
+impl Node {
+    pub(super) fn new(id: i64, label: &str, weight: i64) -> Self {
+        Self {
+            id: Some(id),
+            parent: None,
+            label: Label(label.to_owned()),
+            weight,
+            tagged: false,
+        }
+    }
+}
+
 impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (id, parent) = (self.id, self.parent);
@@ -162,7 +174,7 @@ pub(super) fn nodes() -> impl Strategy<Value = Vec<Node>> {
     let ranges = prop_oneof![
         6 => (Just(8_i64), 0..7_usize),
         2 => (Just(40_i64), 0..30_usize),
-        1 => (Just(400_i64), 0..300_usize),
+        1 => (Just(400_i64), 0..150_usize),
     ];
     ranges.prop_flat_map(|(range, n)| proptest::collection::vec(node(range), n))
 }

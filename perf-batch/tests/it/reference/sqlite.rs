@@ -4,7 +4,7 @@ use sqlx::{AssertSqlSafe, Sqlite};
 use tokio::runtime::Runtime;
 
 use super::node::Node;
-use super::{Backend, Guise, all_agree, case};
+use super::{Backend, Guise, all_agree};
 use crate::support::lite::Lite;
 
 impl Backend for Sqlite {
@@ -121,5 +121,5 @@ fn rows_of_values_name_the_rows_that_fail_one_by_one() {
         .iter()
         .map(|(guise, lite)| (*guise, lite.pool.clone()))
         .collect();
-    all_agree(&rt, &pools, case(), 100);
+    all_agree(&rt, &pools, |case| case, 100);
 }

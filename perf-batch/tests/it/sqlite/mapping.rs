@@ -206,3 +206,17 @@ async fn a_connection_keeps_a_bounded_number_of_statements() {
     let cached = sqlx::Connection::cached_statements_size(&*conn);
     assert!(cached <= 18, "{cached} statements");
 }
+
+#[tokio::test]
+async fn batches_of_one_size_become_one_statement() {
+    let lite = Lite::with_connections(ANSWERS, 1).await;
+    let insert = BulkInsert::<Answer>::new();
+    let mut requests = Vec::new();
+    for user_id in 0..4 {
+        let report = insert.execute(&lite.pool, answers(user_id, 100)).await;
+        requests.push(report.unwrap().statements);
+    }
+    // 64 + 32 + 4 rows between BEGIN and COMMIT, and then all at once.
+    assert_eq!(requests, [5, 1, 1, 1]);
+    assert_eq!(lite.count(super::COUNT).await, 400);
+}
