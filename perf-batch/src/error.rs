@@ -136,6 +136,29 @@ impl BatchError {
         error.code().map(std::borrow::Cow::into_owned)
     }
 
+    /// What was wrong with the row, where a row is to blame.
+    pub(crate) fn into_refusal(self) -> Result<Refusal, Self> {
+        match self {
+            Self::Row {
+                code,
+                constraint,
+                message,
+                source,
+                ..
+            } => Ok(Refusal {
+                code,
+                constraint,
+                message,
+                source: source.map(|source| *source),
+            }),
+            Self::Range {
+                source: Some(source),
+                ..
+            } => Ok(Refusal::by_database(*source)),
+            error => Err(error),
+        }
+    }
+
     pub(crate) fn row(index: usize, refusal: Refusal) -> Self {
         Self::Row {
             index,

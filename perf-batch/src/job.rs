@@ -176,7 +176,7 @@ impl Job {
 
     /// Writes the rows transaction by transaction; an error comes with the first position that is
     /// not decided.
-    async fn units<DB, R>(
+    pub(crate) async fn units<DB, R>(
         &self,
         link: &mut dyn Link<DB>,
         rows: &[R],

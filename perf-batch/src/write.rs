@@ -411,6 +411,7 @@ impl<DB: BulkDatabase> Attempt<'_, DB> {
     }
 
     /// The row at this place of the batch was refused.
+    #[expect(clippy::result_large_err, reason = "there is one of it a transaction")]
     fn refuse<R>(
         &self,
         batch: &[Indexed<'_, R>],
@@ -440,10 +441,6 @@ impl<DB: BulkDatabase> Attempt<'_, DB> {
 }
 
 /// What the transaction leaves behind from which its outcome can be told.
-#[expect(
-    clippy::result_large_err,
-    reason = "one is made for a failed transaction"
-)]
 pub(crate) async fn ticket<DB: BulkDatabase>(
     conn: &mut DB::Connection,
     ticketing: &Ticketing,

@@ -43,7 +43,7 @@ use crate::{BulkValues, Path, Table};
 pub trait BulkDatabase: Engine {}
 
 /// The verbs of a database; sealed, as the module is private.
-pub trait Engine: Database {
+pub trait Engine: crate::batcher::Measure {
     /// The statements for one batch.
     type Plan: Plan;
 

@@ -2,6 +2,9 @@
 
 #[cfg(test)]
 #[cfg(all(feature = "derive", feature = "sqlite"))]
+mod batcher;
+#[cfg(test)]
+#[cfg(all(feature = "derive", feature = "sqlite"))]
 mod cancel;
 #[cfg(test)]
 #[cfg(feature = "derive")]

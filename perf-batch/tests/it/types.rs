@@ -1,17 +1,29 @@
 use std::fmt::Debug;
 
 use perf_batch::{
-    BatchError, BatchReport, BulkInsert, Column, LoadError, Loader, LoaderBuilder, OnConflict,
-    OnRowError, Page, PageError, Path, RowFailure, Table,
+    AddError, BatchError, BatchReport, Batcher, BatcherBuilder, BulkDelete, BulkInsert, BulkUpdate,
+    Column, DrainError, Duplicates, LoadError, Loader, LoaderBuilder, OnConflict, OnRowError, Page,
+    PageError, Path, Progress, Retry, RowFailure, Table, Ticket, TxScope,
 };
 
 #[test]
 fn public_types_are_send_sync_and_debug() {
     fn check<T: Send + Sync + Debug>() {}
+    check::<Batcher<String>>();
+    check::<BatcherBuilder<(), String>>();
+    check::<Ticket<String>>();
+    check::<AddError<String>>();
+    check::<DrainError>();
     check::<BatchError>();
     check::<BatchReport<String>>();
     check::<RowFailure<String>>();
     check::<BulkInsert<String>>();
+    check::<BulkUpdate<String>>();
+    check::<BulkDelete<String>>();
+    check::<Duplicates>();
+    check::<TxScope>();
+    check::<Progress>();
+    check::<Retry>();
     check::<OnConflict>();
     check::<OnRowError>();
     check::<Path>();

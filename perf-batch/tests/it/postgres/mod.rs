@@ -1,3 +1,4 @@
+mod batcher;
 mod fallback;
 mod faults;
 mod lost;
