@@ -5,6 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use perf_batch::{Batcher, BulkInsert};
 use sqlx::PgPool;
 use tokio::runtime::Runtime;
 
@@ -76,7 +77,19 @@ impl Callers {
     pub fn group(&self, time: Time) -> Result<Group, Failure> {
         let pool = self.rt.block_on(self.db.pool_of(CONNECTIONS))?;
         let naive = move |row| naive(pool.clone(), row);
-        let entries = vec![self.entry("naive_pool_20", time, naive)];
+        let insert = BulkInsert::<Answer>::new();
+        let batcher = {
+            let _runtime = self.rt.enter();
+            Batcher::builder(self.db.pool.clone(), insert).spawn()
+        };
+        let ours = move |row| {
+            let batcher = batcher.clone();
+            async move { Ok(batcher.add(row).await?) }
+        };
+        let entries = vec![
+            self.entry("naive_pool_20", time, naive),
+            self.entry("ours", time, ours),
+        ];
         let what = match time {
             Time::Total => "callers",
             Time::P99 => "callers_p99",
