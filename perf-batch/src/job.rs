@@ -10,11 +10,13 @@ use sqlx::Connection;
 use tracing::Instrument;
 
 use crate::copy::CopyAttempt;
-use crate::engine::{Class, Plan, PlanError, Refusal, Wanted, is_lost, is_transient};
+use crate::engine::{Class, Order, Plan, PlanError, Refusal, Wanted, is_lost, is_transient};
+use crate::left_out::LeftOut;
 use crate::metrics::Metrics;
 use crate::order::{Indexed, indexed, merge, sort_by_key};
 use crate::phase::Phase;
 use crate::report::{Tally, without_rows};
+use crate::row::count;
 use crate::sizes::Sizes;
 use crate::source::{self, Link};
 use crate::ticket::{Ticketing, resolve};
@@ -189,21 +191,46 @@ impl Job {
     {
         self.check().map_err(|error| (0, error))?;
         let mut batch = indexed(rows);
-        self.merge::<DB, R>(&mut batch, tally)
-            .map_err(|error| (0, error))?;
+        let left_out = self.merge::<DB, R>(&mut batch);
+        let mut left_out = left_out.map_err(|error| (0, error))?;
         let size = match self.scope {
             TxScope::All => batch.len(),
+            // What is inside a transaction of the caller's is all or nothing in it.
+            TxScope::PerChunk if is_nested(link).await => batch.len(),
             TxScope::PerChunk => self.chunk_rows,
         };
-        for unit in batch.chunks(size.max(1)) {
-            let first = unit.first().map_or(0, |row| row.0);
-            let filled = self.unit(link, unit, rows.len(), phase, tally).await;
-            let filled = filled.map_err(|error| (first, error))?;
+        let position = |unit: &[Indexed<'_, R>]| unit.first().map(|row| row.0);
+        let mut units = batch.chunks(size.max(1)).peekable();
+        while let Some(unit) = units.next() {
+            let first = position(unit).unwrap_or_default();
+            left_out.settle(first, tally);
+            let filled = match self.unit(link, unit, rows.len(), phase, tally).await {
+                Ok(filled) => filled,
+                Err(BatchError::SkipLimit { limit, failed }) => {
+                    let failed = left_out.and_others(tally, failed);
+                    return Err((first, BatchError::SkipLimit { limit, failed }));
+                }
+                Err(error) => return Err((first, error)),
+            };
             tally.written += filled.written;
             tally.ignored += filled.ignored;
             tally.failed.extend(filled.failed);
+            let next = units.peek().and_then(|unit| position(unit));
+            left_out.settle(next.unwrap_or(usize::MAX), tally);
+            self.tell(tally.decided(), 0, tally.commits > 0, rows.len());
         }
         Ok(())
+    }
+
+    /// Tells that `done` rows went in beside those that are decided, and `committed`.
+    fn tell(&self, decided: u64, done: u64, committed: bool, given: usize) {
+        if let Some(progress) = &self.progress {
+            progress(Progress {
+                done: decided + done,
+                total: given as u64,
+                committed: if committed { decided } else { 0 },
+            });
+        }
     }
 
     /// Writes one transaction's rows, as often as it takes.
@@ -316,7 +343,7 @@ impl Job {
         DB: BulkDatabase,
         R: BulkValues<DB> + Send + Sync,
     {
-        let Some((_, sample)) = unit.first() else {
+        let Some(sample) = sample::<DB, R>(&self.table, unit) else {
             return Ok(Filled::default());
         };
         let skip = self.on_row_error == OnRowError::Skip;
@@ -327,11 +354,6 @@ impl Job {
             return Err(Ended::Error(self.invalid(reason.to_owned())));
         }
         let conn = source::conn(link).await.map_err(Ended::Acquire)?;
-        let singly = skip && unit.len() > 1 && {
-            tally.statements += 1;
-            let matters = DB::order_matters(conn, &self.table).await;
-            matters.map_err(Ended::Database)?
-        };
         let exact = if self.sizes.admit(unit.len()) {
             unit.len()
         } else {
@@ -343,21 +365,20 @@ impl Job {
             path: self.path,
             exact,
         };
+        let mut order = Order::Any;
+        if skip && unit.len() > 1 {
+            tally.statements += 1;
+            let asked = DB::order(conn, &wanted).await;
+            order = asked.map_err(Ended::Database)?;
+        }
+        let singly = order == Order::Singly;
         let ticketing = self.ticketing();
-        let decided = tally.written + tally.ignored + tally.failed.len() as u64;
-        let progress = |done: u64| {
-            if let Some(progress) = &self.progress {
-                progress(Progress {
-                    done: decided + done,
-                    total: given as u64,
-                    committed: decided,
-                });
-            }
-        };
+        let (decided, commits) = (tally.decided(), tally.commits);
+        let progress = |done: u64| self.tell(decided, done, commits > 0, given);
 
         let mut hint = None;
         if can_copy && !singly {
-            let copying = DB::copying(conn, &wanted, *sample, unit.len()).await;
+            let copying = DB::copying(conn, &wanted, sample, unit.len()).await;
             if let Some(copying) = copying.map_err(|error| self.no_plan(error))? {
                 tally.path = Path::Copy;
                 let mut attempt = CopyAttempt::<DB> {
@@ -381,11 +402,9 @@ impl Job {
         }
 
         let conn = source::conn(link).await.map_err(Ended::Acquire)?;
-        let plan = DB::plan(conn, &wanted, *sample).await;
+        let plan = DB::plan(conn, &wanted, sample).await;
         let plan = plan.map_err(|error| self.no_plan(error))?;
-        if hint.is_none() {
-            tally.path = plan.path();
-        }
+        tally.path = plan.path();
         let room = match self.on_row_error {
             OnRowError::Skip => self.skip_limit.unwrap_or(usize::MAX),
             OnRowError::Abort => 0,
@@ -395,7 +414,7 @@ impl Job {
             mode: Mode::Stop,
             singly,
             hint: None,
-            room: room.saturating_sub(tally.failed.len()),
+            room: room.saturating_sub(tally.failed.len() + tally.refused_ahead),
             ticketing: &ticketing,
             progress: &progress,
             statements: &mut tally.statements,
@@ -403,8 +422,8 @@ impl Job {
         };
         if !singly && hint.is_none() {
             let mut batch = unit.to_vec();
-            let sorted =
-                DB::LOCKS_ROWS && self.verb.meets_rows() && sort_by_key::<DB, R>(&mut batch);
+            let sorts = DB::LOCKS_ROWS && self.verb.meets_rows() && order == Order::Any;
+            let sorted = sorts && sort_by_key::<DB, R>(&mut batch);
             let written = attempt.write(conn, &batch).await;
             let Err(Ended::Refused(at, refusal)) = written else {
                 return written;
@@ -437,40 +456,30 @@ impl Job {
     }
 
     /// Leaves one row for each key, where it matters.
-    fn merge<DB, R>(
-        &self,
-        batch: &mut Vec<Indexed<'_, R>>,
-        tally: &mut Tally,
-    ) -> Result<(), BatchError>
+    fn merge<DB, R>(&self, batch: &mut Vec<Indexed<'_, R>>) -> Result<LeftOut, BatchError>
     where
         DB: BulkDatabase,
         R: BulkValues<DB>,
     {
         let default = self.verb.needs_distinct().then_some(Duplicates::KeepLast);
         let Some(keep) = self.duplicates.or(default) else {
-            return Ok(());
+            return Ok(LeftOut::default());
         };
-        let left_out = merge::<DB, R>(batch, keep);
-        if keep != Duplicates::Report {
-            tally.deduplicated = left_out.len() as u64;
-            return Ok(());
+        let left_out = LeftOut::new(merge::<DB, R>(batch, keep), keep);
+        let limit = match self.on_row_error {
+            OnRowError::Abort => 0,
+            OnRowError::Skip => self.skip_limit.unwrap_or(usize::MAX),
+        };
+        if left_out.refused() <= limit {
+            return Ok(left_out);
         }
-        if self.on_row_error == OnRowError::Abort {
-            return match left_out.into_iter().min() {
-                Some((row, of)) => Err(BatchError::row(row, Refusal::duplicate(of))),
-                None => Ok(()),
-            };
-        }
-        let failed = left_out.into_iter();
-        tally.failed = failed
-            .map(|(row, of)| (row, Refusal::duplicate(of)))
-            .collect();
-        let limit = self.skip_limit.unwrap_or(usize::MAX);
-        if tally.failed.len() > limit {
-            let failed = without_rows(std::mem::take(&mut tally.failed));
+        let mut failed = left_out.into_failed();
+        if self.on_row_error == OnRowError::Skip {
+            let failed = without_rows(failed);
             return Err(BatchError::SkipLimit { limit, failed });
         }
-        Ok(())
+        let (row, refusal) = failed.remove(0);
+        Err(BatchError::row(row, refusal))
     }
 
     /// What rules the batch out before anything is sent.
@@ -509,6 +518,29 @@ impl Job {
             Ended::Refused(range, refusal) => refused(range, refusal, unit),
         }
     }
+}
+
+/// Whether the connection is inside a transaction of the caller's. A pool's never is.
+async fn is_nested<DB: BulkDatabase>(link: &mut dyn Link<DB>) -> bool {
+    if link.can_copy() {
+        return false;
+    }
+    let conn = source::conn(link).await;
+    conn.is_ok_and(|conn| conn.is_in_transaction())
+}
+
+/// The first row that gives a value for each column: one that does not is refused by itself, and
+/// says nothing about the others.
+fn sample<'r, DB: BulkDatabase, R: BulkValues<DB>>(
+    table: &Table,
+    unit: &[Indexed<'r, R>],
+) -> Option<&'r R> {
+    let columns = table.columns().len();
+    let whole = |(_, row): &&Indexed<'_, R>| count::<DB, R>(*row) == Some(columns);
+    unit.iter()
+        .find(whole)
+        .or(unit.first())
+        .map(|(_, row)| *row)
 }
 
 /// A row, or some row of the range, was refused.

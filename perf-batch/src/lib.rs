@@ -9,6 +9,7 @@ mod error;
 mod insert;
 mod job;
 mod key;
+mod left_out;
 mod loader;
 mod metrics;
 mod options;

@@ -14,6 +14,12 @@ pub struct Shape {
 }
 
 impl Shape {
+    /// The number of rows with a text of its own that is not above this one.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn power(rows: usize) -> usize {
+        floor_power(rows)
+    }
+
     pub(crate) fn fit(self, rows: usize) -> usize {
         if rows == self.exact && rows > 0 {
             return rows;

@@ -97,9 +97,16 @@ pub(crate) struct Tally {
     pub(crate) path: Path,
     /// Transactions committed.
     pub(crate) commits: u64,
+    /// Rows that are known to be refused, and come later in the input than what is decided.
+    pub(crate) refused_ahead: usize,
 }
 
 impl Tally {
+    /// Rows that are in one of the counts.
+    pub(crate) fn decided(&self) -> u64 {
+        self.written + self.ignored + self.deduplicated + self.failed.len() as u64
+    }
+
     /// What was committed, for an error; without the rows themselves.
     pub(crate) fn into_report(mut self, given: usize, started: Instant) -> BatchReport<()> {
         let mut report = BatchReport::new(given, &self, started);

@@ -83,6 +83,24 @@ pub trait BulkKeyValues<DB: Database>: BulkKey {
     fn key_values<S: ValueSink<DB>>(key: &Self::Key, sink: &mut S) -> Result<(), BoxDynError>;
 }
 
+/// How many values the row gives; `None` where it cannot say.
+pub(crate) fn count<DB: Database, R: BulkValues<DB>>(row: &R) -> Option<usize> {
+    let mut count = Count(0);
+    row.values(&mut count).ok().map(|()| count.0)
+}
+
+struct Count(usize);
+
+impl<DB: Database> ValueSink<DB> for Count {
+    fn push<'q, T>(&mut self, _value: T) -> Result<(), BoxDynError>
+    where
+        T: Encode<'q, DB> + Type<DB>,
+    {
+        self.0 += 1;
+        Ok(())
+    }
+}
+
 /// Takes a row's values, one column after the other. The crate implements it, you call it.
 pub trait ValueSink<DB: Database> {
     /// Adds the value of the next column.

@@ -25,6 +25,15 @@ impl Verb {
         }
     }
 
+    /// Whether it may change rows that are in the table.
+    pub(crate) fn updates(&self) -> bool {
+        match self {
+            Self::Insert(conflict) => conflict.updates(),
+            Self::Update => true,
+            Self::Delete => false,
+        }
+    }
+
     /// What makes it impossible to do this with the table.
     pub(crate) fn fault(&self, table: &Table) -> Option<String> {
         let keyed = table.has_key();

@@ -411,7 +411,10 @@ impl<DB: BulkDatabase> Attempt<'_, DB> {
     }
 
     /// The row at this place of the batch was refused.
-    #[expect(clippy::result_large_err, reason = "there is one of it a transaction")]
+    #[expect(
+        clippy::result_large_err,
+        reason = "one is made for a failed transaction"
+    )]
     fn refuse<R>(
         &self,
         batch: &[Indexed<'_, R>],

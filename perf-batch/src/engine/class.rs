@@ -67,6 +67,16 @@ impl Refusal {
         }
     }
 
+    /// The same once more, without its source.
+    pub(crate) fn retold(&self) -> Self {
+        Self {
+            code: self.code.clone(),
+            constraint: self.constraint.clone(),
+            message: self.message.clone(),
+            source: None,
+        }
+    }
+
     /// A row whose key is that of another row of the batch.
     pub(crate) fn duplicate(of: usize) -> Self {
         Self {

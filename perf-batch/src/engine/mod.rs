@@ -155,12 +155,11 @@ pub trait Engine: crate::batcher::Measure {
     /// Called when the future of [`begin`](Self::begin) was dropped before it was done.
     fn abandon_begin(conn: &mut Self::Connection);
 
-    /// Whether rows of one statement could pass that fail one after the other, since the database
-    /// checks something only when the statement ends.
-    fn order_matters(
+    /// What the order of the rows has to do with which of them are refused.
+    fn order(
         conn: &mut Self::Connection,
-        table: &Table,
-    ) -> impl Future<Output = sqlx::Result<bool>> + Send;
+        wanted: &Wanted<'_>,
+    ) -> impl Future<Output = sqlx::Result<Order>> + Send;
 
     /// The id by which the outcome of the running transaction can be asked for later.
     fn transaction_id(
@@ -227,6 +226,29 @@ pub struct Wanted<'a> {
     pub(crate) path: Option<Path>,
     /// A number of rows that may have a statement text of its own.
     pub(crate) exact: usize,
+}
+
+/// How rows must go in, so that those are refused which are when they go in one by one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Order {
+    /// In any order, as many in a statement as may be.
+    Any,
+    /// In the order of the input.
+    Input,
+    /// One by one: rows of one statement could pass that fail one after the other, or the other
+    /// way round, as something is seen or checked only when the statement ends.
+    Singly,
+}
+
+impl Order {
+    /// As the queries say it: 0, 1, 2.
+    pub(crate) fn of(code: i32) -> Self {
+        match code {
+            0 => Self::Any,
+            1 => Self::Input,
+            _ => Self::Singly,
+        }
+    }
 }
 
 /// Why there is no plan.

@@ -1,3 +1,4 @@
+use std::cell::Cell;
 use std::fmt::Write;
 use std::future::poll_fn;
 use std::ops::DerefMut;
@@ -5,25 +6,27 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 
+use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
-use sqlx::postgres::{PgArgumentBuffer, PgConnection, PgTypeInfo, PgTypeKind};
+use sqlx::postgres::{PgArgumentBuffer, PgArguments, PgConnection, PgTypeInfo, PgTypeKind};
 use sqlx::{
-    AssertSqlSafe, Connection, Either, Encode, Executor, Postgres, Transaction, Type, TypeInfo,
+    Arguments, AssertSqlSafe, Connection, Either, Encode, Executor, Postgres, Transaction, Type,
+    TypeInfo,
 };
 
 use super::copy::Copying;
 use super::sql::{self, Rows, quote_table_name, with_table};
-use super::unnest::Unnest;
-use super::values::Values;
+use super::unnest::{BYTES, Unnest};
+use super::values::{Values, expect};
 use super::{
-    BulkDatabase, Called, Class, EncodeError, Engine, How, Plan, PlanError, Statement, Unfinished,
-    Wanted,
+    BulkDatabase, Called, Class, EncodeError, Engine, How, Order, Plan, PlanError, Statement,
+    Unfinished, Wanted,
 };
 use crate::order::Indexed;
 use crate::pieces::Shape;
 use crate::ticket::{Outcome, TransactionId};
 use crate::verb::Verb;
-use crate::{BulkValues, Column, Path, Table, ValueSink};
+use crate::{BulkValues, Column, Path, ValueSink};
 
 /// The protocol counts parameters in 16 bits.
 const BINDS: usize = 65_535;
@@ -140,8 +143,15 @@ impl Engine for Postgres {
                 sql.push_str(&cast.every);
             }
         };
+        let (mut arguments, taken) = bound(rows, columns, BYTES)?;
+        let mut rows = rows;
+        if taken < rows.len() {
+            // The rows that have a text of a common size; that they are encoded twice is rare.
+            rows = rows.get(..Shape::power(taken)).unwrap_or(rows);
+            (arguments, _) = bound(rows, columns, usize::MAX)?;
+        }
         Ok(Statement {
-            arguments: values.arguments::<Self, R>(rows)?,
+            arguments,
             sql: values.sql(rows.len(), placeholder),
             rows: rows.len(),
         })
@@ -252,13 +262,20 @@ impl Engine for Postgres {
         copying.row(error)
     }
 
-    async fn order_matters(conn: &mut PgConnection, table: &Table) -> sqlx::Result<bool> {
+    async fn order(conn: &mut PgConnection, wanted: &Wanted<'_>) -> sqlx::Result<Order> {
+        let Wanted { table, verb, .. } = *wanted;
         let mut name = String::new();
         quote_table_name(&mut name, table.name());
-        sqlx::query_scalar(include_str!("../sql/order_matters_postgres.sql"))
+        let keys = table.columns().iter().filter(|column| column.is_key());
+        let keys: Vec<&str> = keys.map(Column::name).collect();
+        let order = sqlx::query_scalar(include_str!("../sql/order_postgres.sql"))
             .bind(name)
+            .bind(keys)
+            .bind(verb.updates())
+            .bind(*verb == Verb::Update)
             .fetch_one(conn)
-            .await
+            .await?;
+        Ok(Order::of(order))
     }
 
     async fn transaction_id(conn: &mut PgConnection) -> sqlx::Result<Option<TransactionId>> {
@@ -291,6 +308,75 @@ impl Engine for Postgres {
     async fn before_rollback(_conn: &mut PgConnection) {}
 
     async fn after_failed_commit(_conn: &mut PgConnection) {}
+}
+
+/// The values of rows from the front, up to the row that reaches `max_bytes`; and how many rows
+/// these are.
+fn bound<R: BulkValues<Postgres>>(
+    rows: &[Indexed<'_, R>],
+    columns: usize,
+    max_bytes: usize,
+) -> Result<(PgArguments, usize), EncodeError> {
+    let mut sink = Bound::default();
+    sink.arguments.reserve(rows.len() * columns, 0);
+    for (offset, (_, row)) in rows.iter().enumerate() {
+        row.values(&mut sink)
+            .and_then(|()| expect(sink.arguments.len(), (offset + 1) * columns, columns))
+            .map_err(|source| EncodeError { offset, source })?;
+        if sink.bytes >= max_bytes {
+            return Ok((sink.arguments, offset + 1));
+        }
+    }
+    Ok((sink.arguments, rows.len()))
+}
+
+#[derive(Default)]
+struct Bound {
+    arguments: PgArguments,
+    bytes: usize,
+}
+
+impl ValueSink<Postgres> for Bound {
+    fn push<'q, T>(&mut self, value: T) -> Result<(), BoxDynError>
+    where
+        T: Encode<'q, Postgres> + Type<Postgres>,
+    {
+        let bytes = &mut self.bytes;
+        self.arguments.add(Counted {
+            value,
+            bytes: Cell::from_mut(bytes),
+        })
+    }
+}
+
+/// A value that counts how long it is.
+struct Counted<'b, T> {
+    value: T,
+    bytes: &'b Cell<usize>,
+}
+
+impl<T: Type<Postgres>> Type<Postgres> for Counted<'_, T> {
+    fn type_info() -> PgTypeInfo {
+        T::type_info()
+    }
+}
+
+impl<'q, T: Encode<'q, Postgres>> Encode<'q, Postgres> for Counted<'_, T> {
+    fn encode_by_ref(&self, buf: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
+        let before = buf.len();
+        let encoded = self.value.encode_by_ref(buf);
+        self.bytes
+            .set(self.bytes.get() + buf.len().saturating_sub(before));
+        encoded
+    }
+
+    fn produces(&self) -> Option<PgTypeInfo> {
+        self.value.produces()
+    }
+
+    fn size_hint(&self) -> usize {
+        self.value.size_hint()
+    }
 }
 
 impl Cast {
@@ -355,7 +441,8 @@ impl ValueSink<Postgres> for Types {
         self.types
             .push(value.produces().unwrap_or_else(T::type_info));
         self.scratch.clear();
-        let _ = value.encode(&mut self.scratch)?;
+        // A value that cannot be encoded has a type all the same.
+        let _ = value.encode(&mut self.scratch);
         self.bytes += self.scratch.len() + 4;
         Ok(())
     }
@@ -367,6 +454,8 @@ pub(super) fn class(code: &str) -> Class {
         // ON CONFLICT DO UPDATE met a row twice: the rows go in by themselves. A view's check
         // option; a value too long for its index.
         "21000" | "44000" | "54000" => Class::Row,
+        // A trigger's: CASE without the row's case, an action it refuses, a row changed by another.
+        "20000" | "09000" | "27000" => Class::Row,
         // serialization_failure, deadlock_detected, lock_not_available, and the server going
         // down, away, or not up yet.
         "40001" | "40P01" | "55P03" | "57P01" | "57P02" | "57P03" => Class::Transient,

@@ -9,12 +9,13 @@ use sqlx::{AssertSqlSafe, Connection, Either, Executor, Sqlite, SqliteConnection
 use super::sql::{self, with_table};
 use super::values::Values;
 use super::{
-    BulkDatabase, Class, EncodeError, Engine, Plan, PlanError, Statement, Unfinished, Wanted,
+    BulkDatabase, Class, EncodeError, Engine, Order, Plan, PlanError, Statement, Unfinished, Wanted,
 };
 use crate::order::Indexed;
 use crate::pieces::Shape;
 use crate::ticket::{Outcome, TransactionId};
-use crate::{BulkValues, Path, Table, table};
+use crate::verb::Verb;
+use crate::{BulkValues, Path, table};
 
 /// SQLITE_MAX_VARIABLE_NUMBER of SQLite since 3.32 (<https://www.sqlite.org/limits.html>).
 const BINDS: usize = 32_766;
@@ -176,13 +177,24 @@ impl Engine for Sqlite {
         match *copying {}
     }
 
-    async fn order_matters(conn: &mut SqliteConnection, table: &Table) -> sqlx::Result<bool> {
+    async fn order(conn: &mut SqliteConnection, wanted: &Wanted<'_>) -> sqlx::Result<Order> {
+        let Wanted { table, verb, .. } = *wanted;
         let parts = table::parts(table.name());
         let name = parts.last().map_or("", String::as_str);
-        sqlx::query_scalar(include_str!("../sql/order_matters_sqlite.sql"))
+        // A list for `instr`, as there are no arrays.
+        let mut keys = String::from("\0");
+        for column in table.columns().iter().filter(|column| column.is_key()) {
+            keys.push_str(&column.name().to_lowercase());
+            keys.push('\0');
+        }
+        let order = sqlx::query_scalar(include_str!("../sql/order_sqlite.sql"))
             .bind(name)
+            .bind(keys.into_bytes())
+            .bind(verb.updates())
+            .bind(*verb == Verb::Update)
             .fetch_one(conn)
-            .await
+            .await?;
+        Ok(Order::of(order))
     }
 
     async fn transaction_id(_conn: &mut SqliteConnection) -> sqlx::Result<Option<TransactionId>> {

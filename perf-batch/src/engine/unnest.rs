@@ -20,7 +20,7 @@ use crate::{BulkValues, Column, ValueSink};
 
 /// Closes a statement: the server takes messages of up to 1 GB, and the rows of a statement are in
 /// memory on either side, here twice. Rows of common size never come near it.
-const BYTES: usize = 16 << 20;
+pub(super) const BYTES: usize = 16 << 20;
 
 #[derive(Debug)]
 pub(super) struct Unnest {

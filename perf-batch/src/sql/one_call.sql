@@ -30,7 +30,7 @@ BEGIN
             GET DIAGNOSTICS perf_affected = ROW_COUNT;
             perf_total := perf_total + perf_affected;
             perf_next := perf_next + perf_take;
-            perf_size := perf_size * 2;
+            perf_size := least(perf_size * 2, perf_rows);
         EXCEPTION WHEN OTHERS OR assert_failure THEN
             IF NOT {row_fault} THEN
                 RAISE;

@@ -24,6 +24,9 @@ mod page;
 #[cfg(all(feature = "derive", feature = "postgres"))]
 mod postgres;
 #[cfg(test)]
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod reference;
+#[cfg(test)]
 #[cfg(all(feature = "derive", feature = "sqlite"))]
 mod sqlite;
 #[cfg(test)]
