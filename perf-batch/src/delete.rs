@@ -136,6 +136,7 @@ impl<DB: Database, R: BulkKeyValues<DB>> BulkValues<DB> for KeyRow<R> {
     }
 
     fn key_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.0.cmp(&other.0))
+        let comparable = !R::has_null(&self.0) && !R::has_null(&other.0);
+        comparable.then(|| self.0.cmp(&other.0))
     }
 }

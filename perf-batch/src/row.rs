@@ -71,6 +71,13 @@ pub trait BulkValues<DB: Database> {
 pub trait BulkKey: BulkRow {
     /// The key's field, or a tuple of them in the order of the struct.
     type Key: Ord;
+
+    /// Whether a field of the key holds a NULL: such a key finds no row, and is the same as no
+    /// other. Defaults to `false`.
+    fn has_null(key: &Self::Key) -> bool {
+        let _ = key;
+        false
+    }
 }
 
 /// A key's values for the database `DB`, in the order of the key's columns.

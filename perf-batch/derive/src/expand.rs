@@ -71,6 +71,11 @@ fn keyed(input: &DeriveInput, columns: &[ColumnField<'_>], krate: &Path) -> Toke
         #[automatically_derived]
         impl #impl_generics #krate::BulkKey for #ident #type_generics #where_clause {
             type Key = #key;
+
+            fn has_null(__key: &Self::Key) -> bool {
+                use #krate::__private::{AnyKey as _, Key, OptionKey as _};
+                false #(|| (&Key(#fields)).is_null())*
+            }
         }
     };
     let generics = for_any_database(input, &types, krate);

@@ -44,6 +44,8 @@ mod elsewhere {
 
     pub(crate) trait BulkKey {
         type Key;
+
+        fn has_null(key: &Self::Key) -> bool;
     }
 
     pub(crate) trait BulkKeyValues<DB>: BulkKey {
@@ -131,4 +133,6 @@ fn the_path_of_the_crate_can_be_given() {
             .is_some_and(std::cmp::Ordering::is_lt)
     );
     assert_eq!(answer(None).key_cmp(&answer(None)), None);
+    let has_null = <Answer as elsewhere::BulkKey>::has_null;
+    assert!(has_null(&(1, None)) && !has_null(&(1, Some(2))));
 }

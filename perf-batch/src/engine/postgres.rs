@@ -487,7 +487,8 @@ mod tests {
     #[test]
     fn a_code_says_what_is_to_blame() {
         for code in [
-            "23505", "22001", "P0001", "P0002", "45000", "QZ001", "99001",
+            "23505", "22001", "P0001", "P0002", "45000", "QZ001", "99001", "20000", "09000",
+            "27000",
         ] {
             assert_eq!(class(code), Class::Row, "{code}");
         }
@@ -499,5 +500,34 @@ mod tests {
         ] {
             assert_eq!(class(code), Class::Fatal, "{code}");
         }
+    }
+
+    /// The function that looks for bad rows on the server must take the same errors for a row's
+    /// fault.
+    #[tokio::test]
+    async fn the_server_takes_the_same_codes_for_a_rows_fault() {
+        let Some(server) = testkit::Postgres::shared().await else {
+            return;
+        };
+        let mut conn = PgConnection::connect(&server.url()).await.unwrap();
+        let letters = || ('0'..='9').chain('A'..='Z');
+        let classes = letters().flat_map(|a| letters().map(move |b| format!("{a}{b}")));
+        let classes: Vec<String> = classes.collect();
+        let mut codes: Vec<String> = Vec::new();
+        for rest in ["000", "001", "002", "003", "P01", "P02", "P03", "ZZZ"] {
+            codes.extend(classes.iter().map(|class| format!("{class}{rest}")));
+        }
+        let fault = include_str!("../sql/row_fault.sql").replace("SQLSTATE", "code");
+        assert_ne!(fault, include_str!("../sql/row_fault.sql"));
+        let sql = format!("SELECT code FROM unnest($1::text[]) AS given (code) WHERE {fault}");
+        let server: Vec<String> = sqlx::query_scalar(AssertSqlSafe(sql))
+            .bind(&codes)
+            .fetch_all(&mut conn)
+            .await
+            .unwrap();
+        let ours = codes.iter().filter(|code| class(code) == Class::Row);
+        let ours: Vec<String> = ours.cloned().collect();
+        assert_eq!(server, ours);
+        assert!(ours.len() > 1_000 && ours.len() < codes.len() - 1_000);
     }
 }

@@ -18,6 +18,9 @@ mod loader;
 #[cfg(all(feature = "derive", feature = "sqlite"))]
 mod metrics;
 #[cfg(test)]
+#[cfg(all(feature = "derive", feature = "sqlite", feature = "postgres"))]
+mod options;
+#[cfg(test)]
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod page;
 #[cfg(test)]

@@ -2,13 +2,15 @@ mod batcher;
 mod fallback;
 mod faults;
 mod lost;
+mod paths;
 mod types;
+mod updates;
 
 use perf_batch::{BatchError, BulkInsert, BulkRow, OnConflict, OnRowError, Path};
 use sqlx::postgres::{PgPool, PgPoolOptions};
 
 /// A pool on a schema of its own; `None` where there is no server, which testkit says.
-async fn pool(schema: &'static str, connections: u32) -> Option<PgPool> {
+pub(crate) async fn pool(schema: &'static str, connections: u32) -> Option<PgPool> {
     let server = testkit::Postgres::shared().await?;
     let pool = PgPoolOptions::new()
         .max_connections(connections)
