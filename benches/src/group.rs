@@ -69,6 +69,7 @@ pub struct Group {
     name: String,
     elements: u64,
     entries: Vec<Entry>,
+    rounds: Option<usize>,
 }
 
 impl Group {
@@ -78,7 +79,25 @@ impl Group {
             name: name.into(),
             elements,
             entries,
+            rounds: None,
         }
+    }
+
+    /// Runs in the ratios only, at most so many rounds: for work that takes many seconds.
+    #[must_use]
+    pub fn at_most(mut self, rounds: usize) -> Self {
+        self.rounds = Some(rounds);
+        self
+    }
+
+    /// Adds an entry.
+    pub fn push(&mut self, entry: Entry) {
+        self.entries.push(entry);
+    }
+
+    /// How many rounds to run of `wanted`.
+    pub(crate) fn rounds(&self, wanted: usize) -> usize {
+        self.rounds.map_or(wanted, |most| most.min(wanted))
     }
 
     /// The group's name.
@@ -106,6 +125,10 @@ pub fn criterion_main(groups: impl FnOnce(&Arc<Runtime>) -> Vec<Group>) {
     let rt = Arc::new(Runtime::new().expect("the tokio runtime starts"));
     let mut criterion = Criterion::default().configure_from_args();
     for mut group in groups(&rt) {
+        if group.rounds.is_some() {
+            eprintln!("{}: left to the ratios, as it takes long", group.name);
+            continue;
+        }
         let mut bench = criterion.benchmark_group(&group.name);
         // Flat, since the work of some entries takes seconds.
         bench

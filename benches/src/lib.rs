@@ -9,9 +9,11 @@ pub mod cache;
 mod group;
 pub mod metrics;
 pub mod pool;
+mod program;
 pub mod queue;
 mod ratio;
 pub mod shim;
 
 pub use group::{Entry, Group, criterion_main};
+pub use program::{Works, ratios_main};
 pub use ratio::{Ratio, measure};

@@ -23,9 +23,10 @@ pub struct Ratio {
 }
 
 /// Runs the group's entries interleaved, A B C A B C .., after one warm-up round, and compares
-/// each with `ours`. Returns nothing for a group that has no entry named `ours`.
+/// each with `ours`; fewer rounds where the group sets a limit. Returns nothing for a group that has no entry named `ours`.
 pub fn measure(group: &mut Group, rounds: usize) -> Vec<Ratio> {
     let name = group.name().to_owned();
+    let rounds = group.rounds(rounds);
     let entries = group.entries_mut();
     let Some(ours) = entries.iter().position(|e| e.name() == "ours") else {
         return Vec::new();

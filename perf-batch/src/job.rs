@@ -3,8 +3,8 @@
 use std::fmt;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use sqlx::Connection;
 use tracing::Instrument;
@@ -31,6 +31,26 @@ use crate::{
 /// a chunk is one statement and one commit.
 const CHUNK_ROWS: usize = 4_096;
 
+/// What the database said of the order of rows, for as long as it is believed: a trigger or a foreign
+/// key that is new counts after that.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct KnownOrder(Arc<Mutex<Option<(Instant, Order)>>>);
+
+impl KnownOrder {
+    const BELIEVED: Duration = Duration::from_secs(1);
+
+    fn get(&self) -> Option<Order> {
+        let known = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (since, order) = known?;
+        (since.elapsed() < Self::BELIEVED).then_some(order)
+    }
+
+    fn set(&self, order: Order) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *known = Some((Instant::now(), order));
+    }
+}
+
 /// Gets the rows that were refused.
 pub(crate) type DeadLetter<R> = Arc<dyn Fn(&[RowFailure<R>]) + Send + Sync>;
 
@@ -50,6 +70,8 @@ pub(crate) struct Job {
     /// Only inside a transaction of the caller's.
     pub(crate) inside: bool,
     pub(crate) progress: Option<Arc<dyn Fn(Progress) + Send + Sync>>,
+    /// For a job that writes to one database only.
+    pub(crate) known_order: Option<KnownOrder>,
     name: Option<Arc<str>>,
     /// Fetched at the first batch, when name and recorder are settled.
     metrics: Arc<OnceLock<Metrics>>,
@@ -73,6 +95,7 @@ impl Job {
             path: None,
             inside: false,
             progress: None,
+            known_order: None,
             name: None,
             metrics: Arc::default(),
             sizes: Arc::default(),
@@ -365,12 +388,12 @@ impl Job {
             path: self.path,
             exact,
         };
-        let mut order = Order::Any;
-        if skip && unit.len() > 1 {
-            tally.statements += 1;
-            let asked = DB::order(conn, &wanted).await;
-            order = asked.map_err(Ended::Database)?;
-        }
+        let order = if skip && unit.len() > 1 {
+            let asked = self.order::<DB>(conn, &wanted, tally).await;
+            asked.map_err(Ended::Database)?
+        } else {
+            Order::Any
+        };
         let singly = order == Order::Singly;
         let ticketing = self.ticketing();
         let (decided, commits) = (tally.decided(), tally.commits);
@@ -438,6 +461,24 @@ impl Job {
         attempt.hint = hint;
         attempt.mode = if skip { Mode::Skip } else { Mode::Find };
         attempt.write(conn, unit).await
+    }
+
+    /// How rows must go in, by what the database knows of the table.
+    async fn order<DB: BulkDatabase>(
+        &self,
+        conn: &mut DB::Connection,
+        wanted: &Wanted<'_>,
+        tally: &mut Tally,
+    ) -> sqlx::Result<Order> {
+        if let Some(known) = self.known_order.as_ref().and_then(KnownOrder::get) {
+            return Ok(known);
+        }
+        tally.statements += 1;
+        let order = DB::order(conn, wanted).await?;
+        if let Some(known) = &self.known_order {
+            known.set(order);
+        }
+        Ok(order)
     }
 
     fn no_plan(&self, error: PlanError) -> Ended {

@@ -3,6 +3,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::job::KnownOrder;
 use crate::source::Source;
 use tokio::sync::{Semaphore, watch};
 
@@ -138,6 +139,7 @@ impl<P, R> BatcherBuilder<P, R> {
         let mut insert = self.insert.on_row_error(OnRowError::Skip);
         insert = insert.scope(TxScope::All);
         insert.job.skip_limit = None;
+        insert.job.known_order = Some(KnownOrder::default());
         // Here, where the caller's recorder is.
         insert.job.metrics();
         let name = insert.job.batch_name().to_owned();

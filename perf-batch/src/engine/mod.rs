@@ -213,6 +213,10 @@ pub struct Unfinished {
 
 /// What a plan is made for.
 #[derive(Debug)]
+#[cfg_attr(
+    not(any(feature = "postgres", feature = "sqlite")),
+    expect(dead_code, reason = "there is no database to plan for")
+)]
 pub struct Wanted<'a> {
     /// The table and its columns.
     pub(crate) table: &'a Table,
@@ -258,6 +262,10 @@ pub enum PlanError {
 
 /// How a call goes about its rows.
 #[derive(Debug, Clone, Copy)]
+#[cfg_attr(
+    not(feature = "postgres"),
+    expect(dead_code, reason = "only Postgres has calls")
+)]
 pub struct How {
     /// One after the other, never several in a statement.
     pub(crate) singly: bool,

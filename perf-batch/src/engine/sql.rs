@@ -14,12 +14,12 @@ pub(super) struct Text {
 }
 
 /// What the rows come in as.
+#[cfg(feature = "postgres")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rows {
     /// `(..), (..)`.
     Values,
     /// What can stand in a FROM clause.
-    #[cfg(feature = "postgres")]
     Table,
 }
 

@@ -54,10 +54,11 @@ use table::{Answer, Group, Table};
 /// # When a query is sent
 ///
 /// A key that is neither kept nor on its way goes into the batch that is open, or opens one. The
-/// batch is sent once all tasks that are ready have had three turns without bringing it a further
+/// batch is sent once the task that opened it has had another turn (or 1 ms is over, where it is
+/// not polled), and all tasks that are ready have had three turns without bringing a further
 /// key, or 32 turns in all. So loads that are joined in one task are one query, and so are, on one
 /// thread, the loads of all tasks that are ready or woken together. A lone load waits a few
-/// microseconds. On a runtime of several threads only the turns of the thread that runs the batch
+/// microseconds. The runtime needs its timer. On a runtime of several threads only the turns of the thread that runs the batch
 /// count, so tasks that are slow to come on other threads may need another query;
 /// [`delay`](LoaderBuilder::delay) makes a batch wait for a time instead. It is sent without
 /// waiting when it has
@@ -261,8 +262,18 @@ where
                 );
             }
         }
-        for batch in opened {
-            Run::start(&self.inner, batch);
+        if !opened.is_empty() {
+            let turn = Turn(opened);
+            for batch in &turn.0 {
+                Run::start(&self.inner, Arc::clone(batch));
+            }
+            // No runtime, no turn.
+            let ended = turn.0.iter().all(|batch| batch.outcome.borrow().is_some());
+            // What is joined with this in one task asks before the task's next turn, whichever thread
+            // the batch runs on.
+            if !ended {
+                tokio::task::yield_now().await;
+            }
         }
         let mut loaded = BTreeMap::new();
         for (id, mut wait) in waits {
@@ -279,6 +290,17 @@ where
             })
         });
         Ok(groups.collect())
+    }
+}
+
+/// Tells the batches of a caller, when this is dropped, that it has had its turn.
+struct Turn<K, V>(Vec<Arc<table::Batch<K, V>>>);
+
+impl<K, V> Drop for Turn<K, V> {
+    fn drop(&mut self) {
+        for batch in &self.0 {
+            batch.turned.send_replace(true);
+        }
     }
 }
 

@@ -4,10 +4,11 @@ use std::hash::Hash;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use tokio::task::yield_now;
+use tokio::time::timeout;
 use tracing::Instrument;
 
 use super::builder::Config;
@@ -18,6 +19,10 @@ use super::{Inner, LoadError};
 /// batch goes. Once is enough on one thread; on several, others may be at work on what brings
 /// keys. Each costs about a microsecond.
 const QUIET_TURNS: usize = 3;
+
+/// How long a batch waits for the task that opened it to have another turn: that takes microseconds
+/// unless somebody holds its future and does not poll it.
+const OPENER: Duration = Duration::from_millis(1);
 
 /// How often at most, so that a batch goes although keys never stop coming. A worker thread lets
 /// about 61 tasks run in a turn, so a thousand that are ready take 17.
@@ -94,6 +99,9 @@ where
             unless(self.batch.full.notified(), tokio::time::sleep(delay)).await;
             return;
         }
+        // Not for ever: its future may be held by somebody who does not poll it.
+        let mut turned = self.batch.turned.subscribe();
+        let _ = timeout(OPENER, turned.wait_for(|turned| *turned)).await;
         let (mut before, mut quiet) = (0, 0);
         for _ in 0..TURNS {
             match self.inner.table().gathered(&self.batch) {

@@ -17,6 +17,8 @@ pub(super) struct Batch<K, V> {
     pub(super) id: u64,
     pub(super) outcome: watch::Sender<Option<Outcome<K, V>>>,
     pub(super) full: Notify,
+    /// Whether the task that opened it has had another turn, and so all that it joined with.
+    pub(super) turned: watch::Sender<bool>,
 }
 
 /// What is known of a key.
@@ -110,6 +112,7 @@ impl<K: Hash + Eq + Clone, V> Table<K, V> {
             id: self.next_id,
             outcome: watch::Sender::new(None),
             full: Notify::new(),
+            turned: watch::Sender::new(false),
         });
         self.next_id += 1;
         self.open = Some(Arc::clone(&batch));

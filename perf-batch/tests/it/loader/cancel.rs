@@ -73,7 +73,7 @@ async fn what_was_sent_is_kept_although_nobody_waits() {
     let loader = store.loader();
     let mut load = Box::pin(loader.load(3));
     poll_times(1, &mut load).await;
-    sleep(Duration::from_millis(1)).await;
+    sleep(Duration::from_millis(2)).await;
     assert_eq!(store.queries(), [[3]]);
     drop(load);
     store.open(1);

@@ -197,7 +197,11 @@ proptest! {
         max_batch_size in 1..5_usize,
         concurrent in 1..3_usize,
     ) {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
         runtime.block_on(run(steps, fates, max_batch_size, concurrent));
     }
 }
