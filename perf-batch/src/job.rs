@@ -15,6 +15,7 @@ use crate::metrics::Metrics;
 use crate::order::{Indexed, indexed, merge, sort_by_key};
 use crate::phase::Phase;
 use crate::report::{Tally, without_rows};
+use crate::returned::Returned;
 use crate::sizes::Sizes;
 use crate::source::{self, Link};
 use crate::ticket::{Ticketing, resolve};
@@ -92,9 +93,25 @@ impl Job {
     /// Writes the rows, and hands out those that were refused.
     pub(crate) async fn execute<DB, R>(
         self,
+        link: Box<dyn Link<DB> + '_>,
+        rows: Vec<R>,
+        dead_letter: Option<Arc<dyn Fn(&[RowFailure<R>]) + Send + Sync>>,
+    ) -> Result<BatchReport<R>, BatchError>
+    where
+        DB: BulkDatabase,
+        R: BulkValues<DB> + Send + Sync,
+    {
+        self.execute_returning(link, rows, dead_letter, &mut ())
+            .await
+    }
+
+    /// The same, with what the rows return.
+    pub(crate) async fn execute_returning<DB, R>(
+        self,
         mut link: Box<dyn Link<DB> + '_>,
         rows: Vec<R>,
         dead_letter: Option<Arc<dyn Fn(&[RowFailure<R>]) + Send + Sync>>,
+        returned: &mut dyn Returned<DB>,
     ) -> Result<BatchReport<R>, BatchError>
     where
         DB: BulkDatabase,
@@ -106,7 +123,8 @@ impl Job {
             return Ok(BatchReport::new(0, &Tally::default(), started));
         }
         let phase = Phase::default();
-        let mut tally = self.write(&mut *link, &rows, &phase, started).await?;
+        let written = self.write_returning(&mut *link, &rows, &phase, started, returned);
+        let mut tally = written.await?;
         drop(link);
         let failed = std::mem::take(&mut tally.failed);
         let mut report = BatchReport::new(given, &tally, started);
@@ -133,6 +151,22 @@ impl Job {
         DB: BulkDatabase,
         R: BulkValues<DB> + Send + Sync,
     {
+        self.write_returning(link, rows, phase, started, &mut ())
+            .await
+    }
+
+    async fn write_returning<DB, R>(
+        &self,
+        link: &mut dyn Link<DB>,
+        rows: &[R],
+        phase: &Phase,
+        started: Instant,
+        returned: &mut dyn Returned<DB>,
+    ) -> Result<Tally, BatchError>
+    where
+        DB: BulkDatabase,
+        R: BulkValues<DB> + Send + Sync,
+    {
         let span = tracing::info_span!(
             "bulk_write",
             batch = self.batch_name(),
@@ -143,7 +177,7 @@ impl Job {
         );
         let mut tally = Tally::default();
         let written = self
-            .units(link, rows, phase, &mut tally)
+            .units(link, rows, phase, &mut tally, returned)
             .instrument(span.clone())
             .await;
         span.record("path", tally.path.as_str());
@@ -179,14 +213,15 @@ impl Job {
         rows: &[R],
         phase: &Phase,
         tally: &mut Tally,
+        returned: &mut dyn Returned<DB>,
     ) -> Result<(), (usize, BatchError)>
     where
         DB: BulkDatabase,
         R: BulkValues<DB> + Send + Sync,
     {
-        self.check().map_err(|error| (0, error))?;
+        self.check(returned.column()).map_err(|error| (0, error))?;
         let mut batch = indexed(rows);
-        self.merge::<DB, R>(&mut batch, tally)
+        self.merge(&mut batch, tally, returned)
             .map_err(|error| (0, error))?;
         let size = match self.scope {
             TxScope::All => batch.len(),
@@ -194,8 +229,8 @@ impl Job {
         };
         for unit in batch.chunks(size.max(1)) {
             let first = unit.first().map_or(0, |row| row.0);
-            let filled = self.unit(link, unit, rows.len(), phase, tally).await;
-            let filled = filled.map_err(|error| (first, error))?;
+            let filled = self.unit(link, unit, rows.len(), phase, tally, returned);
+            let filled = filled.await.map_err(|error| (first, error))?;
             tally.written += filled.written;
             tally.ignored += filled.ignored;
             tally.failed.extend(filled.failed);
@@ -211,6 +246,7 @@ impl Job {
         given: usize,
         phase: &Phase,
         tally: &mut Tally,
+        returned: &mut dyn Returned<DB>,
     ) -> Result<Filled, BatchError>
     where
         DB: BulkDatabase,
@@ -219,7 +255,7 @@ impl Job {
         let mut delays = self.retry.map(|retry| retry.delays());
         loop {
             // On the heap: it is large, and there is one of it at a time.
-            let attempt = Box::pin(self.attempt(link, unit, given, phase, tally));
+            let attempt = Box::pin(self.attempt(link, unit, given, phase, tally, returned));
             let (nested, ended) = match attempt.await {
                 (nested, Ok(filled)) => {
                     tally.commits += u64::from(!nested);
@@ -284,6 +320,7 @@ impl Job {
         given: usize,
         phase: &Phase,
         tally: &mut Tally,
+        returned: &mut dyn Returned<DB>,
     ) -> (bool, Result<Filled, Ended>)
     where
         DB: BulkDatabase,
@@ -296,18 +333,18 @@ impl Job {
         if self.inside && !nested {
             return (nested, Err(Ended::Error(BatchError::NoTransaction)));
         }
-        let written = self.attempt_on(link, nested, unit, given, phase, tally);
+        let written = self.attempt_on(link, unit, given, phase, tally, returned);
         (nested, written.await)
     }
 
     async fn attempt_on<DB, R>(
         &self,
         link: &mut dyn Link<DB>,
-        nested: bool,
         unit: &[Indexed<'_, R>],
         given: usize,
         phase: &Phase,
         tally: &mut Tally,
+        returned: &mut dyn Returned<DB>,
     ) -> Result<Filled, Ended>
     where
         DB: BulkDatabase,
@@ -318,12 +355,14 @@ impl Job {
         };
         let skip = self.on_row_error == OnRowError::Skip;
         let forced = self.path == Some(Path::Copy);
-        let can_copy = !nested && link.can_copy();
+        let returns = returned.column().is_some();
+        let owned = link.can_copy();
+        let conn = source::conn(link).await.map_err(Ended::Acquire)?;
+        let can_copy = owned && !conn.is_in_transaction();
         if forced && !can_copy {
             let reason = "COPY needs a connection of its own: pass a pool, or leave out path";
             return Err(Ended::Error(self.invalid(reason.to_owned())));
         }
-        let conn = source::conn(link).await.map_err(Ended::Acquire)?;
         let singly = skip && unit.len() > 1 && {
             tally.statements += 1;
             let matters = DB::order_matters(conn, &self.table).await;
@@ -339,6 +378,7 @@ impl Job {
             verb: &self.verb,
             path: self.path,
             exact,
+            returning: returned.column(),
         };
         let ticketing = self.ticketing();
         let decided = tally.written + tally.ignored + tally.failed.len() as u64;
@@ -353,7 +393,7 @@ impl Job {
         };
 
         let mut hint = None;
-        if can_copy && !singly {
+        if can_copy && !singly && !returns {
             let copying = DB::copying(conn, &wanted, *sample, unit.len()).await;
             if let Some(copying) = copying.map_err(|error| self.no_plan(error))? {
                 tally.path = Path::Copy;
@@ -387,22 +427,29 @@ impl Job {
             OnRowError::Skip => self.skip_limit.unwrap_or(usize::MAX),
             OnRowError::Abort => 0,
         };
+        tally.statements += plan.requests();
         let mut attempt = Attempt::<DB> {
+            singly: singly || (returns && !plan.returns_many()),
             plan,
             mode: Mode::Stop,
-            singly,
             hint: None,
             room: room.saturating_sub(tally.failed.len()),
             ticketing: &ticketing,
             progress: &progress,
             statements: &mut tally.statements,
             phase,
+            returned,
         };
         if !singly && hint.is_none() {
             let mut batch = unit.to_vec();
             let sorted =
                 DB::LOCKS_ROWS && self.verb.meets_rows() && sort_by_key::<DB, R>(&mut batch);
-            let written = attempt.write(conn, &batch).await;
+            let mut written = attempt.write(conn, &batch).await;
+            if let Err(Ended::Unmatched) = written {
+                tracing::debug!("row by row, for the values that they return");
+                attempt.singly = true;
+                written = attempt.write(conn, &batch).await;
+            }
             let Err(Ended::Refused(at, refusal)) = written else {
                 return written;
             };
@@ -413,6 +460,7 @@ impl Job {
         }
         tracing::debug!(rows = unit.len(), "looking for the rows that are refused");
         // Which rows are refused is a matter of the input's order, not of the key's.
+        attempt.singly |= returns;
         attempt.hint = hint;
         attempt.mode = if skip { Mode::Skip } else { Mode::Find };
         attempt.write(conn, unit).await
@@ -438,6 +486,7 @@ impl Job {
         &self,
         batch: &mut Vec<Indexed<'_, R>>,
         tally: &mut Tally,
+        returned: &mut dyn Returned<DB>,
     ) -> Result<(), BatchError>
     where
         DB: BulkDatabase,
@@ -450,6 +499,7 @@ impl Job {
         let left_out = merge::<DB, R>(batch, keep);
         if keep != Duplicates::Report {
             tally.deduplicated = left_out.len() as u64;
+            returned.stand_in(&left_out);
             return Ok(());
         }
         if self.on_row_error == OnRowError::Abort {
@@ -471,8 +521,16 @@ impl Job {
     }
 
     /// What rules the batch out before anything is sent.
-    fn check(&self) -> Result<(), BatchError> {
+    fn check(&self, returning: Option<&str>) -> Result<(), BatchError> {
         let fault = self.table.fault().or_else(|| self.verb.fault(&self.table));
+        let fault = fault.or_else(|| {
+            let name = returning?;
+            if name.is_empty() || name.contains('\0') {
+                return Some("the name of the column to return is empty or holds a NUL".into());
+            }
+            let copies = self.path == Some(Path::Copy);
+            copies.then(|| "COPY returns nothing: leave out path".into())
+        });
         let fault = fault.or_else(|| {
             let keyless = self.duplicates.is_some() && !self.table.has_key();
             keyless.then(|| {
@@ -498,6 +556,11 @@ impl Job {
             Ended::Database(source) | Ended::NoTicket(source) => {
                 BatchError::Database { rows, source }
             }
+            // Row by row it is never open.
+            Ended::Unmatched => BatchError::Database {
+                rows,
+                source: sqlx::Error::Protocol("the values that rows returned were mixed up".into()),
+            },
             Ended::CommitUnknown { source, .. } => BatchError::CommitUnknown { rows, source },
             Ended::TooMany(failed) => BatchError::SkipLimit {
                 limit: self.skip_limit.unwrap_or(0),

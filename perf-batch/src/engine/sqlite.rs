@@ -3,11 +3,12 @@ use std::future::ready;
 use std::ops::DerefMut;
 use std::sync::Arc;
 
-use sqlx::{AssertSqlSafe, Connection, Sqlite, SqliteConnection, Transaction};
+use sqlx::sqlite::{SqliteRow, SqliteValueRef};
+use sqlx::{AssertSqlSafe, Connection, Row, Sqlite, SqliteConnection, Transaction};
 
 use super::sql::{self, with_table};
 use super::values::Values;
-use super::{BulkDatabase, Class, EncodeError, Engine, Plan, PlanError, Statement, Wanted};
+use super::{BulkDatabase, Class, EncodeError, Engine, Plan, PlanError, Statement, Told, Wanted};
 use crate::order::Indexed;
 use crate::pieces::Shape;
 use crate::ticket::{Outcome, TransactionId};
@@ -54,7 +55,10 @@ impl Engine for Sqlite {
                 format!("there is no path {path} on SQLite: leave the choice to the crate");
             return Err(PlanError::Invalid(reason));
         }
-        let text = sql::sqlite(wanted.table, wanted.verb);
+        let mut text = sql::sqlite(wanted.table, wanted.verb);
+        if let Some(column) = wanted.returning {
+            sql::returning_sqlite(&mut text.after, column);
+        }
         Values::new(
             text,
             wanted.table.columns().len(),
@@ -82,6 +86,22 @@ impl Engine for Sqlite {
             .execute(conn)
             .await
             .map(|done| done.rows_affected())
+    }
+
+    // RETURNING promises no order, so the rows come here one by one.
+    async fn fetch(
+        conn: &mut SqliteConnection,
+        statement: Statement<Self>,
+        told: Told<'_, Self>,
+    ) -> sqlx::Result<Option<u64>> {
+        let query = sqlx::query_with(AssertSqlSafe(statement.sql), statement.arguments);
+        let answer = query.fetch_all(conn).await?;
+        answer.iter().try_for_each(|row| told(0, row, 0))?;
+        Ok(Some(answer.len() as u64))
+    }
+
+    fn value(row: &SqliteRow, column: usize) -> sqlx::Result<SqliteValueRef<'_>> {
+        row.try_get_raw(column)
     }
 
     async fn command(conn: &mut SqliteConnection, sql: &'static str) -> sqlx::Result<()> {
