@@ -36,7 +36,7 @@ pub enum BatchError {
         /// As in [`RowFailure::message`](crate::RowFailure::message).
         message: String,
         /// The database's or the encoding's error, where there was one to keep.
-        source: Option<sqlx::Error>,
+        source: Option<Box<sqlx::Error>>,
     },
     /// More rows were refused than [`skip_limit`](crate::BulkInsert::skip_limit) allows.
     #[error(
@@ -82,7 +82,7 @@ pub enum BatchError {
         /// The database's message.
         message: String,
         /// The database's error, where there was one to keep.
-        source: Option<sqlx::Error>,
+        source: Option<Box<sqlx::Error>>,
     },
     /// The database refused the batch as such (a missing table, no rights) or failed for a while
     /// (a deadlock, a lost connection): see [`is_retryable`](Self::is_retryable).
@@ -127,7 +127,7 @@ impl BatchError {
             Self::Row { code, .. } => return code.clone(),
             Self::SkipLimit { failed, .. } => return failed.first()?.code.clone(),
             Self::Partial { source, .. } => return source.code(),
-            Self::Range { source, .. } => source.as_ref()?,
+            Self::Range { source, .. } => source.as_deref()?,
             Self::Acquire { source, .. }
             | Self::Database { source, .. }
             | Self::CommitUnknown { source, .. } => source,
@@ -136,13 +136,36 @@ impl BatchError {
         error.code().map(std::borrow::Cow::into_owned)
     }
 
+    /// What was wrong with the row, where a row is to blame.
+    pub(crate) fn into_refusal(self) -> Result<Refusal, Self> {
+        match self {
+            Self::Row {
+                code,
+                constraint,
+                message,
+                source,
+                ..
+            } => Ok(Refusal {
+                code,
+                constraint,
+                message,
+                source: source.map(|source| *source),
+            }),
+            Self::Range {
+                source: Some(source),
+                ..
+            } => Ok(Refusal::by_database(*source)),
+            error => Err(error),
+        }
+    }
+
     pub(crate) fn row(index: usize, refusal: Refusal) -> Self {
         Self::Row {
             index,
             code: refusal.code,
             constraint: refusal.constraint,
             message: refusal.message,
-            source: refusal.source,
+            source: refusal.source.map(Box::new),
         }
     }
 }

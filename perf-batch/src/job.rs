@@ -30,6 +30,9 @@ use crate::{
 /// a chunk is one statement and one commit.
 const CHUNK_ROWS: usize = 4_096;
 
+/// Gets the rows that were refused.
+pub(crate) type DeadLetter<R> = Arc<dyn Fn(&[RowFailure<R>]) + Send + Sync>;
+
 /// What to write and how, whatever the rows.
 #[derive(Clone)]
 pub(crate) struct Job {
@@ -95,7 +98,7 @@ impl Job {
         self,
         link: Box<dyn Link<DB> + '_>,
         rows: Vec<R>,
-        dead_letter: Option<Arc<dyn Fn(&[RowFailure<R>]) + Send + Sync>>,
+        dead_letter: Option<DeadLetter<R>>,
     ) -> Result<BatchReport<R>, BatchError>
     where
         DB: BulkDatabase,
@@ -110,7 +113,7 @@ impl Job {
         self,
         mut link: Box<dyn Link<DB> + '_>,
         rows: Vec<R>,
-        dead_letter: Option<Arc<dyn Fn(&[RowFailure<R>]) + Send + Sync>>,
+        dead_letter: Option<DeadLetter<R>>,
         returned: &mut dyn Returned<DB>,
     ) -> Result<BatchReport<R>, BatchError>
     where
@@ -123,7 +126,7 @@ impl Job {
             return Ok(BatchReport::new(0, &Tally::default(), started));
         }
         let phase = Phase::default();
-        let written = self.write_returning(&mut *link, &rows, &phase, started, returned);
+        let written = self.write(&mut *link, &rows, &phase, started, returned);
         let mut tally = written.await?;
         drop(link);
         let failed = std::mem::take(&mut tally.failed);
@@ -141,21 +144,6 @@ impl Job {
 
     /// Writes the rows over the link, and counts.
     pub(crate) async fn write<DB, R>(
-        &self,
-        link: &mut dyn Link<DB>,
-        rows: &[R],
-        phase: &Phase,
-        started: Instant,
-    ) -> Result<Tally, BatchError>
-    where
-        DB: BulkDatabase,
-        R: BulkValues<DB> + Send + Sync,
-    {
-        self.write_returning(link, rows, phase, started, &mut ())
-            .await
-    }
-
-    async fn write_returning<DB, R>(
         &self,
         link: &mut dyn Link<DB>,
         rows: &[R],
@@ -207,7 +195,7 @@ impl Job {
 
     /// Writes the rows transaction by transaction; an error comes with the first position that is
     /// not decided.
-    async fn units<DB, R>(
+    pub(crate) async fn units<DB, R>(
         &self,
         link: &mut dyn Link<DB>,
         rows: &[R],
@@ -583,7 +571,7 @@ fn refused<R>(range: Range<usize>, refusal: Refusal, unit: &[Indexed<'_, R>]) ->
         first,
         last,
         message: refusal.message,
-        source: refusal.source,
+        source: refusal.source.map(Box::new),
     }
 }
 

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod batcher;
 mod copy;
 mod delete;
 mod engine;
@@ -29,6 +30,7 @@ mod update;
 mod verb;
 mod write;
 
+pub use batcher::{AddError, Batcher, BatcherBuilder, DrainError, Ticket};
 pub use delete::BulkDelete;
 pub use engine::BulkDatabase;
 pub use error::BatchError;

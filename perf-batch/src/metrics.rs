@@ -51,6 +51,10 @@ impl Metrics {
         }
     }
 
+    pub(crate) fn committed(&self, transactions: u64) {
+        self.commits.increment(transactions);
+    }
+
     pub(crate) fn retried(&self) {
         self.retries.increment(1);
     }
@@ -71,7 +75,7 @@ impl Metrics {
         ] {
             counter.increment(rows);
         }
-        self.commits.increment(tally.commits);
+        self.committed(tally.commits);
         if seconds.is_some() && !tally.failed.is_empty() {
             self.fallbacks.increment(1);
         }

@@ -15,12 +15,11 @@ pub struct Shape {
 
 impl Shape {
     pub(crate) fn fit(self, rows: usize) -> usize {
-        let rows = rows.clamp(1, self.max_rows.max(1));
-        if self.powers && rows != self.exact {
-            floor_power(rows)
-        } else {
-            rows
+        if rows == self.exact && rows > 0 {
+            return rows;
         }
+        let rows = rows.clamp(1, self.max_rows.max(1));
+        if self.powers { floor_power(rows) } else { rows }
     }
 }
 
@@ -143,7 +142,7 @@ impl Pieces {
     /// The range that goes in about every second time: ln 2 / (share of bad rows).
     fn likely_clean(&self) -> usize {
         if self.refused < 2 {
-            return self.shape.max_rows;
+            return usize::MAX;
         }
         floor_power(self.decided * 7 / 10 / self.refused)
     }

@@ -134,9 +134,9 @@ pub(crate) trait Link<DB: BulkDatabase>: Send {
 pub(crate) type Boxed<'f, T> = Pin<Box<dyn Future<Output = T> + Send + 'f>>;
 
 /// The connection; taken from the source where there is none.
-pub(crate) async fn conn<'l, DB: BulkDatabase>(
-    link: &'l mut dyn Link<DB>,
-) -> sqlx::Result<&'l mut DB::Connection> {
+pub(crate) async fn conn<DB: BulkDatabase>(
+    link: &mut dyn Link<DB>,
+) -> sqlx::Result<&mut DB::Connection> {
     link.connect().await?;
     link.connection().ok_or(sqlx::Error::PoolClosed)
 }

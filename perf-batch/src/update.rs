@@ -1,7 +1,6 @@
 use std::fmt;
-use std::sync::Arc;
 
-use crate::job::Job;
+use crate::job::{DeadLetter, Job};
 use crate::setters::{handle, setters};
 use crate::source::Source;
 use crate::verb::Verb;
@@ -38,7 +37,7 @@ use crate::{
 #[must_use = "nothing is written until execute"]
 pub struct BulkUpdate<R> {
     job: Job,
-    dead_letter: Option<Arc<dyn Fn(&[RowFailure<R>]) + Send + Sync>>,
+    dead_letter: Option<DeadLetter<R>>,
 }
 
 impl<R: BulkRow> BulkUpdate<R> {

@@ -378,6 +378,7 @@ impl<DB: BulkDatabase> Attempt<'_, DB> {
         if self.singly {
             shape = Shape {
                 max_rows: 1,
+                exact: 0,
                 ..shape
             };
         }
@@ -448,6 +449,7 @@ impl<DB: BulkDatabase> Attempt<'_, DB> {
     }
 
     /// The row at this place of the batch was refused.
+    #[expect(clippy::result_large_err, reason = "there is one of it a transaction")]
     fn refuse<R>(
         &self,
         batch: &[Indexed<'_, R>],

@@ -59,7 +59,10 @@ fn keyed(input: &DeriveInput, columns: &[ColumnField<'_>], krate: &Path) -> Toke
         [ty] => (quote!(#ty), vec![quote!(__key)]),
         _ => {
             let fields = (0..types.len()).map(Index::from);
-            (quote!((#(#types),*)), fields.map(|at| quote!(&__key.#at)).collect())
+            (
+                quote!((#(#types),*)),
+                fields.map(|at| quote!(&__key.#at)).collect(),
+            )
         }
     };
     let ident = &input.ident;

@@ -45,7 +45,7 @@ use crate::{BulkValues, Path, Table};
 pub trait BulkDatabase: Engine {}
 
 /// The verbs of a database; sealed, as the module is private.
-pub trait Engine: Database {
+pub trait Engine: crate::batcher::Measure {
     /// The statements for one batch.
     type Plan: Plan;
 
@@ -220,7 +220,7 @@ pub trait Engine: Database {
 }
 
 /// Told the value that a row returned: its place among the rows, and where the value is.
-pub type Told<'a, DB> =
+pub(crate) type Told<'a, DB> =
     &'a mut (dyn FnMut(usize, &<DB as Database>::Row, usize) -> sqlx::Result<()> + Send + 'a);
 
 /// A statement that is a transaction by itself, and ended with an error.

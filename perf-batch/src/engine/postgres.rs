@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 
 use sqlx::error::BoxDynError;
-use sqlx::postgres::{PgConnection, PgRow, PgTypeInfo, PgTypeKind, PgValueRef};
+use sqlx::postgres::{PgArgumentBuffer, PgConnection, PgRow, PgTypeInfo, PgTypeKind, PgValueRef};
 use sqlx::{
     AssertSqlSafe, Connection, Either, Encode, Executor, Postgres, Row, Transaction, Type, TypeInfo,
 };
@@ -111,7 +111,7 @@ impl PostgresPlan {
             _ => None,
         };
         let columns = table.columns();
-        let types = Types::of(sample);
+        let types = Types::of(sample).types;
         let known = types.len() == columns.len();
         let unfit = types.iter().position(|ty| element(ty).is_none());
         match wanted.path {
@@ -415,23 +415,32 @@ impl Cast {
 /// without asking the server for anything. Not among them: arrays, which `unnest` would flatten,
 /// and types that only their name tells.
 pub(super) fn element(ty: &PgTypeInfo) -> Option<&str> {
-    let plain = ty.oid().is_some() && matches!(ty.kind(), PgTypeKind::Simple);
     let name = ty.name();
+    // sqlx knows no kind of a type that was declared by its OID, and panics when asked.
+    let known = ty.oid().is_some() && name != "?";
+    let plain = known && matches!(ty.kind(), PgTypeKind::Simple);
     // sqlx spells the one-byte "char" as it spells no other type.
     (plain && !name.contains('"')).then_some(name)
 }
 
-/// Learns the type of each column from a row.
-pub(super) struct Types(Vec<PgTypeInfo>);
+/// What a row says of the others.
+#[derive(Default)]
+pub(super) struct Types {
+    /// The type of each column; none where the row cannot say them: it is refused later, like any
+    /// that fails to encode.
+    pub(super) types: Vec<PgTypeInfo>,
+    /// How long its values are, each with its length.
+    pub(super) bytes: usize,
+    scratch: PgArgumentBuffer,
+}
 
 impl Types {
-    /// None where the row cannot say them: it is refused later, like any that fails to encode.
-    pub(super) fn of<R: BulkValues<Postgres>>(sample: &R) -> Vec<PgTypeInfo> {
-        let mut types = Self(Vec::new());
+    pub(super) fn of<R: BulkValues<Postgres>>(sample: &R) -> Self {
+        let mut types = Self::default();
         if sample.values(&mut types).is_err() {
-            types.0.clear();
+            types.types.clear();
         }
-        types.0
+        types
     }
 }
 
@@ -440,7 +449,11 @@ impl ValueSink<Postgres> for Types {
     where
         T: Encode<'q, Postgres> + Type<Postgres>,
     {
-        self.0.push(value.produces().unwrap_or_else(T::type_info));
+        self.types
+            .push(value.produces().unwrap_or_else(T::type_info));
+        self.scratch.clear();
+        let _ = value.encode(&mut self.scratch)?;
+        self.bytes += self.scratch.len() + 4;
         Ok(())
     }
 }

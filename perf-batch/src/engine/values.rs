@@ -11,6 +11,9 @@ use crate::order::Indexed;
 use crate::pieces::Shape;
 use crate::{BulkValues, ValueSink};
 
+/// The most rows that may have a text of their own: one trip for common sizes of batches.
+const EXACT: usize = 1_024;
+
 /// The statement's text for each number of rows.
 #[derive(Debug)]
 pub(super) struct Values {
@@ -39,7 +42,7 @@ impl Values {
         let shape = Shape {
             max_rows: fit.min(rows),
             powers: true,
-            exact,
+            exact: if exact <= fit.min(EXACT) { exact } else { 0 },
         };
         Ok(Self {
             text,

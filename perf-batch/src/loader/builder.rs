@@ -126,8 +126,8 @@ impl<K, V, F> LoaderBuilder<K, V, F> {
     /// How long a batch waits for further keys, unless it is full before. It needs the timer of
     /// the tokio runtime, and is the latency of a lone load.
     ///
-    /// Defaults to zero: a batch goes as soon as the tasks that are ready have had their turn and
-    /// brought no further key.
+    /// Defaults to zero: a batch goes once the tasks that are ready have had their turns and brought
+    /// no further key, see [`Loader`].
     pub fn delay(mut self, delay: Duration) -> Self {
         self.delay = delay;
         self

@@ -54,11 +54,13 @@ use table::{Answer, Group, Table};
 /// # When a query is sent
 ///
 /// A key that is neither kept nor on its way goes into the batch that is open, or opens one. The
-/// batch is sent once the tasks that are ready have had their turn and brought no further key to
-/// it; on a runtime of several threads, those of the thread that runs the batch. So loads that
-/// are joined in one task, and loads of tasks that were woken together, are one query, and a lone
-/// load waits for nothing else. [`delay`](LoaderBuilder::delay) makes a batch wait for a time
-/// instead. It is sent without waiting when it has
+/// batch is sent once all tasks that are ready have had three turns without bringing it a further
+/// key, or 32 turns in all. So loads that are joined in one task are one query, and so are, on one
+/// thread, the loads of all tasks that are ready or woken together. A lone load waits a few
+/// microseconds. On a runtime of several threads only the turns of the thread that runs the batch
+/// count, so tasks that are slow to come on other threads may need another query;
+/// [`delay`](LoaderBuilder::delay) makes a batch wait for a time instead. It is sent without
+/// waiting when it has
 /// [`max_batch_size`](LoaderBuilder::max_batch_size) keys. Batches above
 /// [`max_concurrent_batches`](LoaderBuilder::max_concurrent_batches) wait for their turn; the open
 /// one takes further keys until then.

@@ -14,10 +14,14 @@ use super::builder::Config;
 use super::table::{Batch, Group, Outcome};
 use super::{Inner, LoadError};
 
-/// How often a batch may let all ready tasks run before it goes, while each time brings further
-/// keys. A worker thread lets about 61 tasks run at a time, so this gathers a thousand, and ends
-/// where keys never stop coming.
-const ROUNDS: usize = 32;
+/// How often in a row all ready tasks may have their turn without bringing a further key before a
+/// batch goes. Once is enough on one thread; on several, others may be at work on what brings
+/// keys. Each costs about a microsecond.
+const QUIET_TURNS: usize = 3;
+
+/// How often at most, so that a batch goes although keys never stop coming. A worker thread lets
+/// about 61 tasks run in a turn, so a thousand that are ready take 17.
+const TURNS: usize = 32;
 
 /// The life of a batch in a task of its own; it ends the batch exactly once, however the task
 /// ends.
@@ -79,8 +83,8 @@ where
         self.end(outcome);
     }
 
-    /// Waits for further keys: until a turn of all ready tasks brings none, or for the delay; and
-    /// not if the batch is full.
+    /// Waits for further keys: until some turns of all ready tasks bring none, or for the delay;
+    /// and no longer once the batch is full.
     async fn gather(&self) {
         let delay = self.inner.config.delay;
         if !delay.is_zero() {
@@ -90,10 +94,11 @@ where
             unless(self.batch.full.notified(), tokio::time::sleep(delay)).await;
             return;
         }
-        let mut before = 0;
-        for _ in 0..ROUNDS {
+        let (mut before, mut quiet) = (0, 0);
+        for _ in 0..TURNS {
             match self.inner.table().gathered(&self.batch) {
-                Some(keys) if keys > before => before = keys,
+                Some(keys) if keys > before => (before, quiet) = (keys, 0),
+                Some(_) if quiet + 1 < QUIET_TURNS => quiet += 1,
                 _ => return,
             }
             yield_now().await;

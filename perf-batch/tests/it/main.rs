@@ -2,6 +2,9 @@
 
 #[cfg(test)]
 #[cfg(all(feature = "derive", feature = "sqlite"))]
+mod batcher;
+#[cfg(test)]
+#[cfg(all(feature = "derive", feature = "sqlite"))]
 mod cancel;
 #[cfg(test)]
 #[cfg(feature = "derive")]
@@ -10,8 +13,13 @@ mod derive;
 #[cfg(all(feature = "derive", feature = "sqlite"))]
 mod fallback;
 #[cfg(test)]
+mod loader;
+#[cfg(test)]
 #[cfg(all(feature = "derive", feature = "sqlite"))]
 mod metrics;
+#[cfg(test)]
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod page;
 #[cfg(test)]
 #[cfg(all(feature = "derive", feature = "postgres"))]
 mod postgres;
@@ -19,7 +27,10 @@ mod postgres;
 #[cfg(all(feature = "derive", feature = "sqlite"))]
 mod sqlite;
 #[cfg(test)]
-#[cfg(all(feature = "derive", any(feature = "sqlite", feature = "postgres")))]
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod statements;
+#[cfg(test)]
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod support;
 #[cfg(test)]
 mod types;

@@ -1,6 +1,8 @@
 //! What the tests share.
 
+#[cfg(feature = "derive")]
 use std::future::Future;
+#[cfg(feature = "derive")]
 use std::task::Poll;
 
 #[cfg(feature = "sqlite")]
@@ -39,6 +41,7 @@ pub(crate) mod lite {
             Self { pool, _dir: dir }
         }
 
+        #[cfg(feature = "derive")]
         pub(crate) async fn count(&self, sql: &'static str) -> i64 {
             sqlx::query_scalar(sql).fetch_one(&self.pool).await.unwrap()
         }
@@ -46,6 +49,7 @@ pub(crate) mod lite {
 }
 
 /// Polls the future at most `polls` times and then drops it; `None` where it was not done by then.
+#[cfg(feature = "derive")]
 pub(crate) async fn drop_after<F: Future>(polls: usize, future: F) -> Option<F::Output> {
     let mut future = Box::pin(future);
     let mut left = polls;

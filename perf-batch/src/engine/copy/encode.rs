@@ -3,6 +3,7 @@
 
 use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
+use sqlx::postgres::types::Oid;
 use sqlx::postgres::{PgArgumentBuffer, PgTypeInfo};
 use sqlx::{Encode, Postgres, Type, TypeInfo};
 
@@ -27,6 +28,8 @@ pub(in crate::engine) struct CopyIn {
 #[derive(Debug)]
 struct Field {
     given: PgTypeInfo,
+    /// Of `given`: it is compared with every value, and costs a call.
+    oid: Option<Oid>,
     fix: Fix,
 }
 
@@ -54,7 +57,7 @@ impl CopyIn {
                     cast.unwrap_or_default()
                 ));
             };
-            Ok(Field { given: given.clone(), fix })
+            Ok(Field { given: given.clone(), oid: given.oid(), fix })
         });
         Ok(Self {
             fields: fields.collect::<Result<_, _>>()?,
@@ -111,6 +114,12 @@ impl Fields<'_> {
         row.values(self)?;
         expect(self.next, columns, columns)
     }
+
+    fn set(&mut self, at: usize, bytes: &[u8]) {
+        if let Some(slot) = self.data.get_mut(at..at + bytes.len()) {
+            slot.copy_from_slice(bytes);
+        }
+    }
 }
 
 impl ValueSink<Postgres> for Fields<'_> {
@@ -125,8 +134,8 @@ impl ValueSink<Postgres> for Fields<'_> {
         };
         let given = value.produces().unwrap_or_else(T::type_info);
         // Of types that only their name tells, the name is compared.
-        let same = given.oid() == field.given.oid()
-            && (given.oid().is_some() || given.name() == field.given.name());
+        let same =
+            given.oid() == field.oid && (field.oid.is_some() || given.name() == field.given.name());
         if !same {
             return Err(format!(
                 "value {} of the row is of type {}, in another row it is {}",
@@ -152,13 +161,5 @@ impl ValueSink<Postgres> for Fields<'_> {
             Fix::Element(oid) => self.set(payload + 8, &oid.0.to_be_bytes()),
         }
         Ok(())
-    }
-}
-
-impl Fields<'_> {
-    fn set(&mut self, at: usize, bytes: &[u8]) {
-        if let Some(slot) = self.data.get_mut(at..at + bytes.len()) {
-            slot.copy_from_slice(bytes);
-        }
     }
 }

@@ -1,5 +1,7 @@
+mod batcher;
 mod fallback;
 mod faults;
+mod lost;
 mod types;
 
 use perf_batch::{BatchError, BulkInsert, BulkRow, OnConflict, OnRowError, Path};

@@ -308,7 +308,7 @@ async fn large_rows_go_in_a_few_at_a_time() {
         text: "x".repeat(1 << 20),
     };
     let mut rows: Vec<Page> = (0..40).map(page).collect();
-    let insert = BulkInsert::<Page>::new();
+    let insert = BulkInsert::<Page>::new().path(Path::Unnest);
     let report = insert.execute(&pool, rows.clone()).await.unwrap();
     assert_eq!((report.written, report.path), (40, Path::Unnest));
     assert_eq!(

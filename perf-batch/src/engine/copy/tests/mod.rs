@@ -59,7 +59,7 @@ async fn plan<R: BulkValues<Postgres>>(
     let mut select = String::new();
     select_none(&mut select, table);
     let described = column_types(conn, &select).await.unwrap();
-    CopyIn::plan(table.columns(), &described, &Types::of(sample))
+    CopyIn::plan(table.columns(), &described, &Types::of(sample).types)
 }
 
 /// Copies the rows in COPYs of about `max_bytes`.

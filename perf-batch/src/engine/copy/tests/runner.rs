@@ -1,5 +1,6 @@
 use std::future::{Future, poll_fn};
 use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 
 use sqlx::{Connection, Row};
@@ -7,7 +8,7 @@ use sqlx_core::transaction::TransactionManager;
 
 use super::*;
 use crate::engine::copy::line::row_offset;
-use crate::engine::copy::run::run_in_chunks;
+use crate::engine::copy::run::{Held, run_in_chunks};
 
 const NUMBERS: &str = "CREATE TABLE numbers (n bigint PRIMARY KEY CHECK (n >= 0), text text)";
 
@@ -26,7 +27,7 @@ fn numbers() -> Table {
 }
 
 fn data(rows: &[Number]) -> Vec<u8> {
-    let types = Types::of(&Number(0));
+    let types = Types::of(&Number(0)).types;
     let plan = CopyIn::plan(numbers().columns(), &types, &types).unwrap();
     plan.encode(&indexed(rows), usize::MAX).unwrap().0
 }
@@ -223,4 +224,74 @@ async fn a_copy_dropped_after_the_server_refused_a_row_harms_no_one() {
         return;
     };
     assert_eq!(all, 0);
+}
+
+#[tokio::test]
+async fn a_copy_stops_before_any_chunk_and_keeps_its_connection() {
+    let Some(pool) = pool(NUMBERS).await else {
+        return;
+    };
+    let (sql, data) = (copy_sql(&numbers()), data(&many(20)));
+    let chunks = data.len().div_ceil(100);
+    for checks in 0..chunks + 2 {
+        let mut conn = pool.acquire().await.unwrap();
+        let pid = backend(&mut conn).await;
+        Transactions::begin(&mut conn, None).await.unwrap();
+        let passed = AtomicUsize::new(0);
+        let is_dropped = || passed.fetch_add(1, Ordering::Relaxed) >= checks;
+        let mut held = Held::new(conn);
+        let copied = held.copy(&sql, &data, 100, is_dropped).await;
+        assert_eq!(
+            copied.is_ok_and(|rows| rows == 20),
+            checks > chunks,
+            "{checks}"
+        );
+        drop(held);
+        in_step(&pool).await;
+        let mut conn = pool.acquire().await.unwrap();
+        assert_eq!(backend(&mut conn).await, pid, "{checks}");
+        drop(conn);
+        let written = count(&pool, "SELECT count(*) FROM numbers").await;
+        assert_eq!(written, 0, "{checks}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_stopped_after_the_server_refused_a_row_keeps_its_connection() {
+    let Some(pool) = pool(NUMBERS).await else {
+        return;
+    };
+    let other = PgPoolOptions::new().max_connections(1);
+    let other = other.connect_with((*pool.connect_options()).clone());
+    let other = other.await.unwrap();
+    // The number of fields of the first row.
+    let mut data = data(&many(20));
+    data[20] = 7;
+    let mut conn = pool.acquire().await.unwrap();
+    let pid = backend(&mut conn).await;
+    Transactions::begin(&mut conn, None).await.unwrap();
+    let passed = AtomicUsize::new(0);
+    let is_dropped = || {
+        if passed.fetch_add(1, Ordering::Relaxed) < 2 {
+            return false;
+        }
+        // Until the server is done with the COPY.
+        tokio::task::block_in_place(|| {
+            tokio::runtime::Handle::current().block_on(async {
+                let idle = format!(
+                    "SELECT count(*) FROM pg_stat_activity WHERE pid = {pid} AND state LIKE 'idle in transaction%'"
+                );
+                while count(&other, &idle).await == 0 {}
+            });
+        });
+        true
+    };
+    let mut held = Held::new(conn);
+    let sql = copy_sql(&numbers());
+    let error = held.copy(&sql, &data, 100, is_dropped).await.unwrap_err();
+    assert_eq!(code(&error), "22P04");
+    drop(held);
+    in_step(&pool).await;
+    let mut conn = pool.acquire().await.unwrap();
+    assert_eq!(backend(&mut conn).await, pid);
 }
