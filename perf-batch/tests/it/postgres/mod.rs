@@ -2,6 +2,7 @@ mod batcher;
 mod fallback;
 mod faults;
 mod lost;
+mod returning;
 mod types;
 
 use perf_batch::{BatchError, BulkInsert, BulkRow, OnConflict, OnRowError, Path};
