@@ -448,7 +448,7 @@ impl Job {
         }
         tracing::debug!(rows = unit.len(), "looking for the rows that are refused");
         // Which rows are refused is a matter of the input's order, not of the key's.
-        attempt.singly |= returns;
+        attempt.singly |= returns && attempt.plan.may_mix_up();
         attempt.hint = hint;
         attempt.mode = if skip { Mode::Skip } else { Mode::Find };
         attempt.write(conn, unit).await

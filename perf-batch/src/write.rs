@@ -139,10 +139,7 @@ impl<DB: BulkDatabase> Attempt<'_, DB> {
     ) -> Result<Filled, Ended> {
         let returns = self.returned.column().is_some();
         if returns {
-            // Of an attempt before, which was rolled back.
-            for (index, _) in batch {
-                self.returned.clear(*index);
-            }
+            self.forget(batch);
         }
         if conn.is_in_transaction() {
             return self.in_savepoint(conn, batch).await;
@@ -445,7 +442,17 @@ impl<DB: BulkDatabase> Attempt<'_, DB> {
             None => Ok(()),
         };
         let fetched = DB::fetch(conn, statement, &mut told).await;
+        if fetched.is_err() {
+            self.forget(rows);
+        }
         fetched.map_err(Ended::Database)?.ok_or(Ended::Unmatched)
+    }
+
+    /// What the rows returned is rolled back.
+    fn forget<R>(&mut self, rows: &[Indexed<'_, R>]) {
+        for (index, _) in rows {
+            self.returned.clear(*index);
+        }
     }
 
     /// The row at this place of the batch was refused.

@@ -296,6 +296,11 @@ pub trait Plan: Send + Sync {
         false
     }
 
+    /// Whether it can be open which value is which row's.
+    fn may_mix_up(&self) -> bool {
+        false
+    }
+
     /// How many requests it took to make.
     fn requests(&self) -> u64 {
         0

@@ -86,6 +86,10 @@ impl Plan for PostgresPlan {
         self.returns_many
     }
 
+    fn may_mix_up(&self) -> bool {
+        true
+    }
+
     fn requests(&self) -> u64 {
         self.requests
     }
