@@ -6,7 +6,7 @@ use crate::source::Source;
 use crate::verb::Verb;
 use crate::{
     BatchError, BatchReport, BulkDatabase, BulkRow, BulkValues, Duplicates, OnConflict, Path,
-    RowFailure, Table,
+    Returning, RowFailure, Table,
 };
 
 /// Inserts many rows in one commit.
@@ -89,6 +89,29 @@ impl<R> BulkInsert<R> {
     pub fn path(mut self, path: Path) -> Self {
         self.job.path = Some(path);
         self
+    }
+
+    /// Has each row return its value of `column`, most often the id that the database gave it. Set
+    /// everything else first.
+    ///
+    /// ```no_run
+    /// # #[cfg(all(feature = "derive", feature = "postgres"))]
+    /// # async fn example(pool: sqlx::PgPool) -> Result<(), perf_batch::BatchError> {
+    /// # use perf_batch::{BulkInsert, BulkRow};
+    /// # #[derive(BulkRow)]
+    /// # #[bulk(table = "answers")]
+    /// # struct Answer { answer: String }
+    /// let rows = vec![Answer { answer: "42".into() }, Answer { answer: "54".into() }];
+    /// let ids: Vec<Option<i64>> = BulkInsert::<Answer>::new()
+    ///     .returning("id")
+    ///     .fetch_ids(&pool, rows)
+    ///     .await?;
+    /// assert_eq!(ids.len(), 2); // in the order of the rows
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn returning(self, column: impl Into<std::borrow::Cow<'static, str>>) -> Returning<R> {
+        Returning::new(self, column.into())
     }
 
     setters!();

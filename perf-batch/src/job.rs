@@ -16,6 +16,7 @@ use crate::metrics::Metrics;
 use crate::order::{Indexed, indexed, merge, sort_by_key};
 use crate::phase::Phase;
 use crate::report::{Tally, without_rows};
+use crate::returned::Returned;
 use crate::row::count;
 use crate::sizes::Sizes;
 use crate::source::{self, Link};
@@ -120,9 +121,25 @@ impl Job {
     /// Writes the rows, and hands out those that were refused.
     pub(crate) async fn execute<DB, R>(
         self,
+        link: Box<dyn Link<DB> + '_>,
+        rows: Vec<R>,
+        dead_letter: Option<DeadLetter<R>>,
+    ) -> Result<BatchReport<R>, BatchError>
+    where
+        DB: BulkDatabase,
+        R: BulkValues<DB> + Send + Sync,
+    {
+        self.execute_returning(link, rows, dead_letter, &mut ())
+            .await
+    }
+
+    /// The same, with what the rows return.
+    pub(crate) async fn execute_returning<DB, R>(
+        self,
         mut link: Box<dyn Link<DB> + '_>,
         rows: Vec<R>,
         dead_letter: Option<DeadLetter<R>>,
+        returned: &mut dyn Returned<DB>,
     ) -> Result<BatchReport<R>, BatchError>
     where
         DB: BulkDatabase,
@@ -134,7 +151,8 @@ impl Job {
             return Ok(BatchReport::new(0, &Tally::default(), started));
         }
         let phase = Phase::default();
-        let mut tally = self.write(&mut *link, &rows, &phase, started).await?;
+        let written = self.write(&mut *link, &rows, &phase, started, returned);
+        let mut tally = written.await?;
         drop(link);
         let failed = std::mem::take(&mut tally.failed);
         let mut report = BatchReport::new(given, &tally, started);
@@ -156,6 +174,7 @@ impl Job {
         rows: &[R],
         phase: &Phase,
         started: Instant,
+        returned: &mut dyn Returned<DB>,
     ) -> Result<Tally, BatchError>
     where
         DB: BulkDatabase,
@@ -171,7 +190,7 @@ impl Job {
         );
         let mut tally = Tally::default();
         let written = self
-            .units(link, rows, phase, &mut tally)
+            .units(link, rows, phase, &mut tally, returned)
             .instrument(span.clone())
             .await;
         span.record("path", tally.path.as_str());
@@ -207,15 +226,17 @@ impl Job {
         rows: &[R],
         phase: &Phase,
         tally: &mut Tally,
+        returned: &mut dyn Returned<DB>,
     ) -> Result<(), (usize, BatchError)>
     where
         DB: BulkDatabase,
         R: BulkValues<DB> + Send + Sync,
     {
-        self.check().map_err(|error| (0, error))?;
+        self.check(returned.column()).map_err(|error| (0, error))?;
         let mut batch = indexed(rows);
         let left_out = self.merge::<DB, R>(&mut batch);
         let mut left_out = left_out.map_err(|error| (0, error))?;
+        returned.stand_in(&left_out.stand_ins());
         let size = match self.scope {
             TxScope::All => batch.len(),
             // What is inside a transaction of the caller's is all or nothing in it.
@@ -227,7 +248,10 @@ impl Job {
         while let Some(unit) = units.next() {
             let first = position(unit).unwrap_or_default();
             left_out.settle(first, tally);
-            let filled = match self.unit(link, unit, rows.len(), phase, tally).await {
+            let filled = match self
+                .unit(link, unit, rows.len(), phase, tally, returned)
+                .await
+            {
                 Ok(filled) => filled,
                 Err(BatchError::SkipLimit { limit, failed }) => {
                     let failed = left_out.and_others(tally, failed);
@@ -264,6 +288,7 @@ impl Job {
         given: usize,
         phase: &Phase,
         tally: &mut Tally,
+        returned: &mut dyn Returned<DB>,
     ) -> Result<Filled, BatchError>
     where
         DB: BulkDatabase,
@@ -272,7 +297,7 @@ impl Job {
         let mut delays = self.retry.map(|retry| retry.delays());
         loop {
             // On the heap: it is large, and there is one of it at a time.
-            let attempt = Box::pin(self.attempt(link, unit, given, phase, tally));
+            let attempt = Box::pin(self.attempt(link, unit, given, phase, tally, returned));
             let (nested, ended) = match attempt.await {
                 (nested, Ok(filled)) => {
                     tally.commits += u64::from(!nested);
@@ -337,6 +362,7 @@ impl Job {
         given: usize,
         phase: &Phase,
         tally: &mut Tally,
+        returned: &mut dyn Returned<DB>,
     ) -> (bool, Result<Filled, Ended>)
     where
         DB: BulkDatabase,
@@ -349,18 +375,18 @@ impl Job {
         if self.inside && !nested {
             return (nested, Err(Ended::Error(BatchError::NoTransaction)));
         }
-        let written = self.attempt_on(link, nested, unit, given, phase, tally);
+        let written = self.attempt_on(link, unit, given, phase, tally, returned);
         (nested, written.await)
     }
 
     async fn attempt_on<DB, R>(
         &self,
         link: &mut dyn Link<DB>,
-        nested: bool,
         unit: &[Indexed<'_, R>],
         given: usize,
         phase: &Phase,
         tally: &mut Tally,
+        returned: &mut dyn Returned<DB>,
     ) -> Result<Filled, Ended>
     where
         DB: BulkDatabase,
@@ -371,7 +397,10 @@ impl Job {
         };
         let skip = self.on_row_error == OnRowError::Skip;
         let forced = self.path == Some(Path::Copy);
-        let can_copy = !nested && link.can_copy();
+        let returns = returned.column().is_some();
+        let owned = link.can_copy();
+        let conn = source::conn(link).await.map_err(Ended::Acquire)?;
+        let can_copy = owned && !conn.is_in_transaction();
         if forced && !can_copy {
             let reason = "COPY needs a connection of its own: pass a pool, or leave out path";
             return Err(Ended::Error(self.invalid(reason.to_owned())));
@@ -387,6 +416,7 @@ impl Job {
             verb: &self.verb,
             path: self.path,
             exact,
+            returning: returned.column(),
         };
         let order = if skip && unit.len() > 1 {
             let asked = self.order::<DB>(conn, &wanted, tally).await;
@@ -400,7 +430,7 @@ impl Job {
         let progress = |done: u64| self.tell(decided, done, commits > 0, given);
 
         let mut hint = None;
-        if can_copy && !singly {
+        if can_copy && !singly && !returns {
             let copying = DB::copying(conn, &wanted, sample, unit.len()).await;
             if let Some(copying) = copying.map_err(|error| self.no_plan(error))? {
                 tally.path = Path::Copy;
@@ -432,22 +462,29 @@ impl Job {
             OnRowError::Skip => self.skip_limit.unwrap_or(usize::MAX),
             OnRowError::Abort => 0,
         };
+        tally.statements += plan.requests();
         let mut attempt = Attempt::<DB> {
+            singly: singly || (returns && !plan.returns_many()),
             plan,
             mode: Mode::Stop,
-            singly,
             hint: None,
             room: room.saturating_sub(tally.failed.len() + tally.refused_ahead),
             ticketing: &ticketing,
             progress: &progress,
             statements: &mut tally.statements,
             phase,
+            returned,
         };
         if !singly && hint.is_none() {
             let mut batch = unit.to_vec();
             let sorts = DB::LOCKS_ROWS && self.verb.meets_rows() && order == Order::Any;
             let sorted = sorts && sort_by_key::<DB, R>(&mut batch);
-            let written = attempt.write(conn, &batch).await;
+            let mut written = attempt.write(conn, &batch).await;
+            if let Err(Ended::Unmatched) = written {
+                tracing::debug!("row by row, for the values that they return");
+                attempt.singly = true;
+                written = attempt.write(conn, &batch).await;
+            }
             let Err(Ended::Refused(at, refusal)) = written else {
                 return written;
             };
@@ -458,6 +495,7 @@ impl Job {
         }
         tracing::debug!(rows = unit.len(), "looking for the rows that are refused");
         // Which rows are refused is a matter of the input's order, not of the key's.
+        attempt.singly |= returns && attempt.plan.may_mix_up();
         attempt.hint = hint;
         attempt.mode = if skip { Mode::Skip } else { Mode::Find };
         attempt.write(conn, unit).await
@@ -524,8 +562,16 @@ impl Job {
     }
 
     /// What rules the batch out before anything is sent.
-    fn check(&self) -> Result<(), BatchError> {
+    fn check(&self, returning: Option<&str>) -> Result<(), BatchError> {
         let fault = self.table.fault().or_else(|| self.verb.fault(&self.table));
+        let fault = fault.or_else(|| {
+            let name = returning?;
+            if name.is_empty() || name.contains('\0') {
+                return Some("the name of the column to return is empty or holds a NUL".into());
+            }
+            let copies = self.path == Some(Path::Copy);
+            copies.then(|| "COPY returns nothing: leave out path".into())
+        });
         let fault = fault.or_else(|| {
             let keyless = self.duplicates.is_some() && !self.table.has_key();
             keyless.then(|| {
@@ -551,6 +597,11 @@ impl Job {
             Ended::Database(source) | Ended::NoTicket(source) => {
                 BatchError::Database { rows, source }
             }
+            // Row by row it is never open.
+            Ended::Unmatched => BatchError::Database {
+                rows,
+                source: sqlx::Error::Protocol("the values that rows returned were mixed up".into()),
+            },
             Ended::CommitUnknown { source, .. } => BatchError::CommitUnknown { rows, source },
             Ended::TooMany(failed) => BatchError::SkipLimit {
                 limit: self.skip_limit.unwrap_or(0),

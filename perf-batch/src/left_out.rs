@@ -29,6 +29,14 @@ impl LeftOut {
         if self.report { self.rows.len() } else { 0 }
     }
 
+    /// Each with the row that stands for it, in the order of the input.
+    pub(crate) fn stand_ins(&self) -> Vec<(usize, usize)> {
+        if self.report {
+            return Vec::new();
+        }
+        self.rows.iter().rev().copied().collect()
+    }
+
     pub(crate) fn into_failed(self) -> Vec<Failed> {
         let rows = self.rows.into_iter().rev().filter(|_| self.report);
         rows.map(|(row, of)| (row, Refusal::duplicate(of)))

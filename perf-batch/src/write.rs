@@ -6,11 +6,13 @@ use std::sync::Arc;
 use sqlx::{Connection, Database};
 
 use crate::engine::{
-    BulkDatabase, Class, EncodeError, How, Plan, Refusal, Unfinished, commit_is_open, savepoint,
+    BulkDatabase, Class, EncodeError, How, Plan, Refusal, Statement, Unfinished, commit_is_open,
+    savepoint,
 };
 use crate::order::Indexed;
 use crate::phase::Phase;
 use crate::pieces::{Pieces, Shape};
+use crate::returned::Returned;
 use crate::ticket::{Ticket, Ticketing};
 use crate::{BatchError, BulkValues};
 
@@ -58,6 +60,8 @@ pub(crate) enum Ended {
     TooMany(Vec<Failed>),
     /// Anything but a row's fault.
     Database(sqlx::Error),
+    /// It is open which of the returned values is which row's.
+    Unmatched,
     /// There was no connection.
     Acquire(sqlx::Error),
     /// The database does not tell the ids of transactions.
@@ -121,6 +125,8 @@ pub(crate) struct Attempt<'a, DB: BulkDatabase> {
     /// Counts the requests.
     pub(crate) statements: &'a mut u64,
     pub(crate) phase: &'a Phase,
+    /// Takes what the rows return.
+    pub(crate) returned: &'a mut dyn Returned<DB>,
 }
 
 impl<DB: BulkDatabase> Attempt<'_, DB> {
@@ -131,10 +137,15 @@ impl<DB: BulkDatabase> Attempt<'_, DB> {
         conn: &mut <DB as Database>::Connection,
         batch: &[Indexed<'_, R>],
     ) -> Result<Filled, Ended> {
+        let returns = self.returned.column().is_some();
+        if returns {
+            self.forget(batch);
+        }
         if conn.is_in_transaction() {
             return self.in_savepoint(conn, batch).await;
         }
-        let alone = DB::ATOMIC_ALONE
+        let alone = !returns
+            && DB::ATOMIC_ALONE
             && self.mode == Mode::Stop
             && matches!(self.ticketing, Ticketing::Off)
             && self.plan.shape().fit(batch.len()) == batch.len();
@@ -240,7 +251,7 @@ impl<DB: BulkDatabase> Attempt<'_, DB> {
         batch: &[Indexed<'_, R>],
     ) -> Result<Filled, Ended> {
         let mut filled = Filled::default();
-        if self.mode == Mode::Stop {
+        if self.mode == Mode::Stop && !(self.singly && self.plan.calls()) {
             let hint = self.hint.take();
             self.piece_by_piece(conn, batch, hint, &mut filled).await?;
             return Ok(filled);
@@ -299,7 +310,12 @@ impl<DB: BulkDatabase> Attempt<'_, DB> {
                 room: self.room.saturating_sub(filled.failed.len()),
             };
             *self.statements += 1;
-            match DB::call(conn, &mut self.plan, rows, how).await {
+            let returned = &mut *self.returned;
+            let mut told = |at: usize, row: &DB::Row, column: usize| match rows.get(at) {
+                Some((index, _)) => returned.put(*index, row, column),
+                None => Ok(()),
+            };
+            match DB::call(conn, &mut self.plan, rows, how, &mut told).await {
                 Ok(called) => {
                     rows = rows.get(..called.taken).unwrap_or(rows);
                     let went = rows.len().saturating_sub(called.failed.len());
@@ -371,7 +387,7 @@ impl<DB: BulkDatabase> Attempt<'_, DB> {
                 Ok(statement) => {
                     let range = pieces.shorten(statement.rows);
                     *self.statements += 1;
-                    match DB::run(conn, statement).await {
+                    match self.run(conn, statement, rows).await {
                         Ok(affected) => {
                             filled.took(range.len(), affected);
                             pieces.went_in();
@@ -381,7 +397,7 @@ impl<DB: BulkDatabase> Attempt<'_, DB> {
                             (self.progress)(filled.rows());
                             continue;
                         }
-                        Err(error) if Class::of_error(&error) == Class::Row => {
+                        Err(Ended::Database(error)) if Class::of_error(&error) == Class::Row => {
                             if guarded {
                                 self.command(conn, savepoint::RETREAT).await?;
                                 if range.len() > 1 {
@@ -392,7 +408,7 @@ impl<DB: BulkDatabase> Attempt<'_, DB> {
                             }
                             (range, Refusal::by_database(error))
                         }
-                        Err(error) => return Err(Ended::Database(error)),
+                        Err(ended) => return Err(ended),
                     }
                 }
                 Err(EncodeError { offset, source }) => {
@@ -410,6 +426,35 @@ impl<DB: BulkDatabase> Attempt<'_, DB> {
         Ok(())
     }
 
+    /// Runs a statement about the rows, and takes what they return.
+    async fn run<R: BulkValues<DB> + Sync>(
+        &mut self,
+        conn: &mut <DB as Database>::Connection,
+        statement: Statement<DB>,
+        rows: &[Indexed<'_, R>],
+    ) -> Result<u64, Ended> {
+        if self.returned.column().is_none() {
+            return DB::run(conn, statement).await.map_err(Ended::Database);
+        }
+        let returned = &mut *self.returned;
+        let mut told = |at: usize, row: &DB::Row, column: usize| match rows.get(at) {
+            Some((index, _)) => returned.put(*index, row, column),
+            None => Ok(()),
+        };
+        let fetched = DB::fetch(conn, statement, &mut told).await;
+        if fetched.is_err() {
+            self.forget(rows);
+        }
+        fetched.map_err(Ended::Database)?.ok_or(Ended::Unmatched)
+    }
+
+    /// What the rows returned is rolled back.
+    fn forget<R>(&mut self, rows: &[Indexed<'_, R>]) {
+        for (index, _) in rows {
+            self.returned.clear(*index);
+        }
+    }
+
     /// The row at this place of the batch was refused.
     #[expect(
         clippy::result_large_err,
@@ -422,7 +467,7 @@ impl<DB: BulkDatabase> Attempt<'_, DB> {
         refusal: Refusal,
         filled: &mut Filled,
     ) -> Result<(), Ended> {
-        if self.mode == Mode::Find {
+        if self.mode != Mode::Skip {
             return Err(Ended::Refused(at..at + 1, refusal));
         }
         let row = batch.get(at).map_or(at, |row| row.0);

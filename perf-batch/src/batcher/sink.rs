@@ -66,7 +66,9 @@ where
     ) -> Result<Written, BatchError> {
         let job = &self.insert.job;
         let mut tally = Tally::default();
-        let written = job.units(&mut *link, rows, phase, &mut tally).await;
+        let written = job
+            .units(&mut *link, rows, phase, &mut tally, &mut ())
+            .await;
         job.metrics().committed(tally.commits);
         written.map_err(|(_, error)| error)?;
         Ok(Written {

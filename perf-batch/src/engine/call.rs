@@ -4,10 +4,10 @@ use std::fmt::Write;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use sqlx::postgres::{PgArguments, PgConnection};
-use sqlx::{Arguments, AssertSqlSafe, Row};
+use sqlx::{Arguments, AssertSqlSafe, Postgres, Row};
 
 use super::sql::Text;
-use super::{Called, How, Refusal};
+use super::{Called, How, Refusal, Told};
 
 /// The function for one statement, made at its first call.
 #[derive(Debug)]
@@ -15,6 +15,8 @@ pub(super) struct Call {
     text: Text,
     /// `$1::int8[], $2::text[]`: the types of the columns.
     arrays: String,
+    /// The type of the values that the statement returns.
+    value: Option<String>,
     /// It can be called.
     made: bool,
     /// It may be there.
@@ -26,9 +28,16 @@ impl Call {
         Self {
             text,
             arrays,
+            value: None,
             made: false,
             tried: false,
         }
+    }
+
+    /// For a statement that returns a value of type `ty`.
+    pub(super) fn returning(self, ty: String) -> Self {
+        let value = Some(ty);
+        Self { value, ..self }
     }
 
     /// Calls the function with the arrays of the rows.
@@ -37,6 +46,7 @@ impl Call {
         conn: &mut PgConnection,
         mut arguments: PgArguments,
         how: How,
+        told: Told<'_, Postgres>,
     ) -> sqlx::Result<Called> {
         let name = self.name();
         // An error takes it away again, or not, as the savepoint is before it or behind it.
@@ -62,6 +72,7 @@ impl Call {
         for row in rows {
             let (at, affected): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
             match usize::try_from(at - 1) {
+                Ok(at) if affected > 0 => told(at, &row, VALUE_AT)?,
                 Ok(at) => called.failed.push((at, refusal(&row)?)),
                 Err(_) => called.affected = affected.unsigned_abs(),
             }
@@ -97,7 +108,13 @@ impl Call {
             let each = types.iter().enumerate().map(|(at, ty)| write(at + 1, ty));
             each.collect::<Vec<_>>().join(", ")
         };
-        include_str!("../sql/one_call.sql")
+        let (function, value) = match &self.value {
+            // One by one, as only a row that is alone can be sure of its value.
+            Some(value) => (include_str!("../sql/one_by_one.sql"), value.as_str()),
+            None => (include_str!("../sql/one_call.sql"), ""),
+        };
+        function
+            .replace("{value}", value)
             .replace("{name}", name)
             .replace("{parameters}", &each(|n, ty| format!("perf_{n} {ty}")))
             .replace("{arrays}", &each(|n, _| format!("perf_{n}")))
@@ -112,6 +129,9 @@ impl Call {
             .replace("{after}", &self.text.after)
     }
 }
+
+/// Where the function's answer has the value.
+const VALUE_AT: usize = 5;
 
 /// What [`class`](super::postgres::class) takes for a row's fault, in SQL; a test compares the two.
 const ROW_FAULT: &str = include_str!("../sql/row_fault.sql");

@@ -6,6 +6,8 @@ mod class;
 #[cfg(feature = "postgres")]
 mod copy;
 #[cfg(feature = "postgres")]
+mod join;
+#[cfg(feature = "postgres")]
 mod outcome;
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -70,6 +72,19 @@ pub trait Engine: crate::batcher::Measure {
         statement: Statement<Self>,
     ) -> impl Future<Output = sqlx::Result<u64>> + Send;
 
+    /// Runs the statement of a plan that returns values, and tells them; returns how many rows the
+    /// database counts as written, or `None` where it is open which value is which row's.
+    ///
+    /// For one row it is never open.
+    fn fetch(
+        conn: &mut Self::Connection,
+        statement: Statement<Self>,
+        told: Told<'_, Self>,
+    ) -> impl Future<Output = sqlx::Result<Option<u64>>> + Send;
+
+    /// A value of a row.
+    fn value(row: &Self::Row, column: usize) -> sqlx::Result<Self::ValueRef<'_>>;
+
     /// Runs the statement as a transaction by itself.
     ///
     /// Only where [`ATOMIC_ALONE`](Self::ATOMIC_ALONE).
@@ -84,14 +99,15 @@ pub trait Engine: crate::batcher::Measure {
     }
 
     /// Writes what can be written of the rows in one call of the server's own language; only for a
-    /// plan that [`calls`](Plan::calls).
+    /// plan that [`calls`](Plan::calls). A plan that returns values has them told.
     fn call<R: BulkValues<Self> + Sync>(
         conn: &mut Self::Connection,
         plan: &mut Self::Plan,
         rows: &[Indexed<'_, R>],
         how: How,
+        told: Told<'_, Self>,
     ) -> impl Future<Output = sqlx::Result<Called>> + Send {
-        let _ = (conn, plan, rows, how);
+        let _ = (conn, plan, rows, how, told);
         async { Err(sqlx::Error::Protocol("the plan has no call".into())) }
     }
 
@@ -202,6 +218,10 @@ pub trait Engine: crate::batcher::Measure {
     fn after_failed_commit(conn: &mut Self::Connection) -> impl Future<Output = ()> + Send;
 }
 
+/// Told the value that a row returned: its place among the rows, and where the value is.
+pub(crate) type Told<'a, DB> =
+    &'a mut (dyn FnMut(usize, &<DB as Database>::Row, usize) -> sqlx::Result<()> + Send + 'a);
+
 /// A statement that is a transaction by itself, and ended with an error.
 #[derive(Debug)]
 pub struct Unfinished {
@@ -226,6 +246,8 @@ pub struct Wanted<'a> {
     pub(crate) path: Option<Path>,
     /// A number of rows that may have a statement text of its own.
     pub(crate) exact: usize,
+    /// The column whose values the rows return.
+    pub(crate) returning: Option<&'a str>,
 }
 
 /// How rows must go in, so that those are refused which are when they go in one by one.
@@ -297,6 +319,21 @@ pub trait Plan: Send + Sync {
     /// Whether the server can look for the bad rows by itself.
     fn calls(&self) -> bool {
         false
+    }
+
+    /// Whether statements of several rows return values too.
+    fn returns_many(&self) -> bool {
+        false
+    }
+
+    /// Whether it can be open which value is which row's.
+    fn may_mix_up(&self) -> bool {
+        false
+    }
+
+    /// How many requests it took to make.
+    fn requests(&self) -> u64 {
+        0
     }
 }
 

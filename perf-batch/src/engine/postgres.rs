@@ -8,18 +8,21 @@ use std::task::{Context, Waker};
 
 use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
-use sqlx::postgres::{PgArgumentBuffer, PgArguments, PgConnection, PgTypeInfo, PgTypeKind};
+use sqlx::postgres::{
+    PgArgumentBuffer, PgArguments, PgConnection, PgRow, PgTypeInfo, PgTypeKind, PgValueRef,
+};
 use sqlx::{
-    Arguments, AssertSqlSafe, Connection, Either, Encode, Executor, Postgres, Transaction, Type,
-    TypeInfo,
+    Arguments, AssertSqlSafe, Connection, Either, Encode, Executor, Postgres, Row, Transaction,
+    Type, TypeInfo,
 };
 
 use super::copy::Copying;
+use super::join;
 use super::sql::{self, Rows, quote_table_name, with_table};
 use super::unnest::{BYTES, Unnest};
 use super::values::{Values, expect};
 use super::{
-    BulkDatabase, Called, Class, EncodeError, Engine, How, Order, Plan, PlanError, Statement,
+    BulkDatabase, Called, Class, EncodeError, Engine, How, Order, Plan, PlanError, Statement, Told,
     Unfinished, Wanted,
 };
 use crate::order::Indexed;
@@ -38,12 +41,21 @@ impl BulkDatabase for Postgres {}
 
 /// The plan for Postgres: arrays where every column's type has one, else rows of values.
 #[derive(Debug)]
-pub struct PostgresPlan(Way);
+pub struct PostgresPlan {
+    way: Way,
+    returns_many: bool,
+    requests: u64,
+}
 
 #[derive(Debug)]
 enum Way {
     Unnest(Unnest),
-    Values { values: Values, casts: Vec<Cast> },
+    Values {
+        values: Values,
+        casts: Vec<Cast>,
+        /// For several rows that return values.
+        many: Option<(Values, Vec<Cast>)>,
+    },
 }
 
 /// What a placeholder is cast to.
@@ -58,35 +70,73 @@ struct Cast {
 
 impl Plan for PostgresPlan {
     fn shape(&self) -> Shape {
-        match self.0 {
+        match self.way {
             Way::Unnest(_) => Unnest::SHAPE,
             Way::Values { ref values, .. } => values.shape(),
         }
     }
 
     fn path(&self) -> Path {
-        match self.0 {
+        match self.way {
             Way::Unnest(_) => Path::Unnest,
             Way::Values { .. } => Path::Values,
         }
     }
 
     fn calls(&self) -> bool {
-        matches!(self.0, Way::Unnest(_))
+        matches!(self.way, Way::Unnest(_))
+    }
+
+    fn returns_many(&self) -> bool {
+        self.returns_many
+    }
+
+    fn may_mix_up(&self) -> bool {
+        true
+    }
+
+    fn requests(&self) -> u64 {
+        self.requests
     }
 }
 
 impl PostgresPlan {
-    fn new<R: BulkValues<Postgres>>(wanted: &Wanted<'_>, sample: &R) -> Result<Self, String> {
+    fn new<R: BulkValues<Postgres>>(
+        wanted: &Wanted<'_>,
+        sample: &R,
+        returning: Option<&join::Wanted>,
+    ) -> Result<Self, String> {
         let Wanted { table, verb, .. } = *wanted;
+        let requests = u64::from(returning.is_some());
+        let text = |rows| {
+            let mut text = sql::postgres(table, verb, rows);
+            if let Some(returning) = returning {
+                returning.returning(&mut text.after);
+            }
+            text
+        };
+        let many = |rows| match verb {
+            Verb::Insert(conflict) => returning?.statement(table, conflict, rows),
+            _ => None,
+        };
         let columns = table.columns();
         let types = Types::of(sample).types;
         let known = types.len() == columns.len();
         let unfit = types.iter().position(|ty| element(ty).is_none());
         match wanted.path {
             None | Some(Path::Unnest | Path::Copy) if known && unfit.is_none() => {
-                let text = sql::postgres(table, verb, Rows::Table);
-                return Ok(Self(Way::Unnest(Unnest::new(text, columns, types))));
+                let many = many(Rows::Table);
+                let returns_many = many.is_some();
+                let many = many.map(|text| Unnest::new(text, columns, types.clone()));
+                let mut unnest = Unnest::new(text(Rows::Table), columns, types);
+                if let Some(returning) = returning {
+                    unnest = unnest.returning(returning.ty.clone(), many);
+                }
+                return Ok(Self {
+                    way: Way::Unnest(unnest),
+                    returns_many,
+                    requests,
+                });
             }
             Some(Path::Unnest) => {
                 let column = unfit.and_then(|at| columns.get(at));
@@ -99,13 +149,25 @@ impl PostgresPlan {
             Some(path) => return Err(format!("there is no path {path} on Postgres")),
         }
         let inserts = matches!(verb, Verb::Insert(_));
-        let casts = columns.iter().enumerate();
-        let casts = casts.map(|(at, column)| Cast::new(column, types.get(at), inserts));
-        let text = sql::postgres(table, verb, Rows::Values);
-        Ok(Self(Way::Values {
-            values: Values::new(text, columns.len(), BINDS, ROWS, wanted.exact)?,
-            casts: casts.collect(),
-        }))
+        let casts = |inserts| {
+            let casts = columns.iter().enumerate();
+            let casts = casts.map(|(at, column)| Cast::new(column, types.get(at), inserts));
+            casts.collect::<Vec<_>>()
+        };
+        let values = |text| Values::new(text, columns.len(), BINDS, ROWS, wanted.exact);
+        let many = match many(Rows::Values) {
+            Some(text) => Some((values(text)?, casts(false))),
+            None => None,
+        };
+        Ok(Self {
+            returns_many: many.is_some(),
+            way: Way::Values {
+                values: values(text(Rows::Values))?,
+                casts: casts(inserts),
+                many,
+            },
+            requests,
+        })
     }
 }
 
@@ -118,20 +180,29 @@ impl Engine for Postgres {
     const LOCKS_ROWS: bool = true;
 
     async fn plan<R: BulkValues<Self> + Sync>(
-        _conn: &mut PgConnection,
+        conn: &mut PgConnection,
         wanted: &Wanted<'_>,
         sample: &R,
     ) -> Result<Self::Plan, PlanError> {
-        PostgresPlan::new(wanted, sample).map_err(PlanError::Invalid)
+        let returning = match wanted.returning {
+            Some(column) => Some(join::Wanted::ask(conn, wanted.table, column).await?),
+            None => None,
+        };
+        PostgresPlan::new(wanted, sample, returning.as_ref()).map_err(PlanError::Invalid)
     }
 
     fn statement<R: BulkValues<Self>>(
         plan: &mut Self::Plan,
         rows: &[Indexed<'_, R>],
     ) -> Result<Statement<Self>, EncodeError> {
-        let (values, casts) = match &mut plan.0 {
+        let several = rows.len() > 1;
+        let (values, casts, is_numbered) = match &mut plan.way {
             Way::Unnest(unnest) => return unnest.statement(rows),
-            Way::Values { values, casts } => (values, casts),
+            Way::Values {
+                many: Some((values, casts)),
+                ..
+            } if several => (values, casts, true),
+            Way::Values { values, casts, .. } => (values, casts, false),
         };
         let columns = casts.len();
         let placeholder = |sql: &mut String, row: usize, column: usize| {
@@ -141,6 +212,9 @@ impl Engine for Postgres {
                     sql.push_str(&cast.first);
                 }
                 sql.push_str(&cast.every);
+            }
+            if is_numbered && column + 1 == columns {
+                let _ = write!(sql, ", {}", row + 1);
             }
         };
         let (mut arguments, taken) = bound(rows, columns, BYTES)?;
@@ -162,6 +236,34 @@ impl Engine for Postgres {
             .execute(conn)
             .await
             .map(|done| done.rows_affected())
+    }
+
+    async fn fetch(
+        conn: &mut PgConnection,
+        statement: Statement<Self>,
+        told: Told<'_, Self>,
+    ) -> sqlx::Result<Option<u64>> {
+        let given = statement.rows;
+        let query = sqlx::query_with(AssertSqlSafe(statement.sql), statement.arguments);
+        match query.fetch_all(conn).await {
+            Ok(answer) if given > 1 => join::tell(&answer, given, told),
+            Ok(answer) => {
+                answer.iter().try_for_each(|row| told(0, row, 0))?;
+                Ok(Some(answer.len() as u64))
+            }
+            // No right to the sequence, a type without equality, a rule: a plain INSERT may do.
+            Err(sqlx::Error::Database(error))
+                if given > 1 && error.code().is_some_and(|code| join::is_unfit(&code)) =>
+            {
+                tracing::debug!(%error, "not in one statement");
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn value(row: &PgRow, column: usize) -> sqlx::Result<PgValueRef<'_>> {
+        row.try_get_raw(column)
     }
 
     // The server commits only after it has said that the statement is complete, so an error of its own
@@ -192,15 +294,16 @@ impl Engine for Postgres {
         plan: &mut Self::Plan,
         rows: &[Indexed<'_, R>],
         how: How,
+        told: Told<'_, Self>,
     ) -> sqlx::Result<Called> {
-        match &mut plan.0 {
-            Way::Unnest(unnest) => unnest.call(conn, rows, how).await,
+        match &mut plan.way {
+            Way::Unnest(unnest) => unnest.call(conn, rows, how, told).await,
             Way::Values { .. } => Err(sqlx::Error::Protocol("the plan has no call".into())),
         }
     }
 
     async fn tidy(conn: &mut PgConnection, plan: &mut Self::Plan) -> sqlx::Result<()> {
-        match &mut plan.0 {
+        match &mut plan.way {
             Way::Unnest(unnest) => unnest.tidy(conn).await,
             Way::Values { .. } => Ok(()),
         }

@@ -23,7 +23,7 @@ pub(super) enum Rows {
     Table,
 }
 
-fn quote_table(sql: &mut String, table: &Table) {
+pub(super) fn quote_table(sql: &mut String, table: &Table) {
     quote_table_name(sql, table.name());
 }
 
@@ -36,7 +36,7 @@ pub(super) fn quote_table_name(sql: &mut String, name: &str) {
     }
 }
 
-fn quote(sql: &mut String, name: &str) {
+pub(super) fn quote(sql: &mut String, name: &str) {
     sql.push('"');
     for c in name.chars() {
         if c == '"' {
@@ -48,7 +48,7 @@ fn quote(sql: &mut String, name: &str) {
 }
 
 /// Appends `"a", "b"`, each with `write` after its name.
-fn quote_list<'a>(
+pub(super) fn quote_list<'a>(
     sql: &mut String,
     columns: impl Iterator<Item = &'a Column>,
     mut write: impl FnMut(&mut String, &'a Column),
@@ -63,7 +63,7 @@ fn quote_list<'a>(
 }
 
 /// Appends the `ON CONFLICT` clause.
-fn on_conflict(sql: &mut String, table: &Table, conflict: &OnConflict) {
+pub(super) fn on_conflict(sql: &mut String, table: &Table, conflict: &OnConflict) {
     if *conflict == OnConflict::Error {
         return;
     }
@@ -116,7 +116,7 @@ pub(super) fn numbered(
 
 /// Appends `c1::its_cast, c2`.
 #[cfg(feature = "postgres")]
-fn cast_columns(sql: &mut String, columns: &[Column], named: bool) {
+pub(super) fn cast_columns(sql: &mut String, columns: &[Column], named: bool) {
     numbered(sql, columns, |sql, n, column| {
         let _ = write!(sql, "c{n}");
         if let Some(cast) = column.cast() {
@@ -128,7 +128,7 @@ fn cast_columns(sql: &mut String, columns: &[Column], named: bool) {
     });
 }
 
-fn names(sql: &mut String, columns: &[Column]) {
+pub(super) fn names(sql: &mut String, columns: &[Column]) {
     numbered(sql, columns, |sql, n, _| {
         let _ = write!(sql, "c{n}");
     });
@@ -188,6 +188,13 @@ pub(super) fn sqlite(table: &Table, verb: &Verb) -> Text {
         after.push_str(") IN (SELECT * FROM batch)");
     }
     Text { before, after }
+}
+
+/// Appends ` RETURNING \`id\``. Not in double quotes, which SQLite takes for a string where there is no
+/// such column.
+#[cfg(feature = "sqlite")]
+pub(super) fn returning_sqlite(sql: &mut String, column: &str) {
+    let _ = write!(sql, " RETURNING `{}`", column.replace('`', "``"));
 }
 
 /// The statement in Postgres' words.

@@ -4,12 +4,16 @@ use std::ops::DerefMut;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 
-use sqlx::{AssertSqlSafe, Connection, Either, Executor, Sqlite, SqliteConnection, Transaction};
+use sqlx::sqlite::{SqliteRow, SqliteValueRef};
+use sqlx::{
+    AssertSqlSafe, Connection, Either, Executor, Row, Sqlite, SqliteConnection, Transaction,
+};
 
 use super::sql::{self, with_table};
 use super::values::Values;
 use super::{
-    BulkDatabase, Class, EncodeError, Engine, Order, Plan, PlanError, Statement, Unfinished, Wanted,
+    BulkDatabase, Class, EncodeError, Engine, Order, Plan, PlanError, Statement, Told, Unfinished,
+    Wanted,
 };
 use crate::order::Indexed;
 use crate::pieces::Shape;
@@ -23,19 +27,30 @@ const BINDS: usize = 32_766;
 /// More rows in a statement are no faster: measured over 16 to 4,096.
 const ROWS: usize = 256;
 
+/// Statements of one row in a trip, few enough to stay in the connection's statement cache.
+const EACH: usize = 64;
+
 impl BulkDatabase for Sqlite {}
 
 /// The plan for SQLite: rows of values, as each statement costs a trip to the connection's thread.
 #[derive(Debug)]
-pub struct SqlitePlan(Values);
+pub struct SqlitePlan {
+    values: Values,
+    /// A statement for each row, many in one trip.
+    each: bool,
+}
 
 impl Plan for SqlitePlan {
     fn shape(&self) -> Shape {
-        self.0.shape()
+        self.values.shape()
     }
 
     fn path(&self) -> Path {
         Path::Values
+    }
+
+    fn returns_many(&self) -> bool {
+        self.each
     }
 }
 
@@ -57,15 +72,19 @@ impl Engine for Sqlite {
                 format!("there is no path {path} on SQLite: leave the choice to the crate");
             return Err(PlanError::Invalid(reason));
         }
-        let text = sql::sqlite(wanted.table, wanted.verb);
+        let each = wanted.returning.is_some();
+        let mut text = sql::sqlite(wanted.table, wanted.verb);
+        if let Some(column) = wanted.returning {
+            sql::returning_sqlite(&mut text.after, column);
+        }
         Values::new(
             text,
             wanted.table.columns().len(),
             BINDS,
-            ROWS,
-            wanted.exact,
+            if each { EACH } else { ROWS },
+            if each { 0 } else { wanted.exact },
         )
-        .map(SqlitePlan)
+        .map(|values| SqlitePlan { values, each })
         .map_err(PlanError::Invalid)
     }
 
@@ -74,8 +93,13 @@ impl Engine for Sqlite {
         rows: &[Indexed<'_, R>],
     ) -> Result<Statement<Self>, EncodeError> {
         Ok(Statement {
-            arguments: plan.0.arguments::<Self, R>(rows)?,
-            sql: plan.0.sql(rows.len(), |sql, _, _| sql.push('?')),
+            arguments: plan.values.arguments::<Self, R>(rows)?,
+            sql: if plan.each {
+                plan.values
+                    .sql_of_each(rows.len(), |sql, _, _| sql.push('?'))
+            } else {
+                plan.values.sql(rows.len(), |sql, _, _| sql.push('?'))
+            },
             rows: rows.len(),
         })
     }
@@ -85,6 +109,32 @@ impl Engine for Sqlite {
             .execute(conn)
             .await
             .map(|done| done.rows_affected())
+    }
+
+    // RETURNING promises no order, so each row has a statement of its own.
+    async fn fetch(
+        conn: &mut SqliteConnection,
+        statement: Statement<Self>,
+        told: Told<'_, Self>,
+    ) -> sqlx::Result<Option<u64>> {
+        let query = sqlx::query_with(AssertSqlSafe(statement.sql), statement.arguments);
+        let mut answers = conn.fetch_many(query);
+        let (mut at, mut written, mut all) = (0, 0, Ok(()));
+        while let Some(answer) = poll_fn(|cx| answers.as_mut().poll_next(cx)).await {
+            match answer? {
+                Either::Left(_) => at += 1,
+                Either::Right(row) => {
+                    written += 1;
+                    // To the end all the same: the connection's thread is at it.
+                    all = all.and_then(|()| told(at, &row, 0));
+                }
+            }
+        }
+        all.map(|()| Some(written))
+    }
+
+    fn value(row: &SqliteRow, column: usize) -> sqlx::Result<SqliteValueRef<'_>> {
+        row.try_get_raw(column)
     }
 
     // In a transaction all the same, since RAISE(FAIL) and ON CONFLICT FAIL keep what their statement

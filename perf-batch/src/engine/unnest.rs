@@ -6,14 +6,14 @@ use std::sync::Arc;
 use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
 use sqlx::postgres::types::Oid;
-use sqlx::postgres::{PgArgumentBuffer, PgArguments, PgConnection, PgTypeInfo};
+use sqlx::postgres::{PgArgumentBuffer, PgArguments, PgConnection, PgRow, PgTypeInfo};
 use sqlx::{Arguments, Encode, Postgres, Type, TypeInfo};
 
 use super::call::Call;
 use super::postgres::element;
 use super::sql::{Text, numbered};
 use super::values::expect;
-use super::{Called, EncodeError, How, Refusal, Statement};
+use super::{Called, EncodeError, How, Refusal, Statement, Told};
 use crate::order::Indexed;
 use crate::pieces::Shape;
 use crate::{BulkValues, Column, ValueSink};
@@ -25,6 +25,8 @@ pub(super) const BYTES: usize = 16 << 20;
 #[derive(Debug)]
 pub(super) struct Unnest {
     sql: Arc<str>,
+    /// Another text for one row.
+    single: Option<Arc<str>>,
     types: Vec<PgTypeInfo>,
     call: Call,
 }
@@ -48,8 +50,20 @@ impl Unnest {
         let Text { before, after } = &text;
         Self {
             sql: format!("{before}unnest({arrays}){after}").into(),
+            single: None,
             call: Call::new(text, arrays),
             types,
+        }
+    }
+
+    /// For a text that returns a value of type `ty`; `many` is the one for several rows, where there
+    /// is one.
+    pub(super) fn returning(self, ty: String, many: Option<Self>) -> Self {
+        Self {
+            sql: many.map_or_else(|| Arc::clone(&self.sql), |many| many.sql),
+            single: Some(self.sql),
+            call: self.call.returning(ty),
+            types: self.types,
         }
     }
 
@@ -70,7 +84,12 @@ impl Unnest {
         let offset = taken.saturating_sub(1);
         let arguments = sink.finish();
         Ok(Statement {
-            sql: Arc::clone(&self.sql),
+            sql: Arc::clone(
+                self.single
+                    .as_ref()
+                    .filter(|_| taken == 1)
+                    .unwrap_or(&self.sql),
+            ),
             arguments: arguments.map_err(|source| EncodeError { offset, source })?,
             rows: taken,
         })
@@ -83,6 +102,7 @@ impl Unnest {
         conn: &mut PgConnection,
         rows: &[Indexed<'_, R>],
         how: How,
+        told: Told<'_, Postgres>,
     ) -> sqlx::Result<Called> {
         let mut sent = Vec::with_capacity(rows.len());
         let mut failed = Vec::new();
@@ -107,7 +127,12 @@ impl Unnest {
         }
         let room = how.room - failed.len();
         let arguments = sink.finish().map_err(sqlx::Error::Encode)?;
-        let mut called = self.call.run(conn, arguments, How { room, ..how }).await?;
+        let how = How { room, ..how };
+        let mut told = |at: usize, row: &PgRow, column: usize| match sent.get(at) {
+            Some(at) => told(*at, row, column),
+            None => Ok(()),
+        };
+        let mut called = self.call.run(conn, arguments, how, &mut told).await?;
         for (at, refusal) in called.failed.drain(..) {
             if let Some(at) = sent.get(at) {
                 failed.push((*at, refusal));

@@ -60,17 +60,42 @@ impl Values {
     pub(super) fn sql(
         &mut self,
         rows: usize,
+        placeholder: impl FnMut(&mut String, usize, usize),
+    ) -> Arc<str> {
+        self.build(rows, ", ", placeholder)
+    }
+
+    /// The text of a statement for each of `rows` rows.
+    #[cfg(feature = "sqlite")]
+    pub(super) fn sql_of_each(
+        &mut self,
+        rows: usize,
+        placeholder: impl FnMut(&mut String, usize, usize),
+    ) -> Arc<str> {
+        let Text { before, after } = &self.text;
+        let between = format!("{after}; {before}");
+        self.build(rows, &between, placeholder)
+    }
+
+    /// `between`: what stands between two rows.
+    fn build(
+        &mut self,
+        rows: usize,
+        between: &str,
         mut placeholder: impl FnMut(&mut String, usize, usize),
     ) -> Arc<str> {
         if let Some((_, text)) = self.texts.iter().find(|(of, _)| *of == rows) {
             return Arc::clone(text);
         }
         let Text { before, after } = &self.text;
-        let room = before.len() + after.len() + rows * self.columns * 8;
+        let room = before.len() + after.len() + rows * (self.columns * 8 + between.len());
         let mut sql = String::with_capacity(room);
         sql.push_str(before);
         for row in 0..rows {
-            sql.push_str(if row == 0 { "(" } else { ", (" });
+            if row > 0 {
+                sql.push_str(between);
+            }
+            sql.push('(');
             for column in 0..self.columns {
                 if column > 0 {
                     sql.push_str(", ");

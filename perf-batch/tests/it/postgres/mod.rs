@@ -3,6 +3,7 @@ mod fallback;
 mod faults;
 mod lost;
 mod paths;
+mod returning;
 mod types;
 mod updates;
 

@@ -1,5 +1,6 @@
 mod faults;
 mod mapping;
+mod returning;
 
 use perf_batch::{BatchError, BatchReport, BulkInsert, BulkRow, OnConflict, OnRowError, Path};
 
