@@ -25,6 +25,7 @@ impl Verb {
         }
     }
 
+    #[cfg(any(feature = "postgres", feature = "sqlite"))]
     /// Whether it may change rows that are in the table.
     pub(crate) fn updates(&self) -> bool {
         match self {

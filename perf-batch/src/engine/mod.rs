@@ -264,6 +264,7 @@ pub enum Order {
 
 impl Order {
     /// As the queries say it: 0, 1, 2.
+    #[cfg(any(feature = "postgres", feature = "sqlite"))]
     pub(crate) fn of(code: i32) -> Self {
         match code {
             0 => Self::Any,
