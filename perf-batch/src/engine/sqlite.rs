@@ -4,13 +4,15 @@ use std::ops::DerefMut;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 
-use sqlx::sqlite::{SqliteRow, SqliteValueRef};
+use sqlx::error::BoxDynError;
+use sqlx::sqlite::{SqliteArguments, SqliteRow, SqliteValueRef};
 use sqlx::{
-    AssertSqlSafe, Connection, Either, Executor, Row, Sqlite, SqliteConnection, Transaction,
+    Arguments, AssertSqlSafe, Connection, Either, Encode, Executor, Row, Sqlite, SqliteConnection,
+    Transaction, Type,
 };
 
 use super::sql::{self, with_table};
-use super::values::Values;
+use super::values::{Values, expect};
 use super::{
     BulkDatabase, Class, EncodeError, Engine, Order, Plan, PlanError, Statement, Told, Unfinished,
     Wanted,
@@ -19,7 +21,7 @@ use crate::order::Indexed;
 use crate::pieces::Shape;
 use crate::ticket::{Outcome, TransactionId};
 use crate::verb::Verb;
-use crate::{BulkValues, Path, table};
+use crate::{BulkValues, Path, ValueSink, table};
 
 /// SQLITE_MAX_VARIABLE_NUMBER of SQLite since 3.32 (<https://www.sqlite.org/limits.html>).
 const BINDS: usize = 32_766;
@@ -93,7 +95,7 @@ impl Engine for Sqlite {
         rows: &[Indexed<'_, R>],
     ) -> Result<Statement<Self>, EncodeError> {
         Ok(Statement {
-            arguments: plan.values.arguments::<Self, R>(rows)?,
+            arguments: arguments(rows, plan.values.columns())?,
             sql: if plan.each {
                 plan.values
                     .sql_of_each(rows.len(), |sql, _, _| sql.push('?'))
@@ -293,6 +295,33 @@ impl Engine for Sqlite {
         Self::before_rollback(conn).await;
         let _ = conn.begin_with("BEGIN").await;
         let _ = conn.ping().await;
+    }
+}
+
+/// The rows' values, row by row.
+fn arguments<R: BulkValues<Sqlite>>(
+    rows: &[Indexed<'_, R>],
+    columns: usize,
+) -> Result<SqliteArguments, EncodeError> {
+    let mut sink = Bound::default();
+    sink.0.reserve(rows.len() * columns, 0);
+    for (offset, (_, row)) in rows.iter().enumerate() {
+        row.values(&mut sink)
+            .and_then(|()| expect(sink.0.len(), (offset + 1) * columns, columns))
+            .map_err(|source| EncodeError { offset, source })?;
+    }
+    Ok(sink.0)
+}
+
+#[derive(Default)]
+struct Bound(SqliteArguments);
+
+impl ValueSink<Sqlite> for Bound {
+    fn push<'q, T>(&mut self, value: T) -> Result<(), BoxDynError>
+    where
+        T: Encode<'q, Sqlite> + Type<Sqlite>,
+    {
+        self.0.add(value)
     }
 }
 

@@ -3,13 +3,9 @@
 use std::sync::Arc;
 
 use sqlx::error::BoxDynError;
-use sqlx::{Arguments, Database, Encode, Type};
 
-use super::EncodeError;
 use super::sql::Text;
-use crate::order::Indexed;
 use crate::pieces::Shape;
-use crate::{BulkValues, ValueSink};
 
 /// The most rows that may have a text of their own: one trip for common sizes of batches.
 const EXACT: usize = 1_024;
@@ -54,6 +50,11 @@ impl Values {
 
     pub(super) fn shape(&self) -> Shape {
         self.shape
+    }
+
+    #[cfg(feature = "sqlite")]
+    pub(super) fn columns(&self) -> usize {
+        self.columns
     }
 
     /// The text for `rows` rows; `placeholder` writes the one for a row and column.
@@ -109,21 +110,6 @@ impl Values {
         self.texts.push((rows, Arc::clone(&text)));
         text
     }
-
-    /// The rows' values, row by row.
-    pub(super) fn arguments<DB: Database, R: BulkValues<DB>>(
-        &self,
-        rows: &[Indexed<'_, R>],
-    ) -> Result<DB::Arguments, EncodeError> {
-        let mut sink = Bound::<DB>::default();
-        sink.0.reserve(rows.len() * self.columns, 0);
-        for (offset, (_, row)) in rows.iter().enumerate() {
-            row.values(&mut sink)
-                .and_then(|()| expect(sink.0.len(), (offset + 1) * self.columns, self.columns))
-                .map_err(|source| EncodeError { offset, source })?;
-        }
-        Ok(sink.0)
-    }
 }
 
 /// Whether a row gave as many values as there are columns.
@@ -133,21 +119,4 @@ pub(super) fn expect(given: usize, wanted: usize, columns: usize) -> Result<(), 
     }
     let row = (given + columns).saturating_sub(wanted);
     Err(format!("the row gave {row} values for {columns} columns").into())
-}
-
-struct Bound<DB: Database>(DB::Arguments);
-
-impl<DB: Database> Default for Bound<DB> {
-    fn default() -> Self {
-        Self(DB::Arguments::default())
-    }
-}
-
-impl<DB: Database> ValueSink<DB> for Bound<DB> {
-    fn push<'q, T>(&mut self, value: T) -> Result<(), BoxDynError>
-    where
-        T: Encode<'q, DB> + Type<DB>,
-    {
-        self.0.add(value)
-    }
 }

@@ -3,7 +3,7 @@ use std::fmt::Debug;
 use perf_batch::{
     AddError, BatchError, BatchReport, Batcher, BatcherBuilder, BulkDelete, BulkInsert, BulkUpdate,
     Column, DrainError, Duplicates, LoadError, Loader, LoaderBuilder, OnConflict, OnRowError, Page,
-    PageError, Path, Progress, Retry, RowFailure, Table, Ticket, TxScope,
+    PageError, Path, Progress, Retry, Returning, RowFailure, Table, Ticket, TxScope,
 };
 
 #[test]
@@ -18,6 +18,7 @@ fn public_types_are_send_sync_and_debug() {
     check::<BatchReport<String>>();
     check::<RowFailure<String>>();
     check::<BulkInsert<String>>();
+    check::<Returning<String>>();
     check::<BulkUpdate<String>>();
     check::<BulkDelete<String>>();
     check::<Duplicates>();

@@ -61,16 +61,25 @@ impl Engine for Postgres {
         plan: &mut Self::Plan,
         rows: &[Indexed<'_, R>],
     ) -> Result<Statement<Self>, EncodeError> {
-        let several = rows.len() > 1;
-        let (values, casts, is_numbered) = match &mut plan.way {
+        let (values, casts, many) = match &mut plan.way {
             Way::Unnest(unnest) => return unnest.statement(rows),
             Way::Values {
-                many: Some((values, casts)),
-                ..
-            } if several => (values, casts, true),
-            Way::Values { values, casts, .. } => (values, casts, false),
+                values,
+                casts,
+                many,
+            } => (values, casts, many),
         };
         let columns = casts.len();
+        let (mut arguments, taken) = bound(rows, columns, BYTES)?;
+        let mut rows = rows;
+        if taken < rows.len() {
+            // The rows that have a text of a common size; that they are encoded twice is rare.
+            rows = rows.get(..Shape::power(taken)).unwrap_or(rows);
+            (arguments, _) = bound(rows, columns, usize::MAX)?;
+        }
+        let many = many.as_mut().filter(|_| rows.len() > 1);
+        let is_numbered = many.is_some();
+        let (values, casts) = many.map_or((values, &*casts), |(values, casts)| (values, casts));
         let placeholder = |sql: &mut String, row: usize, column: usize| {
             let _ = write!(sql, "${}", row * columns + column + 1);
             if let Some(cast) = casts.get(column) {
@@ -83,13 +92,6 @@ impl Engine for Postgres {
                 let _ = write!(sql, ", {}", row + 1);
             }
         };
-        let (mut arguments, taken) = bound(rows, columns, BYTES)?;
-        let mut rows = rows;
-        if taken < rows.len() {
-            // The rows that have a text of a common size; that they are encoded twice is rare.
-            rows = rows.get(..Shape::power(taken)).unwrap_or(rows);
-            (arguments, _) = bound(rows, columns, usize::MAX)?;
-        }
         Ok(Statement {
             arguments,
             sql: values.sql(rows.len(), placeholder),

@@ -35,11 +35,11 @@ const PEOPLE: &str = "CREATE TYPE mood AS ENUM ('happy', 'sad');
 fn person(n: u32, step: i64) -> Person {
     Person {
         id: Uuid::from_u128(n.into()),
-        mood: (n % 5 != 0).then_some(if step == 0 { Mood::Happy } else { Mood::Sad }),
+        mood: (!n.is_multiple_of(5)).then_some(if step == 0 { Mood::Happy } else { Mood::Sad }),
         tags: vec!["t".into(); n as usize % 3],
         doc: Json(BTreeMap::from([("step".into(), step)])),
         text: Json(step),
-        address: (n % 3 != 0).then(|| format!("10.0.0.{step}")),
+        address: (!n.is_multiple_of(3)).then(|| format!("10.0.0.{step}")),
         small: step,
     }
 }
@@ -112,9 +112,8 @@ async fn a_unique_column_that_rows_hand_on_is_checked_row_by_row() {
             .await
             .unwrap();
         let update = BulkUpdate::<Seat>::by_key().on_row_error(OnRowError::Skip);
-        // A swap: the first takes what the second still has. Then a name that is free by then.
-        let rows = vec![seat(2, "a"), seat(1, "b"), seat(3, "d"), seat(2, "c")];
-        let rows = [&rows[..3], &[seat(4, "x")]].concat();
+        // A swap: each takes what the other still has.
+        let rows = vec![seat(2, "a"), seat(1, "b"), seat(3, "d"), seat(4, "x")];
         let report = update.execute(&pool, rows).await.unwrap();
         let failed: Vec<_> = report.failed.iter().map(|failure| failure.index).collect();
         assert_eq!(
@@ -142,7 +141,7 @@ async fn updates_and_upserts_of_shuffled_keys_do_not_deadlock() {
         let turned = |by: usize| {
             let mut rows = answers(1, 200);
             rows.rotate_left((by + round * 13) % 200);
-            if by % 2 == 0 {
+            if by.is_multiple_of(2) {
                 rows.reverse();
             }
             rows

@@ -218,5 +218,5 @@ async fn batches_of_one_size_become_one_statement() {
     }
     // 64 + 32 + 4 rows between BEGIN and COMMIT, and then all at once.
     assert_eq!(requests, [5, 1, 1, 1]);
-    assert_eq!(lite.count(super::COUNT).await, 400);
+    assert_eq!(lite.count(COUNT).await, 400);
 }

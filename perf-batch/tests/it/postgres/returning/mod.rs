@@ -186,6 +186,30 @@ async fn rows_of_values() {
 }
 
 #[tokio::test]
+async fn a_row_of_values_too_large_for_company_returns_its_own_id() {
+    #[derive(Debug, Clone, BulkRow)]
+    #[bulk(table = "tagged")]
+    struct Tagged {
+        tags: Vec<String>,
+    }
+    let schema = "CREATE TABLE tagged (
+        id bigint GENERATED ALWAYS AS IDENTITY (START 1000) PRIMARY KEY, tags text[]
+    )";
+    let Some(pool) = pool(schema, 1).await else {
+        return;
+    };
+    // More than the 16 MiB of a statement.
+    let tagged = |len| Tagged {
+        tags: vec!["x".repeat(len)],
+    };
+    let rows = vec![tagged(17 << 20), tagged(1)];
+    let insert = BulkInsert::<Tagged>::new().returning("id");
+    let (report, ids) = insert.execute::<i64, _, _>(&pool, rows).await.unwrap();
+    assert_eq!(report.path, Path::Values);
+    assert_eq!(ids, [Some(1_000), Some(1_001)]);
+}
+
+#[tokio::test]
 async fn an_empty_batch_returns_nothing_and_asks_for_no_connection() {
     let Some(pool) = pool("SELECT 1", 1).await else {
         return;
