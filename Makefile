@@ -3,10 +3,10 @@
 # The exact versions of Cargo.lock in CI; on a developer's machine cargo may update it.
 LOCKED := $(if $(CI),--locked)
 
-.PHONY: help test bench rush servers fmt lint doc ci
+.PHONY: help test bench bench-peers rush servers fmt lint doc ci
 
 help: ## List the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' Makefile
 
 test: servers ## Run all tests and doctests against real servers, installing what is missing
 	PERF_REQUIRE_SERVERS=1 cargo test --workspace --all-features $(LOCKED)
@@ -14,6 +14,9 @@ test: servers ## Run all tests and doctests against real servers, installing wha
 bench: servers ## Run the criterion benches, then print the ratios (JSON in target/ratios.json)
 	PERF_REQUIRE_SERVERS=1 cargo bench -p perf-benches --bench '*' $(LOCKED)
 	PERF_REQUIRE_SERVERS=1 cargo run --release -p perf-benches --bin ratios $(LOCKED) -- --json target/ratios.json
+
+bench-peers: servers ## Print the ratios of perf-batch with more peers, in a build of its own; options as ARGS="--only batch/sqlite"
+	PERF_REQUIRE_SERVERS=1 cargo run --release --manifest-path benches/peers/Cargo.toml --target-dir target/peers $(LOCKED) -- $(ARGS)
 
 rush: ## Run the quiz rush, before and after; pass options as ARGS="--quick"
 	cargo run --release --bin quiz_rush $(LOCKED) -- $(ARGS)

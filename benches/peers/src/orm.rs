@@ -12,18 +12,18 @@ mod answers {
 
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
     #[sea_orm(table_name = "answers")]
-    pub struct Model {
+    pub(crate) struct Model {
         #[sea_orm(primary_key, auto_increment = false)]
-        pub user_id: i64,
+        pub(crate) user_id: i64,
         #[sea_orm(primary_key, auto_increment = false)]
-        pub question_id: i64,
-        pub points: i64,
-        pub answer: String,
-        pub answered_at: i64,
+        pub(crate) question_id: i64,
+        pub(crate) points: i64,
+        pub(crate) answer: String,
+        pub(crate) answered_at: i64,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-    pub enum Relation {}
+    pub(crate) enum Relation {}
 
     impl ActiveModelBehavior for ActiveModel {}
 }
