@@ -9,15 +9,15 @@ use crate::job::Job;
 use crate::source::{Source, Taken};
 use crate::verb::Verb;
 use crate::{
-    BatchError, BatchReport, BulkDatabase, BulkKey, BulkKeyValues, BulkValues, Retry, TxScope,
-    ValueSink,
+    BatchError, BatchReport, BulkDatabase, BulkKey, BulkKeyValues, BulkValues, OnRowError, Retry,
+    TxScope, ValueSink,
 };
 
 /// Deletes many rows by their key in one commit.
 ///
 /// A key that is not in the table counts as `ignored`, one that is given twice as `deduplicated`. A
-/// row that may not be deleted (another table refers to it) fails the batch, and nothing is deleted:
-/// the error names its position.
+/// row that may not be deleted (another table refers to it) is a bad row: nothing is deleted and the
+/// error names its position, or, with [`OnRowError::Skip`], the others are.
 ///
 /// ```no_run
 /// # #[cfg(all(feature = "derive", feature = "sqlite"))]
@@ -59,6 +59,20 @@ impl<R: BulkKey> BulkDelete<R> {
     /// The label `batch` of the metrics. Defaults to the table's name.
     pub fn name(mut self, name: &str) -> Self {
         self.job.name(name);
+        self
+    }
+
+    /// What happens to the batch when one of its rows may not be deleted: another table refers to
+    /// it, or a trigger refuses. Defaults to [`OnRowError::Abort`].
+    pub fn on_row_error(mut self, on_row_error: OnRowError) -> Self {
+        self.job.on_row_error = on_row_error;
+        self
+    }
+
+    /// With [`OnRowError::Skip`], how many rows may be refused; as
+    /// [`BulkInsert::skip_limit`](crate::BulkInsert::skip_limit). Defaults to no limit.
+    pub fn skip_limit(mut self, rows: usize) -> Self {
+        self.job.skip_limit = Some(rows);
         self
     }
 

@@ -1,6 +1,8 @@
 use std::collections::BTreeMap;
 
-use perf_batch::{BulkInsert, BulkRow, BulkUpdate, OnConflict, OnRowError, Path};
+use perf_batch::{
+    BatchError, BulkDelete, BulkInsert, BulkRow, BulkUpdate, OnConflict, OnRowError, Path,
+};
 use sqlx::types::{Json, Uuid};
 
 use super::{ANSWERS, Answer, answers, count, pool};
@@ -155,4 +157,40 @@ async fn updates_and_upserts_of_shuffled_keys_do_not_deadlock() {
             assert_eq!(report.unwrap().written, 200);
         }
     }
+}
+
+#[tokio::test]
+async fn a_delete_that_skips_names_the_rows_that_are_still_referred_to() {
+    #[derive(Debug, Clone, BulkRow)]
+    #[bulk(table = "parents")]
+    #[expect(dead_code, reason = "only its key is used")]
+    struct Parent {
+        #[bulk(key)]
+        id: i64,
+        name: String,
+    }
+    let schema = "CREATE TABLE parents (id bigint PRIMARY KEY, name text);
+        CREATE TABLE children (parent bigint CONSTRAINT of_parent REFERENCES parents);
+        INSERT INTO parents SELECT n, 'p' FROM generate_series(0, 99) n;
+        INSERT INTO children VALUES (7), (42)";
+    let Some(pool) = pool(schema, 1).await else {
+        return;
+    };
+    let keys: Vec<i64> = (0..100).collect();
+    let delete = BulkDelete::<Parent>::by_key();
+    let error = delete.execute(&pool, keys.clone()).await.unwrap_err();
+    assert!(
+        matches!(error, BatchError::Row { index: 7, .. }),
+        "{error:?}"
+    );
+    let skip = delete.on_row_error(OnRowError::Skip);
+    let limited = skip.clone().skip_limit(1).execute(&pool, keys.clone());
+    let error = limited.await.unwrap_err();
+    assert!(matches!(error, BatchError::SkipLimit { .. }), "{error:?}");
+    assert_eq!(count(&pool, "SELECT count(*) FROM parents").await, 100);
+    let report = skip.execute(&pool, keys).await.unwrap();
+    let failed: Vec<_> = report.failed.iter().map(|f| (f.index, f.row)).collect();
+    assert_eq!((report.written, failed), (98, vec![(7, 7), (42, 42)]));
+    assert_eq!(report.failed[0].constraint.as_deref(), Some("of_parent"));
+    assert_eq!(count(&pool, "SELECT count(*) FROM parents").await, 2);
 }
