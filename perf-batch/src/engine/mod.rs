@@ -232,7 +232,7 @@ pub struct Unfinished {
 }
 
 /// What a plan is made for.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 #[cfg_attr(
     not(any(feature = "postgres", feature = "sqlite")),
     expect(dead_code, reason = "there is no database to plan for")
@@ -246,6 +246,8 @@ pub struct Wanted<'a> {
     pub(crate) path: Option<Path>,
     /// A number of rows that may have a statement text of its own.
     pub(crate) exact: usize,
+    /// There are so few rows that they do best as values, all in one statement.
+    pub(crate) few: bool,
     /// The column whose values the rows return.
     pub(crate) returning: Option<&'a str>,
 }

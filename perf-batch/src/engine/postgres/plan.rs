@@ -106,8 +106,13 @@ impl PostgresPlan {
         let types = Types::of(sample).types;
         let known = types.len() == columns.len();
         let unfit = types.iter().position(|ty| element(ty).is_none());
+        let inserts = matches!(verb, Verb::Insert(_));
         match wanted.path {
-            None | Some(Path::Unnest | Path::Copy) if known && unfit.is_none() => {
+            None | Some(Path::Unnest | Path::Copy)
+                if known
+                    && unfit.is_none()
+                    && !(wanted.few && wanted.path.is_none() && inserts) =>
+            {
                 let many = many(Rows::Table);
                 let returns_many = many.is_some();
                 let many = many.map(|text| Unnest::new(text, columns, types.clone()));
@@ -131,7 +136,6 @@ impl PostgresPlan {
             None | Some(Path::Values | Path::Copy) => {}
             Some(path) => return Err(format!("there is no path {path} on Postgres")),
         }
-        let inserts = matches!(verb, Verb::Insert(_));
         let casts = |inserts| {
             let casts = columns.iter().enumerate();
             let casts = casts.map(|(at, column)| Cast::new(column, types.get(at), inserts));

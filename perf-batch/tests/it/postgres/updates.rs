@@ -163,7 +163,6 @@ async fn updates_and_upserts_of_shuffled_keys_do_not_deadlock() {
 async fn a_delete_that_skips_names_the_rows_that_are_still_referred_to() {
     #[derive(Debug, Clone, BulkRow)]
     #[bulk(table = "parents")]
-    #[expect(dead_code, reason = "only its key is used")]
     struct Parent {
         #[bulk(key)]
         id: i64,
