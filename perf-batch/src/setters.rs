@@ -75,7 +75,7 @@ macro_rules! setters {
         }
 
         /// Calls `letter` with the rows that were refused, after the commit of the others and never
-        /// otherwise; not for a write inside a transaction of yours, whose commit is still to come.
+        /// otherwise (with [`BatchError::Partial`], those of the chunks that are committed); not for a write inside a transaction of yours, whose commit is still to come.
         /// The report has the same rows.
         pub fn dead_letter(
             mut self,

@@ -11,7 +11,7 @@ use crate::{
 /// Updates many rows by their key in one commit: the key's columns find the row, the others replace
 /// what it has.
 ///
-/// A row whose key is not in the table counts as `ignored`. On Postgres the rows are locked in the
+/// A row whose key is not in the table counts as `ignored`; the counts suppose that the key is unique. On Postgres the rows are locked in the
 /// order of their keys first, so that concurrent updates wait for each other instead of running into
 /// a deadlock.
 ///

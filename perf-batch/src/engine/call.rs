@@ -113,21 +113,56 @@ impl Call {
             Some(value) => (include_str!("../sql/one_by_one.sql"), value.as_str()),
             None => (include_str!("../sql/one_call.sql"), ""),
         };
-        function
-            .replace("{value}", value)
-            .replace("{name}", name)
-            .replace("{parameters}", &each(|n, ty| format!("perf_{n} {ty}")))
-            .replace("{arrays}", &each(|n, _| format!("perf_{n}")))
-            .replace("{columns}", &each(|n, _| format!("c{n}")))
-            .replace("{row}", &each(|n, _| format!("perf_row.c{n}")))
-            .replace(
-                "{slices}",
-                &each(|n, _| format!("perf_{n}[perf_next:perf_next + perf_take - 1]")),
-            )
-            .replace("{row_fault}", ROW_FAULT)
-            .replace("{before}", &self.text.before)
-            .replace("{after}", &self.text.after)
+        let parameters = each(|n, ty| format!("perf_{n} {ty}"));
+        let arrays = each(|n, _| format!("perf_{n}"));
+        let columns = each(|n, _| format!("c{n}"));
+        let row = each(|n, _| format!("perf_row.c{n}"));
+        let slices = each(|n, _| format!("perf_{n}[perf_next:perf_next + perf_take - 1]"));
+        let mut parts = vec![
+            ("value", value),
+            ("name", name),
+            ("parameters", &parameters),
+            ("arrays", &arrays),
+            ("columns", &columns),
+            ("row", &row),
+            ("slices", &slices),
+            ("row_fault", ROW_FAULT),
+            ("before", &self.text.before),
+            ("after", &self.text.after),
+        ];
+        // What quotes the body must not be in it, whatever the tables and columns are called.
+        let mut tag = "perf_batch".to_owned();
+        while parts.iter().any(|(_, part)| part.contains(&tag)) {
+            tag.push('_');
+        }
+        parts.push(("tag", &tag));
+        filled(function, &parts)
     }
+}
+
+/// The template with each `{part}` in its place; what the parts hold is left as it is.
+fn filled(template: &str, parts: &[(&str, &str)]) -> String {
+    let mut text = String::with_capacity(template.len() * 2);
+    let mut rest = template;
+    while let Some((before, behind)) = rest.split_once('{') {
+        text.push_str(before);
+        let named = behind.split_once('}').and_then(|(name, behind)| {
+            let part = parts.iter().find(|(part, _)| *part == name)?;
+            Some((part.1, behind))
+        });
+        match named {
+            Some((part, behind)) => {
+                text.push_str(part);
+                rest = behind;
+            }
+            None => {
+                text.push('{');
+                rest = behind;
+            }
+        }
+    }
+    text.push_str(rest);
+    text
 }
 
 /// Where the function's answer has the value.
@@ -144,4 +179,23 @@ fn refusal(row: &sqlx::postgres::PgRow) -> sqlx::Result<Refusal> {
         message: row.try_get(4)?,
         source: None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_name_ends_the_body_or_is_taken_for_a_part() {
+        let text = Text {
+            before: r#"INSERT INTO "x$perf_batch$; {after} DROP" SELECT c1 FROM "#.into(),
+            after: " AS batch (c1)".into(),
+        };
+        let sql = Call::new(text, "$1::int8[]".into()).create("f");
+        let (_, body) = sql.split_once(" AS $").unwrap();
+        let (tag, body) = body.split_once('$').unwrap();
+        assert_eq!(body.matches(&format!("${tag}$")).count(), 1);
+        assert!(body.contains(r#""x$perf_batch$; {after} DROP""#));
+        assert!(!body.contains("{before}"));
+    }
 }

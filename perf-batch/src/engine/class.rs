@@ -103,6 +103,13 @@ pub(crate) fn is_lost(error: &sqlx::Error) -> bool {
     }
 }
 
+/// Whether the database said that it will not do this at all, for want of a right or of the thing
+/// itself (SQLSTATE 42 and 0A), so that another way may do: not that it was stopped or is broken.
+pub(crate) fn is_refused_as_such(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.is_some_and(|code| code.starts_with("42") || code.starts_with("0A"))
+}
+
 /// Whether the error says nothing about the batch, only about the moment.
 pub(crate) fn is_transient(error: &sqlx::Error) -> bool {
     match error {

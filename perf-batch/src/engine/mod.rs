@@ -28,7 +28,7 @@ use std::sync::Arc;
 use sqlx::error::BoxDynError;
 use sqlx::{Database, Transaction};
 
-pub(crate) use class::{Class, Refusal, commit_is_open, is_lost, is_transient};
+pub(crate) use class::{Class, Refusal, commit_is_open, is_lost, is_refused_as_such, is_transient};
 
 use crate::order::Indexed;
 use crate::pieces::Shape;

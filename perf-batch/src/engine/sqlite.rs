@@ -164,8 +164,10 @@ impl Engine for Sqlite {
             begun.open = false;
             return Ok(done.get(1).copied().unwrap_or_default());
         };
-        // Where the error ended the transaction already, this one is refused, and all is well.
-        let _ = sqlx::raw_sql("ROLLBACK").execute(&mut *begun.conn).await;
+        if !done.is_empty() {
+            // Where the error ended the transaction already, this is refused, and all is well.
+            let _ = sqlx::raw_sql("ROLLBACK").execute(&mut *begun.conn).await;
+        }
         begun.open = false;
         Err(Unfinished {
             error,
@@ -232,7 +234,12 @@ impl Engine for Sqlite {
     async fn order(conn: &mut SqliteConnection, wanted: &Wanted<'_>) -> sqlx::Result<Order> {
         let Wanted { table, verb, .. } = *wanted;
         let parts = table::parts(table.name());
-        let name = parts.last().map_or("", String::as_str);
+        let name = match parts.as_slice() {
+            [name] => name.as_str(),
+            [main, name] if main.eq_ignore_ascii_case("main") => name.as_str(),
+            // What another file has is not looked at.
+            _ => return Ok(Order::Singly),
+        };
         // A list for `instr`, as there are no arrays.
         let mut keys = String::from("\0");
         for column in table.columns().iter().filter(|column| column.is_key()) {

@@ -4,7 +4,7 @@ use sqlx::Connection;
 
 use super::{Job, KnownOrder};
 use crate::copy::CopyAttempt;
-use crate::engine::{Class, Order, Plan, PlanError, Wanted};
+use crate::engine::{Order, Plan, PlanError, Wanted, is_refused_as_such};
 use crate::order::{Indexed, sort_by_key};
 use crate::phase::Phase;
 use crate::report::Tally;
@@ -110,9 +110,7 @@ impl Job {
                 match attempt.write(link, unit).await {
                     Err(Ended::Refused(at, _)) => hint = Some(at),
                     // Row-level security, a view, columns that changed: an INSERT may do.
-                    Err(Ended::Database(error))
-                        if !forced && Class::of_error(&error) == Class::Fatal =>
-                    {
+                    Err(Ended::Database(error)) if !forced && is_refused_as_such(&error) => {
                         tracing::debug!(%error, "not by COPY");
                     }
                     ended => return ended,

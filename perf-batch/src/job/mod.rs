@@ -129,7 +129,21 @@ impl Job {
         }
         let phase = Phase::default();
         let written = self.write(&mut *link, &rows, &phase, started, returned);
-        let mut tally = written.await?;
+        let mut tally = match written.await {
+            Ok(tally) => tally,
+            Err(error) => {
+                // Those of the chunks that are committed.
+                if let (BatchError::Partial { report, .. }, Some(dead_letter)) =
+                    (&error, dead_letter)
+                {
+                    let failed = with_rows(rows, report);
+                    if !failed.is_empty() {
+                        dead_letter(&failed);
+                    }
+                }
+                return Err(error);
+            }
+        };
         drop(link);
         let failed = std::mem::take(&mut tally.failed);
         let mut report = BatchReport::new(given, &tally, started);
@@ -221,6 +235,24 @@ impl Job {
             reason,
         }
     }
+}
+
+/// The refused rows of a report that has them by position alone.
+fn with_rows<R>(rows: Vec<R>, report: &BatchReport<()>) -> Vec<RowFailure<R>> {
+    let mut failed = report.failed.iter().peekable();
+    let mut found = Vec::with_capacity(report.failed.len());
+    for (index, row) in rows.into_iter().enumerate() {
+        if let Some(failure) = failed.next_if(|failure| failure.index == index) {
+            found.push(RowFailure {
+                index,
+                row,
+                code: failure.code.clone(),
+                constraint: failure.constraint.clone(),
+                message: failure.message.clone(),
+            });
+        }
+    }
+    found
 }
 
 impl fmt::Debug for Job {

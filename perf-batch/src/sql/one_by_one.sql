@@ -5,7 +5,7 @@ RETURNS TABLE (
     perf_at bigint, perf_affected bigint, perf_code text, perf_constraint text, perf_message text,
     perf_value {value}
 )
-LANGUAGE plpgsql AS $perf_batch$
+LANGUAGE plpgsql AS ${tag}$
 #variable_conflict use_column
 DECLARE
     perf_refused bigint := 0;
@@ -44,4 +44,4 @@ BEGIN
     perf_value := NULL;
     RETURN NEXT;
 END
-$perf_batch$
+${tag}$

@@ -4,7 +4,7 @@ CREATE OR REPLACE FUNCTION pg_temp.{name}(
 RETURNS TABLE (
     perf_at bigint, perf_affected bigint, perf_code text, perf_constraint text, perf_message text
 )
-LANGUAGE plpgsql AS $perf_batch$
+LANGUAGE plpgsql AS ${tag}$
 #variable_conflict use_column
 DECLARE
     perf_rows CONSTANT bigint := cardinality(perf_1);
@@ -85,4 +85,4 @@ BEGIN
     perf_affected := perf_total;
     RETURN NEXT;
 END
-$perf_batch$
+${tag}$

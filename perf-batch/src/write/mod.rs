@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use sqlx::{Connection, Database};
 
-use crate::engine::{BulkDatabase, Class, EncodeError, Plan, Refusal, Unfinished, commit_is_open};
+use crate::engine::{
+    BulkDatabase, Class, EncodeError, Plan, Refusal, Unfinished, commit_is_open, is_refused_as_such,
+};
 use crate::order::Indexed;
 use crate::phase::Phase;
 use crate::returned::Returned;
@@ -254,9 +256,12 @@ pub(crate) async fn ticket<DB: BulkDatabase>(
         Ticketing::Transaction => {
             *statements += 1;
             let id = DB::transaction_id(conn).await;
-            let id = id.map_err(|error| match Class::of_error(&error) {
-                Class::Fatal => Ended::NoTicket(error),
-                _ => Ended::Database(error),
+            let id = id.map_err(|error| {
+                if is_refused_as_such(&error) {
+                    Ended::NoTicket(error)
+                } else {
+                    Ended::Database(error)
+                }
             })?;
             Ok(id.map(Ticket::Transaction))
         }

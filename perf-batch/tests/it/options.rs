@@ -272,6 +272,27 @@ on_both! {
         assert_eq!(counts(&report), [27, 0, 0, 3]);
     }
 
+    async fn the_dead_letter_gets_the_rows_of_committed_chunks_when_a_later_one_fails(pool) {
+        let letters = Arc::new(Mutex::new(Vec::new()));
+        let told = Arc::clone(&letters);
+        let mut rows = answers(30);
+        for bad in [3, 12, 13] {
+            rows[bad].answer = "forbidden".into();
+        }
+        let insert = BulkInsert::<Answer>::new()
+            .scope(TxScope::PerChunk)
+            .chunk_rows(10)
+            .on_row_error(OnRowError::Skip)
+            .skip_limit(1)
+            .dead_letter(move |failed| {
+                let failed = failed.iter().map(|failure| (failure.index, failure.row.clone()));
+                told.lock().unwrap().extend(failed);
+            });
+        let error = insert.execute(pool, rows.clone()).await.unwrap_err();
+        assert!(matches!(error, BatchError::Partial { rest: 10, .. }), "{error:?}");
+        assert_eq!(*letters.lock().unwrap(), [(3, rows[3].clone())]);
+    }
+
     async fn the_dead_letter_comes_once_and_after_the_commit(pool) {
         let options = pool.connect_options();
         let calls = Arc::new(Mutex::new(Vec::new()));
@@ -297,13 +318,11 @@ on_both! {
         skip.execute(pool, rows.clone()).await.unwrap();
         assert_eq!(std::mem::take(&mut *calls.lock().unwrap()), [(18, vec![3, 13])]);
 
-        // No row refused, too many, a chunk that failed, a transaction of the caller's.
+        // No row refused, too many, a transaction of the caller's.
         sqlx::raw_sql("DELETE FROM answers").execute(pool).await.unwrap();
         skip.execute(pool, answers(3)).await.unwrap();
         sqlx::raw_sql("DELETE FROM answers").execute(pool).await.unwrap();
         skip.clone().skip_limit(1).execute(pool, rows.clone()).await.unwrap_err();
-        let chunks = skip.clone().scope(TxScope::PerChunk).chunk_rows(10);
-        chunks.skip_limit(1).execute(pool, rows.clone()).await.unwrap_err();
         let mut tx = pool.begin().await.unwrap();
         skip.execute_in(&mut tx, answers(10).split_off(9)).await.unwrap();
         skip.execute_in(&mut tx, rows.split_off(13)).await.unwrap();

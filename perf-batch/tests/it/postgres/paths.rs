@@ -339,3 +339,34 @@ async fn a_connection_keeps_few_statements_whatever_the_sizes() {
     // Nine sizes of values for an insert and an update each, a text for each other, COPY's questions.
     assert!(cached <= 2 * 9 + 6, "{cached} statements");
 }
+
+#[tokio::test]
+async fn a_copy_that_is_cancelled_is_not_tried_by_another_way() {
+    #[derive(Debug, Clone, BulkRow)]
+    #[bulk(table = "slow")]
+    struct Slow {
+        n: i64,
+        text: String,
+    }
+    let schema = "CREATE TABLE slow (n bigint, text text);
+        CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN PERFORM pg_sleep(60); RETURN NEW; END $$;
+        CREATE TRIGGER wait BEFORE INSERT ON slow FOR EACH ROW EXECUTE FUNCTION wait()";
+    let Some(pool) = pool(schema, 1).await else {
+        return;
+    };
+    sqlx::raw_sql("SET statement_timeout = '300ms'")
+        .execute(&pool)
+        .await
+        .unwrap();
+    let text = "x".repeat(1_000);
+    let rows = (0..1_000).map(|n| Slow {
+        n,
+        text: text.clone(),
+    });
+    let began = std::time::Instant::now();
+    let insert = BulkInsert::<Slow>::new();
+    let error = insert.execute(&pool, rows.collect()).await.unwrap_err();
+    assert_eq!(error.code().as_deref(), Some("57014"), "{error:?}");
+    assert!(began.elapsed() < std::time::Duration::from_millis(600));
+}
