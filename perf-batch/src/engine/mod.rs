@@ -247,6 +247,10 @@ pub struct Wanted<'a> {
     /// A number of rows that may have a statement text of its own.
     pub(crate) exact: usize,
     /// There are so few rows that they do best as values, all in one statement.
+    #[cfg_attr(
+        all(feature = "sqlite", not(feature = "postgres")),
+        expect(dead_code, reason = "SQLite takes rows of any number alike")
+    )]
     pub(crate) few: bool,
     /// The column whose values the rows return.
     pub(crate) returning: Option<&'a str>,
