@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
@@ -22,11 +22,21 @@ pub struct Ratio {
     pub seconds: f64,
 }
 
-/// Runs the group's entries interleaved, A B C A B C .., after one warm-up round, and compares
-/// each with `ours`; fewer rounds where the group sets a limit. Returns nothing for a group that has no entry named `ours`.
+/// Short works go on for this long, since what takes a fraction of a millisecond is told from
+/// noise by many rounds only.
+const AT_LEAST: Duration = Duration::from_secs(3);
+
+/// At most so many times the rounds asked for.
+const MANY: usize = 20;
+
+/// Runs the group's entries interleaved after one warm-up round, in another order each round, as an
+/// entry leaves the caches and the disk to the next; compares each with `ours`. Fewer rounds where
+/// the group sets a limit, more where they are over in no time. Returns nothing for a group that
+/// has no entry named `ours`.
 pub fn measure(group: &mut Group, rounds: usize) -> Vec<Ratio> {
     let name = group.name().to_owned();
     let rounds = group.rounds(rounds);
+    let mut random = fastrand::Rng::with_seed(rounds as u64);
     let entries = group.entries_mut();
     let Some(ours) = entries.iter().position(|e| e.name() == "ours") else {
         return Vec::new();
@@ -35,10 +45,16 @@ pub fn measure(group: &mut Group, rounds: usize) -> Vec<Ratio> {
         entry.run();
     }
     let mut times = vec![Vec::with_capacity(rounds); entries.len()];
-    for _ in 0..rounds {
-        for (entry, times) in entries.iter_mut().zip(&mut times) {
-            times.push(entry.run().max(Duration::from_nanos(1)).as_secs_f64());
+    let mut order: Vec<usize> = (0..entries.len()).collect();
+    let started = Instant::now();
+    let mut done = 0;
+    while done < rounds || (done < MANY * rounds && started.elapsed() < AT_LEAST) {
+        random.shuffle(&mut order);
+        for &at in &order {
+            let time = entries[at].run().max(Duration::from_nanos(1));
+            times[at].push(time.as_secs_f64());
         }
+        done += 1;
     }
     let base = times[ours].clone();
     entries

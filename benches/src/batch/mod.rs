@@ -30,7 +30,7 @@
 //!
 //! All of them take a connection out of a pool that does not ping it first, so that what is
 //! compared is the writing. Each runs as a task of the runtime, as in a service, and its rows are
-//! made before the clock starts. SQLite's table is emptied before each run and its log folded
+//! made before the clock starts. A run of 10 or 100 rows is 1,000 rows in batches of that size. SQLite's table is emptied before each run and its log folded
 //! in; Postgres' gets new keys each time and is emptied when it holds 100,000 rows, as a
 //! `TRUNCATE` would have the next statement planned again. Every run checks how many rows it wrote.
 //!

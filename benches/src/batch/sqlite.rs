@@ -53,7 +53,7 @@ pub fn group(rt: &Arc<Runtime>, db: &Lite, rows: usize) -> Group {
     let (full, tail) = (text(ROWS), text(rows % ROWS));
     let values = move |db, rows| floor_values(db, rows, Arc::clone(&full), Arc::clone(&tail));
     entries.push(work.entry("floor_values", values));
-    Group::new(format!("batch/sqlite/{rows}"), rows as u64, entries)
+    Group::new(format!("batch/sqlite/{rows}"), work.elements(), entries)
 }
 
 async fn naive(db: Lite, rows: Vec<Answer>) -> Result<u64, Failure> {

@@ -11,12 +11,18 @@ use crate::Entry;
 /// Why a run failed.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 
+/// Rows of one run at least, in several batches where one is smaller: a service writes its batches
+/// one after another, and what is lost to the caches that another entry left behind is not what
+/// one batch takes.
+const AT_LEAST: usize = 1_000;
+
 /// One piece of work, for entries that do it in different ways.
 #[derive(Clone)]
 pub struct Work<D, R> {
     rt: Arc<Runtime>,
     target: D,
     rows: usize,
+    batches: usize,
     make: Arc<dyn Fn(i64) -> Vec<R>>,
     written: u64,
 }
@@ -30,6 +36,7 @@ impl<D: Target, R: Send + 'static> Work<D, R> {
             rt: Arc::clone(rt),
             target: target.clone(),
             rows,
+            batches: (AT_LEAST / rows.max(1)).max(1),
             make: Arc::new(all),
             written: rows as u64,
         }
@@ -47,9 +54,9 @@ impl<D: Target, R: Send + 'static> Work<D, R> {
         self
     }
 
-    /// How many rows the work has.
-    pub fn rows(&self) -> usize {
-        self.rows
+    /// How many rows a run writes, over all its batches.
+    pub fn elements(&self) -> u64 {
+        (self.rows * self.batches) as u64
     }
 
     /// An entry that counts the time of `run`, which says how many rows it wrote.
@@ -66,28 +73,32 @@ impl<D: Target, R: Send + 'static> Work<D, R> {
             rt,
             target,
             rows,
+            batches,
             make,
             written: expected,
         } = self;
         let (rt, target, make) = (Arc::clone(rt), target.clone(), Arc::clone(make));
-        let (rows, expected) = (*rows, *expected);
+        let (rows, batches, expected) = (*rows, *batches, *expected);
         Entry::new(name, move || {
             let timed = rt.block_on(async {
-                let rows = make(target.make_room(rows).await?);
-                let running = run(target.clone(), rows);
+                let first = target.make_room(rows * batches).await?;
+                let mut running = Vec::with_capacity(batches);
+                for batch in 0..batches {
+                    let rows = make(first + i64::try_from(rows * batch)?);
+                    running.push(run(target.clone(), rows));
+                }
                 // On a thread of the runtime, which also waits for the network.
                 let running = tokio::spawn(async move {
                     let start = Instant::now();
-                    let written = running.await?;
-                    Ok::<_, Failure>((start.elapsed(), written))
-                });
-                match running.await? {
-                    Ok((time, written)) if written == expected => Ok(time),
-                    Ok((_, written)) => {
-                        Err(format!("it wrote {written} rows, not {expected}").into())
+                    for running in running {
+                        let written = running.await?;
+                        if written != expected {
+                            return Err(format!("it wrote {written} rows, not {expected}").into());
+                        }
                     }
-                    Err(error) => Err(error),
-                }
+                    Ok(start.elapsed())
+                });
+                running.await?
             });
             finished(name, timed)
         })

@@ -72,7 +72,7 @@ impl Unnest {
         &self,
         rows: &[Indexed<'_, R>],
     ) -> Result<Statement<Postgres>, EncodeError> {
-        let mut sink = Arrays::new(&self.types);
+        let mut sink = Arrays::new(&self.types, rows.len());
         for (offset, (_, row)) in rows.iter().enumerate() {
             sink.add(*row)
                 .map_err(|source| EncodeError { offset, source })?;
@@ -106,7 +106,7 @@ impl Unnest {
     ) -> sqlx::Result<Called> {
         let mut sent = Vec::with_capacity(rows.len());
         let mut failed = Vec::new();
-        let mut sink = Arrays::new(&self.types);
+        let mut sink = Arrays::new(&self.types, rows.len());
         let mut taken = 0;
         for (at, (_, row)) in rows.iter().enumerate() {
             match sink.add(*row) {
@@ -164,13 +164,18 @@ struct Arrays<'a> {
     before: Vec<usize>,
 }
 
+/// Bytes before the first element.
+const HEADER: usize = 20;
+
 /// Where the header has the number of elements; it is known last.
 const COUNT_AT: usize = 12;
 
 impl<'a> Arrays<'a> {
-    fn new(types: &'a [PgTypeInfo]) -> Self {
+    fn new(types: &'a [PgTypeInfo], rows: usize) -> Self {
         let arrays = types.iter().map(|ty| {
             let mut array = PgArgumentBuffer::default();
+            // A length and a value of eight bytes: a start.
+            array.reserve(HEADER + rows * 12);
             let element = ty.oid().unwrap_or(Oid(0)).0;
             array.extend_from_slice(&1_i32.to_be_bytes()); // dimensions
             array.extend_from_slice(&1_i32.to_be_bytes()); // there may be NULLs

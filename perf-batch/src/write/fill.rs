@@ -21,7 +21,11 @@ impl<DB: BulkDatabase> Attempt<'_, DB> {
         let mut filled = Filled::default();
         if self.mode == Mode::Stop && !(self.singly && self.plan.calls()) {
             let hint = self.hint.take();
-            self.piece_by_piece(conn, batch, hint, &mut filled).await?;
+            if hint.is_none() && !self.singly && self.returned.column().is_none() {
+                self.straight(conn, batch, &mut filled).await?;
+            } else {
+                self.piece_by_piece(conn, batch, hint, &mut filled).await?;
+            }
             return Ok(filled);
         }
         self.command(conn, savepoint::SET).await?;

@@ -1,6 +1,7 @@
 //! One transaction's worth of a batch.
 
 mod fill;
+mod straight;
 
 use std::ops::Range;
 use std::sync::Arc;
