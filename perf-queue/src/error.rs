@@ -1,4 +1,6 @@
+use std::error::Error;
 use std::fmt;
+use std::sync::Arc;
 
 use crate::Rate;
 
@@ -47,17 +49,42 @@ pub enum BuildError {
 }
 
 /// The backend failed. The in-memory backend never does.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
-pub enum BackendError {}
-
-impl fmt::Display for BackendError {
-    fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {}
-    }
+pub enum BackendError {
+    /// It cannot be reached, or did not answer: the same call may succeed later.
+    #[error("{backend} cannot be reached or did not answer: {source}")]
+    Unavailable {
+        /// The name of the backend.
+        backend: &'static str,
+        /// The error of its client.
+        source: Arc<dyn Error + Send + Sync>,
+    },
+    /// It refused the request, and would again.
+    #[error("{backend} refused the request: {source}")]
+    Refused {
+        /// The name of the backend.
+        backend: &'static str,
+        /// The error of its client.
+        source: Arc<dyn Error + Send + Sync>,
+    },
+    /// It is set up in a way in which it would lose jobs, or cannot keep them.
+    #[error("{backend} is not fit to keep jobs: {reason}")]
+    Unfit {
+        /// The name of the backend.
+        backend: &'static str,
+        /// What is wrong, and the remedy.
+        reason: String,
+    },
 }
 
-impl std::error::Error for BackendError {}
+impl BackendError {
+    /// Whether the same call may succeed later.
+    #[must_use]
+    pub const fn is_retryable(&self) -> bool {
+        matches!(self, Self::Unavailable { .. })
+    }
+}
 
 /// A job was not enqueued.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]

@@ -14,6 +14,8 @@ mod metrics;
 mod panics;
 mod queue;
 mod rate;
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis"))]
+mod remote;
 mod signals;
 mod stats;
 mod workers;
