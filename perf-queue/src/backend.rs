@@ -1,20 +1,85 @@
+//! What a queue asks of the place where its jobs are.
+
+use std::error::Error;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::machine::{Claimed, Ticket};
-use crate::{DeadLetter, JobId, Scope, Stats};
+use crate::machine::Ticket;
+use crate::metrics::Meters;
+use crate::signals::Signals;
+use crate::{BackendError, BuildError, DeadLetter, JobId, Rate, Scope, Stats};
 
-/// What a queue asks of the place where its jobs are. Erases the type of the key.
+/// A future on the heap: what a backend does beside claims is a trip, or a batch.
+pub(crate) type Boxed<'a, R> = Pin<Box<dyn Future<Output = R> + Send + 'a>>;
+
+/// A place for the jobs of a queue: [`Memory`](crate::Memory), and what the features add. `T` is the
+/// job, `K` the key.
+pub trait QueueBackend<T, K>: Open<T, K> {}
+
+/// How a backend is made ready. Not to be named outside of this crate.
+pub trait Open<T, K>: Send + 'static {
+    /// Makes the backend of a queue.
+    fn open(self, parts: Parts<T, K>) -> Boxed<'static, Result<Ready<T>, BuildError>>;
+}
+
+/// A backend that is ready. There is nothing to do with it outside of this crate.
+pub struct Ready<T>(pub(crate) Arc<dyn Backend<T>>);
+
+impl<T> fmt::Debug for Ready<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Ready")
+    }
+}
+
+/// What a backend is made of, beside its own options.
+pub struct Parts<T, K> {
+    pub(crate) name: String,
+    pub(crate) key: KeyOf<T, K>,
+    pub(crate) limits: Limits,
+    pub(crate) lease: Duration,
+    pub(crate) max_payload: usize,
+    pub(crate) signals: Arc<Signals>,
+    pub(crate) meters: Arc<Meters>,
+}
+
+impl<T, K> fmt::Debug for Parts<T, K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parts")
+            .field("name", &self.name)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Finds the key of a job.
+pub(crate) type KeyOf<T, K> = Arc<dyn Fn(&T) -> K + Send + Sync>;
+
+/// What holds jobs back, checked.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Limits {
+    pub(crate) queue: Option<Rate>,
+    pub(crate) key: Option<Rate>,
+    pub(crate) concurrency_per_key: Option<u32>,
+}
+
+/// What the handles of a queue and its workers ask of it. Erases the type of the key.
 pub(crate) trait Backend<T>: Send + Sync {
-    /// Adds a job for which there is room. Gives it back if the queue is closed.
-    fn push(&self, job: T, delay: Duration) -> Result<JobId, T>;
+    /// Adds all jobs, in their order, or none; waits for room, or does not.
+    fn enqueue(&self, jobs: Vec<Submission<T>>, wait: bool) -> Boxed<'_, Enqueued<T>>;
 
-    /// Adds all jobs or none.
-    fn push_batch(&self, jobs: Vec<T>) -> Result<Vec<JobId>, Vec<T>>;
+    /// A worker is there from now on, until it parts.
+    fn join(&self);
 
-    /// Ends the job before, and starts the next: one step, as it is one lock (and would be one
-    /// round trip). A worker that gets `Claim::Wait` counts as idle until it claims again or leaves.
+    /// A worker that joined is gone.
+    fn part(&self);
+
+    /// Ends the job before, and starts the next: one step, as it is one lock. A worker that gets
+    /// `Claim::Wait` counts as idle until it claims again or leaves.
     fn claim(&self, ended: Option<Ended<T>>, role: Role) -> Claim<T>;
 
     /// Ends a job without asking for another.
@@ -23,52 +88,186 @@ pub(crate) trait Backend<T>: Send + Sync {
     /// A worker that counted as idle is gone, or no longer able to take a job.
     fn leave(&self, role: Role);
 
-    /// Takes no more jobs from now on.
+    /// Takes no more jobs from this process from now on.
     fn close(&self);
 
-    fn is_empty(&self) -> bool;
+    /// Waits until nothing is queued, scheduled, limited or running.
+    fn drained(&self) -> Boxed<'_, Result<(), BackendError>>;
 
-    fn stats(&self) -> Stats;
+    /// Waits until what workers said of their jobs is where it is safe.
+    fn flush(&self) -> Boxed<'_, Result<(), BackendError>>;
+
+    /// How many jobs are where.
+    fn stats(&self) -> Boxed<'_, Result<Stats, BackendError>>;
+
+    /// Starts no more jobs, or goes on.
+    fn pause(&self, paused: bool) -> Boxed<'_, Result<(), BackendError>>;
+
+    /// Replaces a limit.
+    fn set_rate(&self, scope: Scope, rate: Option<Rate>) -> Boxed<'_, Result<(), BackendError>>;
 
     /// Drops what is not needed any more.
     fn tidy(&self);
 
-    fn dead(&self, at_most: usize) -> Vec<DeadLetter<T>>
+    /// How often it is worth to ask for the stats.
+    fn sample_every(&self) -> Duration {
+        Duration::from_secs(1)
+    }
+
+    /// The oldest dead letters.
+    fn dead(&self, at_most: usize) -> Boxed<'_, Result<Vec<DeadLetter<T>>, BackendError>>
     where
         T: Clone;
 
-    /// Puts a dead letter back into the queue, which has room for it. False if there is none.
-    fn replay(&self, id: JobId) -> Result<bool, Closed>;
+    /// Puts a dead letter back into the queue, once there is room. False if there is none.
+    fn replay(&self, id: JobId) -> Boxed<'_, Result<bool, NotReplayed>>;
 
-    fn purge(&self) -> usize;
+    /// Drops all dead letters.
+    fn purge(&self) -> Boxed<'_, Result<usize, BackendError>>;
 }
 
-/// The queue takes no more jobs.
+/// A job on its way into the queue.
 #[derive(Debug)]
-pub(crate) struct Closed;
+pub(crate) struct Submission<T> {
+    pub(crate) job: T,
+    pub(crate) options: crate::EnqueueOptions,
+}
+
+/// The jobs' ids, or the jobs.
+pub(crate) type Enqueued<T> = Result<Vec<JobId>, Rejected<T>>;
+
+/// Jobs that were not enqueued.
+#[derive(Debug)]
+pub(crate) struct Rejected<T> {
+    pub(crate) jobs: Vec<T>,
+    pub(crate) why: Why,
+}
+
+/// Why jobs were not enqueued.
+#[derive(Debug)]
+pub(crate) enum Why {
+    Full,
+    Closed,
+    /// The queue never holds so many.
+    TooMany {
+        capacity: usize,
+    },
+    /// One of the jobs.
+    #[cfg_attr(
+        not(any(feature = "sqlite", feature = "postgres", feature = "redis")),
+        expect(dead_code, reason = "memory keeps jobs as they are")
+    )]
+    TooLarge {
+        size: usize,
+        max: usize,
+    },
+    #[cfg_attr(
+        not(any(feature = "sqlite", feature = "postgres", feature = "redis")),
+        expect(dead_code, reason = "memory keeps jobs as they are")
+    )]
+    Encode(Arc<dyn Error + Send + Sync>),
+    #[cfg_attr(
+        not(any(feature = "sqlite", feature = "postgres", feature = "redis")),
+        expect(dead_code, reason = "memory does not fail")
+    )]
+    Backend(BackendError),
+}
+
+/// Why a dead letter was not put back.
+#[derive(Debug)]
+pub(crate) enum NotReplayed {
+    /// The queue takes no more jobs.
+    Closed,
+    /// The backend failed.
+    Backend(BackendError),
+}
+
+/// A job in the hands of a worker.
+#[derive(Debug)]
+pub(crate) struct Taken<T> {
+    pub(crate) job: T,
+    pub(crate) id: JobId,
+    pub(crate) trace: Option<Box<str>>,
+    pub(crate) errors: Errors,
+    pub(crate) hold: Hold,
+}
+
+/// What the attempts before failed with, the oldest first: the last ten.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Errors(Option<Box<Vec<String>>>);
+
+impl Errors {
+    /// Errors kept.
+    pub(crate) const KEPT: usize = 10;
+
+    pub(crate) fn push(&mut self, error: String) {
+        let errors = self.0.get_or_insert_default();
+        if errors.len() >= Self::KEPT {
+            errors.remove(0);
+        }
+        errors.push(error);
+    }
+
+    pub(crate) fn into_vec(self) -> Vec<String> {
+        self.0.map_or_else(Vec::new, |errors| *errors)
+    }
+}
+
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis"))]
+impl From<Vec<String>> for Errors {
+    fn from(errors: Vec<String>) -> Self {
+        Self((!errors.is_empty()).then(|| Box::new(errors)))
+    }
+}
+
+/// What a backend knows a running job by.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Hold {
+    /// A place in the machine.
+    Ticket(Ticket),
+    /// A lease of a server's.
+    #[cfg(any(feature = "postgres", feature = "redis"))]
+    Lease {
+        /// The number of the lease.
+        token: u64,
+        /// When the job started here.
+        since: Instant,
+    },
+}
 
 /// A job that a worker is done with.
+#[derive(Debug)]
 pub(crate) enum Ended<T> {
-    Completed(Ticket),
-    Discarded(Ticket),
-    Retry(Claimed<T>, Duration),
-    Snooze(Claimed<T>, Duration, Option<Scope>),
-    Dead(Claimed<T>, String),
+    /// It is done.
+    Completed(JobId, Hold),
+    /// It was pointless.
+    Discarded(JobId, Hold),
+    /// It failed with this error, to run again after a while.
+    Retry(Taken<T>, Duration, String),
+    /// To run again after a while, as the same attempt.
+    Snooze(Taken<T>, Duration, Option<Scope>),
+    /// It failed with this error, for good.
+    Dead(Taken<T>, String),
     /// Not done: given back as if it had not started.
-    Released(Claimed<T>),
+    Released(Taken<T>),
 }
 
 /// What a worker gets when it asks for a job.
+#[derive(Debug)]
 pub(crate) enum Claim<T> {
+    /// To run at once.
     Job(Started<T>),
     /// None now: wait to be woken, or until the time given, where it has one.
     Wait(Role),
 }
 
 /// A job that a worker shall run at once.
+#[derive(Debug)]
 pub(crate) struct Started<T> {
-    pub(crate) job: Claimed<T>,
-    pub(crate) id: JobId,
+    pub(crate) taken: Taken<T>,
+    pub(crate) attempt: u32,
+    pub(crate) waited: Duration,
+    pub(crate) age: Duration,
 }
 
 /// What a worker does while it asks for a job.

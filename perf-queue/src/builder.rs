@@ -6,9 +6,8 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use crate::backend::Backend;
+use crate::backend::{KeyOf, Limits, Parts, QueueBackend, Ready};
 use crate::machine::Rules;
-use crate::memory::{Settings, Store};
 use crate::metrics::Meters;
 use crate::panics::contained;
 use crate::queue::Shared;
@@ -18,15 +17,22 @@ use crate::{Backoff, BuildError, Memory, Queue, Rate};
 /// How often the gauges are set. Scrapers come every few seconds.
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 
-type Open<T> = Box<dyn FnOnce(Settings) -> Box<dyn Backend<T>> + Send + Sync>;
+/// How long a job is leased to a process that does not say that it is still at it.
+const LEASE: Duration = Duration::from_secs(30);
 
-/// Builds a [`Queue`]; from [`Queue::builder`].
+/// The bytes that a job may take where a backend keeps bytes. Beyond, a reference to the data is what
+/// belongs into a queue.
+const MAX_PAYLOAD: usize = 256 << 10;
+
+/// Builds a [`Queue`]; from [`Queue::builder`]. `K` is the type of the keys, `B` the backend.
 #[must_use]
-pub struct QueueBuilder<T> {
+pub struct QueueBuilder<T, K = (), B = Memory> {
     name: String,
-    memory: Memory,
-    open: Open<T>,
+    backend: B,
+    key: KeyOf<T, K>,
     keyed: bool,
+    lease: Duration,
+    max_payload: usize,
     rate: Option<Rate>,
     rate_per_key: Option<Rate>,
     concurrency_per_key: Option<u32>,
@@ -37,20 +43,34 @@ impl<T: Send + 'static> QueueBuilder<T> {
     pub(crate) fn new(name: String) -> Self {
         Self {
             name,
-            memory: Memory::default(),
-            open: Box::new(|settings| Box::new(Store::new(settings, |_: &T| ()))),
+            backend: Memory::default(),
+            key: Arc::new(|_| ()),
             keyed: false,
+            lease: LEASE,
+            max_payload: MAX_PAYLOAD,
             rate: None,
             rate_per_key: None,
             concurrency_per_key: None,
             backoff: Backoff::default(),
         }
     }
+}
 
+impl<T: Send + 'static, K, B> QueueBuilder<T, K, B> {
     /// Where the jobs are kept. Defaults to `Memory::bounded(100_000)`.
-    pub fn backend(mut self, backend: Memory) -> Self {
-        self.memory = backend;
-        self
+    pub fn backend<C>(self, backend: C) -> QueueBuilder<T, K, C> {
+        QueueBuilder {
+            name: self.name,
+            backend,
+            key: self.key,
+            keyed: self.keyed,
+            lease: self.lease,
+            max_payload: self.max_payload,
+            rate: self.rate,
+            rate_per_key: self.rate_per_key,
+            concurrency_per_key: self.concurrency_per_key,
+            backoff: self.backoff,
+        }
     }
 
     /// Says which jobs belong together: the user, the chat, the account. Jobs of a key start in the
@@ -58,16 +78,40 @@ impl<T: Send + 'static> QueueBuilder<T> {
     /// so that a key with 10,000 jobs does not delay a key with one.
     ///
     /// The key is taken once, at the enqueue, in the thread that enqueues. It needs to be `Clone`,
-    /// and is kept for as long as the key has jobs or limits that bind it.
+    /// and is kept for as long as the key has jobs or limits that bind it. A backend that keeps bytes
+    /// keeps it as JSON.
     ///
     /// Defaults to no keys: all jobs are one stream, started in order, run side by side by all
     /// workers.
-    pub fn key<K>(mut self, key: impl Fn(&T) -> K + Send + Sync + 'static) -> Self
+    pub fn key<L>(self, key: impl Fn(&T) -> L + Send + Sync + 'static) -> QueueBuilder<T, L, B>
     where
-        K: Hash + Eq + Clone + Send + 'static,
+        L: Hash + Eq + Clone + Send + 'static,
     {
-        self.open = Box::new(|settings| Box::new(Store::new(settings, key)));
-        self.keyed = true;
+        QueueBuilder {
+            name: self.name,
+            backend: self.backend,
+            key: Arc::new(key),
+            keyed: true,
+            lease: self.lease,
+            max_payload: self.max_payload,
+            rate: self.rate,
+            rate_per_key: self.rate_per_key,
+            concurrency_per_key: self.concurrency_per_key,
+            backoff: self.backoff,
+        }
+    }
+
+    /// How long a job is leased to this process: if the process dies, the job runs again this long
+    /// after the last sign of life, which is given every third of it. For backends that several
+    /// processes share. Defaults to 30 s.
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.lease = lease;
+        self
+    }
+
+    /// How many bytes a job may take in a backend that keeps bytes. Defaults to 256 KiB.
+    pub fn max_payload(mut self, bytes: usize) -> Self {
+        self.max_payload = bytes;
         self
     }
 
@@ -109,27 +153,32 @@ impl<T: Send + 'static> QueueBuilder<T> {
     /// # Cancel safety
     ///
     /// A dropped future has built nothing.
-    pub async fn build(self) -> Result<Queue<T>, BuildError> {
-        self.memory.check()?;
+    pub async fn build(self) -> Result<Queue<T>, BuildError>
+    where
+        B: QueueBackend<T, K>,
+    {
         self.backoff.check()?;
-        let rules = self.rules()?;
+        let limits = self.limits()?;
         let runtime = Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
-        let ticks = contained(|| interval(SAMPLE_EVERY)).ok_or(BuildError::NoTimers)?;
-        let signals = Arc::new(Signals::new(self.memory.capacity()));
+        contained(|| drop(interval(SAMPLE_EVERY))).ok_or(BuildError::NoTimers)?;
+        let signals = Arc::new(Signals::new());
         let meters = Arc::new(Meters::new(&self.name));
-        let capacity = self.memory.capacity();
-        let backend = (self.open)(Settings {
-            memory: self.memory,
-            rules,
+        let parts = Parts {
+            name: self.name.clone(),
+            key: self.key,
+            limits,
+            lease: self.lease,
+            max_payload: self.max_payload,
             signals: Arc::clone(&signals),
             meters: Arc::clone(&meters),
-        });
+        };
+        let Ready(backend) = self.backend.open(parts).await?;
+        let ticks = interval(backend.sample_every());
         let shared = Arc::new(Shared {
             name: self.name,
             backend,
             signals,
             meters,
-            capacity,
             backoff: self.backoff,
             runtime: runtime.clone(),
             sampler: OnceLock::new(),
@@ -139,7 +188,7 @@ impl<T: Send + 'static> QueueBuilder<T> {
         Ok(Queue { shared })
     }
 
-    fn rules(&self) -> Result<Rules, BuildError> {
+    fn limits(&self) -> Result<Limits, BuildError> {
         let per_key = [
             ("rate_limit_per_key", self.rate_per_key.is_some()),
             ("concurrency_per_key", self.concurrency_per_key.is_some()),
@@ -154,10 +203,23 @@ impl<T: Send + 'static> QueueBuilder<T> {
                 max: u32::MAX as usize,
             });
         }
+        let limits = Limits {
+            queue: self.rate,
+            key: self.rate_per_key,
+            concurrency_per_key: self.concurrency_per_key,
+        };
+        limits.rules()?;
+        Ok(limits)
+    }
+}
+
+impl Limits {
+    /// As the machine wants them.
+    pub(crate) fn rules(&self) -> Result<Rules, BuildError> {
         Ok(Rules {
-            queue: self.rate.map(|rate| rate.pace("rate_limit")).transpose()?,
+            queue: self.queue.map(|rate| rate.pace("rate_limit")).transpose()?,
             key: self
-                .rate_per_key
+                .key
                 .map(|rate| rate.pace("rate_limit_per_key"))
                 .transpose()?,
             concurrency_per_key: self.concurrency_per_key,
@@ -174,15 +236,18 @@ async fn sample<T: Send + 'static>(shared: Weak<Shared<T>>, mut ticks: Interval)
             return;
         };
         shared.backend.tidy();
-        shared.meters.sample(&shared.backend.stats());
+        match shared.backend.stats().await {
+            Ok(stats) => shared.meters.sample(&stats),
+            Err(error) => tracing::debug!(queue = shared.name, %error, "no stats"),
+        }
     }
 }
 
-impl<T> fmt::Debug for QueueBuilder<T> {
+impl<T, K, B: fmt::Debug> fmt::Debug for QueueBuilder<T, K, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("QueueBuilder")
             .field("name", &self.name)
-            .field("backend", &self.memory)
+            .field("backend", &self.backend)
             .field("keyed", &self.keyed)
             .field("rate_limit", &self.rate)
             .field("rate_limit_per_key", &self.rate_per_key)

@@ -11,14 +11,34 @@ use crate::{BackendError, JobId, ReplayError};
 pub struct DeadLetter<T> {
     /// The job's id; a replay keeps it.
     pub id: JobId,
-    /// The job.
-    pub job: T,
+    /// The job, or what is left of it where the bytes in the backend are none.
+    pub job: Result<T, Undecodable>,
     /// How many attempts it had.
     pub attempts: u32,
-    /// What the last attempt failed with, its sources included.
-    pub error: String,
+    /// What the attempts failed with, their sources included, the oldest first: the last ten.
+    pub errors: Vec<String>,
     /// How old the job was when it died, from its enqueue on.
     pub age: Duration,
+}
+
+impl<T> DeadLetter<T> {
+    /// What the last attempt failed with.
+    #[must_use]
+    pub fn error(&self) -> &str {
+        self.errors.last().map_or("", String::as_str)
+    }
+}
+
+/// Bytes that are no job of the queue's type: written by another version of the program, or by
+/// another program.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the payload of {} bytes is no job of this queue: {reason}", .payload.len())]
+#[non_exhaustive]
+pub struct Undecodable {
+    /// The bytes.
+    pub payload: Vec<u8>,
+    /// What is wrong with them.
+    pub reason: String,
 }
 
 /// The jobs of a queue that failed for good, from
@@ -41,7 +61,7 @@ impl<T: Send + 'static> DeadLetters<T> {
     where
         T: Clone,
     {
-        Ok(self.shared.backend.dead(at_most))
+        self.shared.backend.dead(at_most).await
     }
 
     /// Puts a letter back into the queue, with all its attempts before it. Waits while the queue is
@@ -49,20 +69,14 @@ impl<T: Send + 'static> DeadLetters<T> {
     ///
     /// # Errors
     ///
-    /// [`ReplayError::Closed`] if the queue takes no more jobs.
+    /// [`ReplayError::Closed`] if the queue takes no more jobs, [`ReplayError::Backend`] if the backend
+    /// fails.
     ///
     /// # Cancel safety
     ///
     /// A dropped future has replayed nothing: the letter is still there.
     pub async fn replay(&self, id: JobId) -> Result<bool, ReplayError> {
-        let room = self.shared.signals.room.acquire().await;
-        let room = room.map_err(|_| ReplayError::Closed)?;
-        let replayed = self.shared.backend.replay(id);
-        let replayed = replayed.map_err(|_| ReplayError::Closed)?;
-        if replayed {
-            room.forget();
-        }
-        Ok(replayed)
+        Ok(self.shared.backend.replay(id).await?)
     }
 
     /// Drops all letters; returns how many there were.
@@ -75,7 +89,7 @@ impl<T: Send + 'static> DeadLetters<T> {
     ///
     /// Runs to its end when first polled.
     pub async fn purge(&self) -> Result<usize, BackendError> {
-        Ok(self.shared.backend.purge())
+        self.shared.backend.purge().await
     }
 }
 

@@ -3,9 +3,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::Rate;
+use crate::backend::{NotReplayed, Rejected, Why};
 
 /// The settings of a queue do not fit together.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
     /// A rate that cannot be kept.
@@ -43,6 +44,9 @@ pub enum BuildError {
     /// The queue was built outside of a tokio runtime.
     #[error("no tokio runtime here: build the queue inside of one")]
     NoRuntime,
+    /// The backend could not be made ready.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
     /// The tokio runtime has no timers, and so no job could ever wait for its time.
     #[error("the tokio runtime here has no timers: build it with enable_time or enable_all")]
     NoTimers,
@@ -87,87 +91,170 @@ impl BackendError {
 }
 
 /// A job was not enqueued.
-#[derive(Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum EnqueueError<T> {
     /// The queue takes no more jobs; here is the job back.
     #[error("the queue is closed")]
     Closed(T),
+    /// The job is too large for the queue; here it is back.
+    #[error("the job takes {size} bytes, the queue at most {max}: raise max_payload or keep a reference in the job")]
+    PayloadTooLarge {
+        /// The job.
+        job: T,
+        /// The bytes that it takes.
+        size: usize,
+        /// The queue's `max_payload`.
+        max: usize,
+    },
+    /// The job cannot be made into bytes; here it is back.
+    #[error("the job cannot be serialized: {source}")]
+    Encode {
+        /// The job.
+        job: T,
+        /// What kept it from that.
+        source: Arc<dyn Error + Send + Sync>,
+    },
+    /// The backend failed; here is the job back. Where the answer was lost, the job may be in the queue
+    /// all the same: to enqueue it again is safe with a [unique](crate::EnqueueOptions::unique) name.
+    #[error("{source}")]
+    Backend {
+        /// The job.
+        job: T,
+        /// What the backend said.
+        source: BackendError,
+    },
 }
 
 impl<T> EnqueueError<T> {
     /// The job that was not enqueued.
     pub fn into_job(self) -> T {
         match self {
-            Self::Closed(job) => job,
+            Self::Closed(job)
+            | Self::PayloadTooLarge { job, .. }
+            | Self::Encode { job, .. }
+            | Self::Backend { job, .. } => job,
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Closed(_) => "Closed",
+            Self::PayloadTooLarge { .. } => "PayloadTooLarge",
+            Self::Encode { .. } => "Encode",
+            Self::Backend { .. } => "Backend",
         }
     }
 }
 
 /// A job was not enqueued at once.
-#[derive(Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum TryEnqueueError<T> {
     /// The queue is full; here is the job back.
     #[error("the queue is full: wait with enqueue, raise its bound or add workers")]
     Full(T),
-    /// The queue takes no more jobs; here is the job back.
-    #[error("the queue is closed")]
-    Closed(T),
+    /// Anything that would keep [`enqueue`](crate::Queue::enqueue) from it, too.
+    #[error(transparent)]
+    Other(EnqueueError<T>),
 }
 
 impl<T> TryEnqueueError<T> {
     /// The job that was not enqueued.
     pub fn into_job(self) -> T {
         match self {
-            Self::Full(job) | Self::Closed(job) => job,
+            Self::Full(job) => job,
+            Self::Other(error) => error.into_job(),
         }
     }
 }
 
 /// A batch was not enqueued; none of its jobs was.
-#[derive(Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum EnqueueBatchError<T> {
-    /// The queue takes no more jobs; here are the jobs back.
-    #[error("the queue is closed")]
-    Closed(Vec<T>),
     /// The batch would never fit; here are the jobs back.
     #[error(
         "a batch of {} jobs never fits into a queue of {capacity}: split it or raise the bound",
         .jobs.len()
     )]
-    TooLarge {
+    TooMany {
         /// The jobs that were not enqueued.
         jobs: Vec<T>,
         /// How many jobs the queue holds.
         capacity: usize,
     },
+    /// Anything that would keep [`enqueue`](crate::Queue::enqueue) from it, too.
+    #[error(transparent)]
+    Other(EnqueueError<Vec<T>>),
 }
 
 impl<T> EnqueueBatchError<T> {
     /// The jobs that were not enqueued.
     pub fn into_jobs(self) -> Vec<T> {
         match self {
-            Self::Closed(jobs) | Self::TooLarge { jobs, .. } => jobs,
+            Self::TooMany { jobs, .. } => jobs,
+            Self::Other(error) => error.into_job(),
         }
     }
 }
 
+impl<T> From<Rejected<T>> for EnqueueBatchError<T> {
+    fn from(Rejected { jobs, why }: Rejected<T>) -> Self {
+        match why {
+            Why::TooMany { capacity } => Self::TooMany { jobs, capacity },
+            // A batch waits for room.
+            Why::Full | Why::Closed => Self::Other(EnqueueError::Closed(jobs)),
+            why => Self::Other(other(jobs, why)),
+        }
+    }
+}
+
+/// The error about a single job that was submitted, if it comes back.
+pub(crate) fn single<T>(Rejected { jobs, why }: Rejected<T>) -> Option<TryEnqueueError<T>> {
+    let job = jobs.into_iter().next()?;
+    Some(match why {
+        Why::Full | Why::TooMany { .. } => TryEnqueueError::Full(job),
+        why => TryEnqueueError::Other(other(job, why)),
+    })
+}
+
+fn other<J>(job: J, why: Why) -> EnqueueError<J> {
+    match why {
+        Why::TooLarge { size, max } => EnqueueError::PayloadTooLarge { job, size, max },
+        Why::Encode(source) => EnqueueError::Encode { job, source },
+        Why::Backend(source) => EnqueueError::Backend { job, source },
+        Why::Full | Why::Closed | Why::TooMany { .. } => EnqueueError::Closed(job),
+    }
+}
+
 /// A dead letter was not put back into the queue.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReplayError {
     /// The queue takes no more jobs; the letter stays where it is.
     #[error("the queue is closed")]
     Closed,
+    /// The backend failed.
+    #[error(transparent)]
+    Backend(BackendError),
+}
+
+impl From<NotReplayed> for ReplayError {
+    fn from(error: NotReplayed) -> Self {
+        match error {
+            NotReplayed::Closed => Self::Closed,
+            NotReplayed::Backend(error) => Self::Backend(error),
+        }
+    }
 }
 
 // Like tokio's errors that give a value back, these are `Debug` whether the job is or not.
 impl<T> fmt::Debug for EnqueueError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Closed(_) => f.write_str("Closed(..)"),
+            Self::Backend { source, .. } => write!(f, "Backend({source:?})"),
+            _ => write!(f, "{}(..)", self.name()),
         }
     }
 }
@@ -176,7 +263,7 @@ impl<T> fmt::Debug for TryEnqueueError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Full(_) => f.write_str("Full(..)"),
-            Self::Closed(_) => f.write_str("Closed(..)"),
+            Self::Other(error) => error.fmt(f),
         }
     }
 }
@@ -184,12 +271,12 @@ impl<T> fmt::Debug for TryEnqueueError<T> {
 impl<T> fmt::Debug for EnqueueBatchError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Closed(jobs) => write!(f, "Closed(.. {} jobs)", jobs.len()),
-            Self::TooLarge { jobs, capacity } => f
-                .debug_struct("TooLarge")
+            Self::TooMany { jobs, capacity } => f
+                .debug_struct("TooMany")
                 .field("jobs", &jobs.len())
                 .field("capacity", capacity)
                 .finish(),
+            Self::Other(error) => error.fmt(f),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 /// process, so it can serve as an idempotency key.
 ///
 /// Prints as 32 hexadecimal digits.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct JobId {
     /// Drawn at random for each queue that is built.
     queue: u64,
@@ -17,8 +17,17 @@ impl JobId {
         Self { queue, seq }
     }
 
-    pub(crate) const fn seq(self) -> u64 {
-        self.seq
+    #[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis"))]
+    pub(crate) const fn to_u128(self) -> u128 {
+        (self.queue as u128) << 64 | self.seq as u128
+    }
+
+    #[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis"))]
+    pub(crate) const fn from_u128(id: u128) -> Self {
+        Self {
+            queue: (id >> 64) as u64,
+            seq: id as u64,
+        }
     }
 }
 
@@ -41,6 +50,7 @@ pub struct JobContext {
     pub(crate) attempt: u32,
     pub(crate) waited: Duration,
     pub(crate) age: Duration,
+    pub(crate) trace: Option<Box<str>>,
 }
 
 impl JobContext {
@@ -71,12 +81,21 @@ impl JobContext {
     pub const fn age(&self) -> Duration {
         self.age
     }
+
+    /// The [`trace`](EnqueueOptions::trace) that came with the job.
+    #[must_use]
+    pub fn trace(&self) -> Option<&str> {
+        self.trace.as_deref()
+    }
 }
 
 /// How to enqueue a job, for [`Queue::enqueue_with`](crate::Queue::enqueue_with).
 #[derive(Debug, Clone, Default)]
 pub struct EnqueueOptions {
     pub(crate) delay: Duration,
+    pub(crate) priority: i8,
+    pub(crate) unique: Option<(String, Duration)>,
+    pub(crate) trace: Option<Box<str>>,
 }
 
 impl EnqueueOptions {
@@ -85,6 +104,9 @@ impl EnqueueOptions {
     pub const fn new() -> Self {
         Self {
             delay: Duration::ZERO,
+            priority: 0,
+            unique: None,
+            trace: None,
         }
     }
 
@@ -93,6 +115,30 @@ impl EnqueueOptions {
     #[must_use]
     pub const fn delay(mut self, delay: Duration) -> Self {
         self.delay = delay;
+        self
+    }
+
+    /// Among the jobs of its key that are due, one with a higher priority starts first. Keys take
+    /// turns whatever the priorities of their jobs. Defaults to 0.
+    #[must_use]
+    pub const fn priority(mut self, priority: i8) -> Self {
+        self.priority = priority;
+        self
+    }
+
+    /// If a job with this name was enqueued less than `within` ago, enqueues nothing and gives that
+    /// job's id, whatever has become of it meanwhile. Defaults to none.
+    #[must_use]
+    pub fn unique(mut self, name: impl Into<String>, within: Duration) -> Self {
+        self.unique = Some((name.into(), within));
+        self
+    }
+
+    /// A W3C `traceparent` that travels with the job, to [`JobContext::trace`] and into the span
+    /// around the handler. Defaults to none.
+    #[must_use]
+    pub fn trace(mut self, traceparent: impl Into<String>) -> Self {
+        self.trace = Some(traceparent.into().into_boxed_str());
         self
     }
 }

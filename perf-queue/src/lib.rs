@@ -20,9 +20,10 @@ mod signals;
 mod stats;
 mod workers;
 
+pub use backend::QueueBackend;
 pub use backoff::Backoff;
 pub use builder::QueueBuilder;
-pub use dead::{DeadLetter, DeadLetters};
+pub use dead::{DeadLetter, DeadLetters, Undecodable};
 pub use error::{
     BackendError, BuildError, EnqueueBatchError, EnqueueError, ReplayError, TryEnqueueError,
 };

@@ -1,13 +1,12 @@
 use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::TryAcquireError;
 use tokio::task::AbortHandle;
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Submission};
+use crate::error::single;
 use crate::metrics::Meters;
 use crate::signals::Signals;
 use crate::{
@@ -26,10 +25,9 @@ pub struct Queue<T> {
 /// What the handles of a queue and its workers share.
 pub(crate) struct Shared<T> {
     pub(crate) name: String,
-    pub(crate) backend: Box<dyn Backend<T>>,
+    pub(crate) backend: Arc<dyn Backend<T>>,
     pub(crate) signals: Arc<Signals>,
     pub(crate) meters: Arc<Meters>,
-    pub(crate) capacity: usize,
     pub(crate) backoff: Backoff,
     pub(crate) runtime: Handle,
     /// The task that sets the gauges.
@@ -79,13 +77,27 @@ impl<T: Send + 'static> Queue<T> {
         job: T,
         options: EnqueueOptions,
     ) -> Result<JobId, EnqueueError<T>> {
-        let Ok(room) = self.shared.signals.room.acquire().await else {
-            return Err(EnqueueError::Closed(job));
-        };
-        let pushed = self.shared.backend.push(job, options.delay);
-        let id = pushed.map_err(EnqueueError::Closed)?;
-        room.forget();
-        Ok(id)
+        match self.submit(job, options, true).await {
+            Ok(id) => Ok(id),
+            Err(TryEnqueueError::Full(job)) => Err(EnqueueError::Closed(job)),
+            Err(TryEnqueueError::Other(error)) => Err(error),
+        }
+    }
+
+    async fn submit(
+        &self,
+        job: T,
+        options: EnqueueOptions,
+        wait: bool,
+    ) -> Result<JobId, TryEnqueueError<T>> {
+        let jobs = vec![Submission { job, options }];
+        match self.shared.backend.enqueue(jobs, wait).await {
+            Ok(ids) => Ok(ids.first().copied().unwrap_or_default()),
+            Err(rejected) => match single(rejected) {
+                Some(error) => Err(error),
+                None => Ok(JobId::default()),
+            },
+        }
     }
 
     /// Enqueues a job if there is room at once.
@@ -94,16 +106,8 @@ impl<T: Send + 'static> Queue<T> {
     ///
     /// With the job: [`TryEnqueueError::Full`], or [`TryEnqueueError::Closed`] once the queue is
     /// [closed](Self::close).
-    pub fn try_enqueue(&self, job: T) -> Result<JobId, TryEnqueueError<T>> {
-        let room = match self.shared.signals.room.try_acquire() {
-            Ok(room) => room,
-            Err(TryAcquireError::NoPermits) => return Err(TryEnqueueError::Full(job)),
-            Err(TryAcquireError::Closed) => return Err(TryEnqueueError::Closed(job)),
-        };
-        let pushed = self.shared.backend.push(job, Duration::ZERO);
-        let id = pushed.map_err(TryEnqueueError::Closed)?;
-        room.forget();
-        Ok(id)
+    pub async fn try_enqueue(&self, job: T) -> Result<JobId, TryEnqueueError<T>> {
+        self.submit(job, EnqueueOptions::new(), false).await
     }
 
     /// Enqueues all jobs, in their order, or none; waits until there is room for all of them.
@@ -117,18 +121,13 @@ impl<T: Send + 'static> Queue<T> {
     ///
     /// A dropped future has enqueued none of them.
     pub async fn enqueue_batch(&self, jobs: Vec<T>) -> Result<Vec<JobId>, EnqueueBatchError<T>> {
-        let capacity = self.shared.capacity;
-        let count = match u32::try_from(jobs.len()) {
-            Ok(count) if jobs.len() <= capacity => count,
-            _ => return Err(EnqueueBatchError::TooLarge { jobs, capacity }),
+        let options = EnqueueOptions::new();
+        let submit = |job| Submission {
+            job,
+            options: options.clone(),
         };
-        let Ok(room) = self.shared.signals.room.acquire_many(count).await else {
-            return Err(EnqueueBatchError::Closed(jobs));
-        };
-        let pushed = self.shared.backend.push_batch(jobs);
-        let ids = pushed.map_err(EnqueueBatchError::Closed)?;
-        room.forget();
-        Ok(ids)
+        let jobs = jobs.into_iter().map(submit).collect();
+        Ok(self.shared.backend.enqueue(jobs, true).await?)
     }
 
     /// Prepares `count` workers that run `handler`, each one job at a time, until
@@ -170,9 +169,8 @@ impl<T: Send + 'static> Queue<T> {
     /// # Cancel safety
     ///
     /// Only waits, so dropping it loses nothing.
-    pub async fn drain(&self) {
-        let backend = &self.shared.backend;
-        self.shared.signals.drained(|| backend.is_empty()).await;
+    pub async fn drain(&self) -> Result<(), BackendError> {
+        self.shared.backend.drained().await
     }
 
     /// The queue as it is now.
@@ -185,7 +183,34 @@ impl<T: Send + 'static> Queue<T> {
     ///
     /// Changes nothing, so dropping it loses nothing.
     pub async fn stats(&self) -> Result<Stats, BackendError> {
-        Ok(self.shared.backend.stats())
+        self.shared.backend.stats().await
+    }
+
+    /// Starts no more jobs, in any process that shares the queue, until [`resume`](Self::resume).
+    /// What runs goes on, and the queue takes jobs as before.
+    ///
+    /// # Errors
+    ///
+    /// If the backend fails; the in-memory one never does.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped future may have paused the queue.
+    pub async fn pause(&self) -> Result<(), BackendError> {
+        self.shared.backend.pause(true).await
+    }
+
+    /// Ends a [`pause`](Self::pause).
+    ///
+    /// # Errors
+    ///
+    /// If the backend fails; the in-memory one never does.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped future may have resumed the queue.
+    pub async fn resume(&self) -> Result<(), BackendError> {
+        self.shared.backend.pause(false).await
     }
 
     /// The jobs that failed for good.
@@ -215,7 +240,6 @@ impl<T> fmt::Debug for Queue<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Queue")
             .field("name", &self.shared.name)
-            .field("capacity", &self.shared.capacity)
             .finish_non_exhaustive()
     }
 }

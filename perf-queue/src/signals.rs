@@ -15,9 +15,10 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    pub(crate) fn new(capacity: usize) -> Self {
+    /// There is no room until the backend says how much.
+    pub(crate) fn new() -> Self {
         Self {
-            room: Semaphore::new(capacity),
+            room: Semaphore::new(0),
             workers: Notify::new(),
             drained: Notify::new(),
             drainers: AtomicUsize::new(0),

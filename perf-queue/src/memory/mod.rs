@@ -1,7 +1,12 @@
 mod crew;
 mod store;
 
+use std::future::ready;
+use std::hash::Hash;
+use std::sync::Arc;
+
 use crate::BuildError;
+use crate::backend::{Boxed, Open, Parts, QueueBackend, Ready};
 pub(crate) use store::{Settings, Store};
 
 /// The in-memory backend: jobs live in the process and are lost with it.
@@ -57,5 +62,41 @@ impl Memory {
 impl Default for Memory {
     fn default() -> Self {
         Self::bounded(100_000)
+    }
+}
+
+impl<T, K> QueueBackend<T, K> for Memory
+where
+    T: Send + 'static,
+    K: Hash + Eq + Clone + Send + 'static,
+{
+}
+
+impl<T, K> Open<T, K> for Memory
+where
+    T: Send + 'static,
+    K: Hash + Eq + Clone + Send + 'static,
+{
+    fn open(self, parts: Parts<T, K>) -> Boxed<'static, Result<Ready<T>, BuildError>> {
+        Box::pin(ready(self.store(parts)))
+    }
+}
+
+impl Memory {
+    fn store<T, K>(self, parts: Parts<T, K>) -> Result<Ready<T>, BuildError>
+    where
+        T: Send + 'static,
+        K: Hash + Eq + Clone + Send + 'static,
+    {
+        self.check()?;
+        let rules = parts.limits.rules()?;
+        parts.signals.room.add_permits(self.capacity());
+        let settings = Settings {
+            memory: self,
+            rules,
+            signals: parts.signals,
+            meters: parts.meters,
+        };
+        Ok(Ready(Arc::new(Store::new(settings, parts.key))))
     }
 }

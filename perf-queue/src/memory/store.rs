@@ -1,17 +1,22 @@
 use std::collections::VecDeque;
+use std::future::ready;
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::TryAcquireError;
 use tokio::time::Instant;
 
 use super::crew::Crew;
-use crate::backend::{Backend, Claim, Closed, Ended, Role, Started};
-use crate::machine::{Claimed, Machine, Return, Rules, Time};
+use crate::backend::{
+    Backend, Boxed, Claim, Ended, Enqueued, Errors, Hold, KeyOf, NotReplayed, Rejected, Role,
+    Started, Submission, Taken, Why,
+};
+use crate::machine::{Claimed, Machine, Return, Rules, Ticket, Time};
 use crate::metrics::{Meters, Outcome};
 use crate::panics::contained;
 use crate::signals::Signals;
-use crate::{DeadLetter, JobId, Memory, Stats};
+use crate::{BackendError, DeadLetter, JobId, Memory, Rate, Scope, Stats};
 
 /// Jobs of a batch added under one lock, so that a large batch does not stop the workers.
 const PUSH_AT_ONCE: usize = 256;
@@ -24,10 +29,19 @@ pub(crate) struct Settings {
     pub(crate) meters: Arc<Meters>,
 }
 
+/// A job as the machine has it.
+#[derive(Debug)]
+pub(crate) struct Stored<T> {
+    job: T,
+    id: JobId,
+    trace: Option<Box<str>>,
+    errors: Errors,
+}
+
 /// The machine behind a lock, with a clock.
-pub(crate) struct Store<T, K, F> {
+pub(crate) struct Store<T, K> {
     settings: Settings,
-    key: F,
+    key: KeyOf<T, K>,
     start: Instant,
     /// The random half of the ids.
     queue: u64,
@@ -35,7 +49,7 @@ pub(crate) struct Store<T, K, F> {
 }
 
 struct State<T, K> {
-    machine: Machine<T, K>,
+    machine: Machine<Stored<T>, K>,
     crew: Crew,
     dead: VecDeque<DeadLetter<T>>,
     closed: bool,
@@ -45,6 +59,7 @@ struct State<T, K> {
 
 #[derive(Default)]
 struct Tally {
+    enqueued: u64,
     completed: u64,
     retried: u64,
     snoozed: u64,
@@ -53,11 +68,11 @@ struct Tally {
     dead_dropped: u64,
 }
 
-impl<T, K, F> Store<T, K, F>
+impl<T, K> Store<T, K>
 where
     K: Hash + Eq + Clone,
 {
-    pub(crate) fn new(settings: Settings, key: F) -> Self {
+    pub(crate) fn new(settings: Settings, key: KeyOf<T, K>) -> Self {
         let machine = Machine::new(settings.rules);
         Self {
             settings,
@@ -126,58 +141,54 @@ where
         state: &mut State<T, K>,
         ended: Ended<T>,
         now: Time,
-    ) -> (Outcome, Duration, Option<DeadLetter<T>>) {
+    ) -> Option<(Outcome, Duration, Option<DeadLetter<T>>)> {
         let State {
             machine,
             tally,
             dead,
             ..
         } = state;
-        let again = |machine: &mut Machine<T, K>, job: Claimed<T>, attempt, how| {
-            let took = now.since(job.ticket.granted);
-            machine.put_back(job, attempt, how, now);
-            took
-        };
-        match ended {
-            Ended::Completed(ticket) => {
+        let (outcome, ticket, again) = match ended {
+            Ended::Completed(_, hold) => {
                 tally.completed += 1;
-                machine.finish(ticket, now);
-                (Outcome::Completed, now.since(ticket.granted), None)
+                (Outcome::Completed, ticket(hold)?, None)
             }
-            Ended::Discarded(ticket) => {
+            Ended::Discarded(_, hold) => {
                 tally.discarded += 1;
-                machine.finish(ticket, now);
-                (Outcome::Discarded, now.since(ticket.granted), None)
+                (Outcome::Discarded, ticket(hold)?, None)
             }
-            Ended::Retry(job, wait) => {
+            Ended::Retry(mut taken, wait, error) => {
                 tally.retried += 1;
-                let attempt = job.ticket.attempt.saturating_add(1);
-                let took = again(machine, job, attempt, Return::After(wait));
-                (Outcome::Retried, took, None)
+                taken.errors.push(error);
+                let ticket = ticket(taken.hold)?;
+                let attempt = ticket.attempt.saturating_add(1);
+                let again = (taken, attempt, Return::After(wait));
+                (Outcome::Retried, ticket, Some(again))
             }
-            Ended::Snooze(job, wait, penalty) => {
+            Ended::Snooze(taken, wait, penalty) => {
                 tally.snoozed += 1;
                 let how = match penalty {
                     Some(scope) => Return::Penalty(scope, wait),
                     None => Return::After(wait),
                 };
-                let attempt = job.ticket.attempt;
-                (Outcome::Snoozed, again(machine, job, attempt, how), None)
+                let ticket = ticket(taken.hold)?;
+                (Outcome::Snoozed, ticket, Some((taken, ticket.attempt, how)))
             }
-            Ended::Released(job) => {
-                let attempt = job.ticket.attempt;
-                let took = again(machine, job, attempt, Return::Now);
-                (Outcome::Released, took, None)
+            Ended::Released(taken) => {
+                let ticket = ticket(taken.hold)?;
+                let again = (taken, ticket.attempt, Return::Now);
+                (Outcome::Released, ticket, Some(again))
             }
-            Ended::Dead(job, error) => {
+            Ended::Dead(mut taken, error) => {
                 tally.died += 1;
-                let Claimed { payload, ticket } = job;
+                taken.errors.push(error);
+                let ticket = ticket(taken.hold)?;
                 machine.finish(ticket, now);
                 dead.push_back(DeadLetter {
-                    id: self.id(ticket.seq),
-                    job: payload,
+                    id: taken.id,
+                    job: Ok(taken.job),
                     attempts: ticket.attempt,
-                    error,
+                    errors: taken.errors.into_vec(),
                     age: now.since(ticket.enqueued),
                 });
                 let dropped = if dead.len() > self.settings.memory.dead_capacity() {
@@ -186,9 +197,64 @@ where
                 } else {
                     None
                 };
-                (Outcome::Dead, now.since(ticket.granted), dropped)
+                return Some((Outcome::Dead, now.since(ticket.granted), dropped));
+            }
+        };
+        match again {
+            None => machine.finish(ticket, now),
+            Some((taken, attempt, how)) => {
+                let payload = Stored {
+                    job: taken.job,
+                    id: taken.id,
+                    trace: taken.trace,
+                    errors: taken.errors,
+                };
+                machine.put_back(Claimed { payload, ticket }, attempt, how, now);
             }
         }
+        Some((outcome, now.since(ticket.granted), None))
+    }
+
+    /// Adds jobs for which there is room; gives them back if the queue is closed.
+    fn push(&self, jobs: Vec<Submission<T>>) -> Result<Vec<JobId>, Vec<Submission<T>>> {
+        let keys: Vec<K> = jobs.iter().map(|job| (self.key)(&job.job)).collect();
+        let count = jobs.len();
+        let mut ids = Vec::with_capacity(count);
+        let mut state = self.lock();
+        if state.closed {
+            return Err(jobs);
+        }
+        let mut rest = keys.into_iter().zip(jobs);
+        loop {
+            let now = self.now();
+            for (key, Submission { job, options }) in rest.by_ref().take(PUSH_AT_ONCE) {
+                let seq = state.next_seq;
+                state.next_seq += 1;
+                state.tally.enqueued += 1;
+                let id = self.id(seq);
+                ids.push(id);
+                let stored = Stored {
+                    job,
+                    id,
+                    trace: options.trace,
+                    errors: Errors::default(),
+                };
+                let due = now.plus(options.delay);
+                state.machine.push(seq, key, stored, now, due);
+            }
+            self.finish(state, now, None);
+            if ids.len() == count {
+                break;
+            }
+            // Not asked again whether the queue is closed: the batch goes in whole.
+            state = self.lock();
+        }
+        self.settings.meters.enqueued(count);
+        Ok(ids)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.lock().machine.is_empty()
     }
 
     /// Moves jobs whose time has come to where they are counted as due; while all workers are busy,
@@ -210,60 +276,113 @@ where
         };
         self.settings.meters.ended(outcome, took);
         if let Some(letter) = dropped {
-            tracing::warn!(job = %letter.id, error = letter.error, "dead letter dropped: no room");
+            tracing::warn!(job = %letter.id, error = letter.error(), "dead letter dropped: no room");
             contained(|| drop(letter));
         }
     }
-}
 
-impl<T, K, F> Backend<T> for Store<T, K, F>
-where
-    T: Send,
-    K: Hash + Eq + Clone + Send,
-    F: Fn(&T) -> K + Send + Sync,
-{
-    fn push(&self, job: T, delay: Duration) -> Result<JobId, T> {
-        let key = (self.key)(&job);
+    fn look(&self) -> Stats {
+        self.promote();
+        let state = self.lock();
+        let now = self.now();
+        let depth = state.machine.depth(now);
+        Stats {
+            ready: depth.ready,
+            scheduled: depth.scheduled,
+            limited: depth.limited,
+            in_flight: depth.in_flight,
+            dead: state.dead.len(),
+            dead_dropped: state.tally.dead_dropped,
+            capacity: self.settings.memory.capacity(),
+            oldest_age: depth.oldest_due.map(|due| now.since(due)),
+            workers_idle: state.crew.idle(),
+            workers_busy: depth.in_flight,
+            enqueued: state.tally.enqueued,
+            completed: state.tally.completed,
+            retried: state.tally.retried,
+            snoozed: state.tally.snoozed,
+            discarded: state.tally.discarded,
+            died: state.tally.died,
+        }
+    }
+
+    /// Puts a dead letter back, for which there is room.
+    fn put_back(&self, id: JobId) -> Result<bool, NotReplayed> {
         let mut state = self.lock();
         if state.closed {
-            return Err(job);
+            return Err(NotReplayed::Closed);
         }
+        let found = |letter: &DeadLetter<T>| letter.id == id && letter.job.is_ok();
+        let at = state.dead.iter().position(found);
+        let Some(letter) = at.and_then(|at| state.dead.remove(at)) else {
+            return Ok(false);
+        };
+        drop(state);
+        let Ok(job) = letter.job else {
+            return Ok(false);
+        };
+        let key = (self.key)(&job);
+        let mut state = self.lock();
         let now = self.now();
         let seq = state.next_seq;
         state.next_seq += 1;
-        state.machine.push(seq, key, job, now, now.plus(delay));
+        let stored = Stored {
+            job,
+            id,
+            trace: None,
+            errors: Errors::default(),
+        };
+        state.machine.push(seq, key, stored, now, now);
         self.finish(state, now, None);
-        self.settings.meters.enqueued(1);
-        Ok(self.id(seq))
+        Ok(true)
+    }
+}
+
+/// The place in the machine that a job of a store always has.
+fn ticket(hold: Hold) -> Option<Ticket> {
+    match hold {
+        Hold::Ticket(ticket) => Some(ticket),
+        #[cfg(any(feature = "postgres", feature = "redis"))]
+        Hold::Lease { .. } => None,
+    }
+}
+
+impl<T, K> Backend<T> for Store<T, K>
+where
+    T: Send + 'static,
+    K: Hash + Eq + Clone + Send + 'static,
+{
+    fn enqueue(&self, jobs: Vec<Submission<T>>, wait: bool) -> Boxed<'_, Enqueued<T>> {
+        Box::pin(async move {
+            let capacity = self.settings.memory.capacity();
+            let count = match u32::try_from(jobs.len()) {
+                Ok(count) if jobs.len() <= capacity => count,
+                _ => return Err(rejected(jobs, Why::TooMany { capacity })),
+            };
+            let room = &self.settings.signals.room;
+            let room = if wait {
+                room.acquire_many(count).await.map_err(|_| Why::Closed)
+            } else {
+                room.try_acquire_many(count).map_err(|error| match error {
+                    TryAcquireError::NoPermits => Why::Full,
+                    TryAcquireError::Closed => Why::Closed,
+                })
+            };
+            let room = match room {
+                Ok(room) => room,
+                Err(why) => return Err(rejected(jobs, why)),
+            };
+            let ids = self
+                .push(jobs)
+                .map_err(|jobs| rejected(jobs, Why::Closed))?;
+            room.forget();
+            Ok(ids)
+        })
     }
 
-    fn push_batch(&self, jobs: Vec<T>) -> Result<Vec<JobId>, Vec<T>> {
-        let keys: Vec<K> = jobs.iter().map(&self.key).collect();
-        let count = jobs.len();
-        let mut ids = Vec::with_capacity(count);
-        let mut state = self.lock();
-        if state.closed {
-            return Err(jobs);
-        }
-        let mut rest = keys.into_iter().zip(jobs);
-        loop {
-            let now = self.now();
-            for (key, job) in rest.by_ref().take(PUSH_AT_ONCE) {
-                let seq = state.next_seq;
-                state.next_seq += 1;
-                ids.push(self.id(seq));
-                state.machine.push(seq, key, job, now, now);
-            }
-            self.finish(state, now, None);
-            if ids.len() == count {
-                break;
-            }
-            // Not asked again whether the queue is closed: the batch goes in whole.
-            state = self.lock();
-        }
-        self.settings.meters.enqueued(count);
-        Ok(ids)
-    }
+    fn join(&self) {}
+
+    fn part(&self) {}
 
     fn claim(&self, ended: Option<Ended<T>>, role: Role) -> Claim<T> {
         let mut state = self.lock();
@@ -273,7 +392,7 @@ where
             Role::Follower => state.crew.leave(None),
             Role::Leader(at) => state.crew.leave(Some(self.time(at))),
         }
-        let end = ended.map(|ended| self.end(&mut state, ended, now));
+        let end = ended.and_then(|ended| self.end(&mut state, ended, now));
         let claimed = state.machine.claim(now);
         let mut wait = Role::Registered;
         if claimed.is_none() && role != Role::Working {
@@ -285,23 +404,31 @@ where
         }
         self.finish(state, now, end.as_ref().map(|(outcome, ..)| *outcome));
         self.report(end);
-        match claimed {
-            Some(job) => {
-                let id = self.id(job.ticket.seq);
-                let waited = now.since(job.ticket.due);
-                self.settings.meters.started(waited);
-                Claim::Job(Started { job, id })
-            }
-            None => Claim::Wait(wait),
-        }
+        let Some(Claimed { payload, ticket }) = claimed else {
+            return Claim::Wait(wait);
+        };
+        let waited = now.since(ticket.due);
+        self.settings.meters.started(waited);
+        Claim::Job(Started {
+            attempt: ticket.attempt,
+            waited,
+            age: now.since(ticket.enqueued),
+            taken: Taken {
+                job: payload.job,
+                id: payload.id,
+                trace: payload.trace,
+                errors: payload.errors,
+                hold: Hold::Ticket(ticket),
+            },
+        })
     }
 
     fn settle(&self, ended: Ended<T>) {
         let mut state = self.lock();
         let now = self.now();
         let end = self.end(&mut state, ended, now);
-        self.finish(state, now, Some(end.0));
-        self.report(Some(end));
+        self.finish(state, now, end.as_ref().map(|(outcome, ..)| *outcome));
+        self.report(end);
     }
 
     fn leave(&self, role: Role) {
@@ -321,33 +448,29 @@ where
         self.settings.signals.room.close();
     }
 
-    fn is_empty(&self) -> bool {
-        self.lock().machine.is_empty()
+    fn drained(&self) -> Boxed<'_, Result<(), BackendError>> {
+        Box::pin(async {
+            self.settings.signals.drained(|| self.is_empty()).await;
+            Ok(())
+        })
     }
 
-    fn stats(&self) -> Stats {
-        self.promote();
-        let state = self.lock();
-        let now = self.now();
-        let depth = state.machine.depth(now);
-        Stats {
-            ready: depth.ready,
-            scheduled: depth.scheduled,
-            limited: depth.limited,
-            in_flight: depth.in_flight,
-            dead: state.dead.len(),
-            dead_dropped: state.tally.dead_dropped,
-            capacity: self.settings.memory.capacity(),
-            oldest_age: depth.oldest_due.map(|due| now.since(due)),
-            workers_idle: state.crew.idle(),
-            workers_busy: depth.in_flight,
-            enqueued: state.next_seq,
-            completed: state.tally.completed,
-            retried: state.tally.retried,
-            snoozed: state.tally.snoozed,
-            discarded: state.tally.discarded,
-            died: state.tally.died,
-        }
+    fn flush(&self) -> Boxed<'_, Result<(), BackendError>> {
+        Box::pin(ready(Ok(())))
+    }
+
+    fn stats(&self) -> Boxed<'_, Result<Stats, BackendError>> {
+        Box::pin(ready(Ok(self.look())))
+    }
+
+    fn pause(&self, paused: bool) -> Boxed<'_, Result<(), BackendError>> {
+        let _ = paused;
+        Box::pin(ready(Ok(())))
+    }
+
+    fn set_rate(&self, scope: Scope, rate: Option<Rate>) -> Boxed<'_, Result<(), BackendError>> {
+        let _ = (scope, rate);
+        Box::pin(ready(Ok(())))
     }
 
     fn tidy(&self) {
@@ -356,34 +479,33 @@ where
         state.machine.tidy(now);
     }
 
-    fn dead(&self, at_most: usize) -> Vec<DeadLetter<T>>
+    fn dead(&self, at_most: usize) -> Boxed<'_, Result<Vec<DeadLetter<T>>, BackendError>>
     where
         T: Clone,
     {
-        self.lock().dead.iter().take(at_most).cloned().collect()
+        let dead = self.lock().dead.iter().take(at_most).cloned().collect();
+        Box::pin(ready(Ok(dead)))
     }
 
-    fn replay(&self, id: JobId) -> Result<bool, Closed> {
-        let mut state = self.lock();
-        if state.closed {
-            return Err(Closed);
-        }
-        let at = state.dead.iter().position(|letter| letter.id == id);
-        let Some(letter) = at.and_then(|at| state.dead.remove(at)) else {
-            return Ok(false);
-        };
-        drop(state);
-        let key = (self.key)(&letter.job);
-        let mut state = self.lock();
-        let now = self.now();
-        let seq = letter.id.seq();
-        state.machine.push(seq, key, letter.job, now, now);
-        self.finish(state, now, None);
-        Ok(true)
+    fn replay(&self, id: JobId) -> Boxed<'_, Result<bool, NotReplayed>> {
+        Box::pin(async move {
+            let room = self.settings.signals.room.acquire().await;
+            let room = room.map_err(|_| NotReplayed::Closed)?;
+            let replayed = self.put_back(id)?;
+            if replayed {
+                room.forget();
+            }
+            Ok(replayed)
+        })
     }
 
-    fn purge(&self) -> usize {
+    fn purge(&self) -> Boxed<'_, Result<usize, BackendError>> {
         let letters = std::mem::take(&mut self.lock().dead);
-        letters.len()
+        Box::pin(ready(Ok(letters.len())))
     }
+}
+
+pub(crate) fn rejected<T>(jobs: Vec<Submission<T>>, why: Why) -> Rejected<T> {
+    let jobs = jobs.into_iter().map(|job| job.job).collect();
+    Rejected { jobs, why }
 }

@@ -9,13 +9,18 @@ use tokio::time::timeout;
 
 use super::Drain;
 use super::run::Worker;
+use crate::backend::Boxed;
 use crate::queue::Shared;
 use crate::signals::Signals;
-use crate::{JobContext, JobError};
+use crate::{BackendError, JobContext, JobError};
 
 /// How long to wait, after the deadline, for handlers to be dropped. They are, the next time they
 /// are polled; one that blocks its thread is not.
 const GRACE: Duration = Duration::from_secs(1);
+
+/// How long a backend has, after that, to take note of what became of the jobs: more than a failover
+/// of a server's usually takes. It has as long as the deadline, if that is longer.
+const FLUSH: Duration = Duration::from_secs(5);
 
 /// Orders to the workers of a group, and what they report.
 #[derive(Debug, Default)]
@@ -79,12 +84,15 @@ fn unpack(size: u64) -> (u32, u32) {
 /// Adds a worker to the tasks; knows the types of job and handler.
 type Spawn = Box<dyn Fn(&mut JoinSet<()>) + Send + Sync>;
 
+type Flush = Box<dyn Fn() -> Boxed<'static, Result<(), BackendError>> + Send + Sync>;
+
 /// The workers spawned by one call.
 pub(super) struct Group {
     orders: Arc<Orders>,
     signals: Arc<Signals>,
     tasks: Mutex<JoinSet<()>>,
     spawn: Spawn,
+    flush: Flush,
     drain: tokio::sync::Mutex<Option<Drain>>,
 }
 
@@ -98,6 +106,7 @@ impl Group {
         let orders = Arc::new(Orders::default());
         let signals = Arc::clone(&shared.signals);
         let runtime = shared.runtime.clone();
+        let backend = Arc::clone(&shared.backend);
         let worker = Worker::new(shared, handler, Arc::clone(&orders));
         let group = Self {
             orders,
@@ -105,6 +114,10 @@ impl Group {
             tasks: Mutex::new(JoinSet::new()),
             spawn: Box::new(move |tasks| {
                 tasks.spawn_on(worker.clone().run(), &runtime);
+            }),
+            flush: Box::new(move || {
+                let backend = Arc::clone(&backend);
+                Box::pin(async move { backend.flush().await })
             }),
             drain: tokio::sync::Mutex::new(None),
         };
@@ -134,6 +147,11 @@ impl Group {
             self.tasks().abort_all();
             // Counted when their tasks end; those that do not in time are stuck.
             let _ = timeout(GRACE, self.join()).await;
+        }
+        // What they said of their jobs is worth nothing before it is where it is safe.
+        let flushed = timeout(FLUSH.max(deadline), (self.flush)()).await;
+        if !matches!(flushed, Ok(Ok(()))) {
+            tracing::warn!("the outcome of some jobs did not reach the backend: they will run again");
         }
         let done = Drain {
             completed: self.orders.completed.load(SeqCst),

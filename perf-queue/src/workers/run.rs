@@ -8,12 +8,11 @@ use std::task::Poll;
 use tokio::time::sleep_until;
 
 use super::group::Orders;
-use crate::backend::{Claim, Ended, Role, Started};
+use crate::backend::{Claim, Ended, Role, Started, Taken};
 use crate::job_error::{Fault, chain};
-use crate::machine::{Claimed, Ticket};
 use crate::panics::contained;
 use crate::queue::Shared;
-use crate::{JobContext, JobError, JobId};
+use crate::{JobContext, JobError};
 
 /// Jobs run in a row before the worker lets other tasks of its thread go first, as handlers that
 /// never wait would keep the thread for themselves.
@@ -51,6 +50,8 @@ where
     }
 
     pub(super) async fn run(self) {
+        self.shared.backend.join();
+        let _joined = Joined(&self.shared);
         let mut ended = None;
         let mut in_a_row = 0;
         loop {
@@ -113,23 +114,22 @@ where
 
     /// Runs the handler; its first poll follows the grant at once. Always returns how it ended.
     async fn work(&self, started: Started<T>) -> Option<Ended<T>> {
-        let Started { job, id } = started;
-        let Ticket {
+        let Started {
+            taken: job,
             attempt,
-            granted,
-            due,
-            enqueued,
-            ..
-        } = job.ticket;
+            waited,
+            age,
+        } = started;
         let cx = JobContext {
-            id,
+            id: job.id,
             attempt,
-            waited: granted.since(due),
-            age: granted.since(enqueued),
+            waited,
+            age,
+            trace: job.trace.clone(),
         };
-        let copy = match catch_unwind(AssertUnwindSafe(|| job.payload.clone())) {
+        let copy = match catch_unwind(AssertUnwindSafe(|| job.job.clone())) {
             Ok(copy) => copy,
-            Err(panic) => return Some(self.panicked(job, id, panic)),
+            Err(panic) => return Some(self.panicked(job, attempt, panic)),
         };
         let mut running = Running {
             worker: self,
@@ -141,34 +141,34 @@ where
         let job = running.job.take()?;
         Some(match result {
             Ok(Ok(())) => {
-                let Claimed { payload, ticket } = job;
-                contained(|| drop(payload));
-                Ended::Completed(ticket)
+                let (id, hold) = (job.id, job.hold);
+                contained(|| drop(job));
+                Ended::Completed(id, hold)
             }
-            Ok(Err(error)) => self.judge(job, id, error),
-            Err(panic) => self.panicked(job, id, panic),
+            Ok(Err(error)) => self.judge(job, attempt, error),
+            Err(panic) => self.panicked(job, attempt, panic),
         })
     }
 
-    fn judge(&self, job: Claimed<T>, id: JobId, error: JobError) -> Ended<T> {
+    fn judge(&self, job: Taken<T>, attempt: u32, error: JobError) -> Ended<T> {
         match error.0 {
             Fault::Retry(error) => {
                 // The error is dropped inside, too.
                 let text = contained(move || chain(error.as_ref()));
                 let text = text.unwrap_or_else(|| "an error whose message panics".to_owned());
-                self.failed(job, id, text)
+                self.failed(job, attempt, text)
             }
             Fault::RetryAfter { wait, penalty } => Ended::Snooze(job, wait, penalty),
             Fault::Discard(reason) => {
+                let (id, hold) = (job.id, job.hold);
                 tracing::info!(queue = self.shared.name, job = %id, reason, "job discarded");
-                let Claimed { payload, ticket } = job;
-                contained(|| drop(payload));
-                Ended::Discarded(ticket)
+                contained(|| drop(job));
+                Ended::Discarded(id, hold)
             }
         }
     }
 
-    fn panicked(&self, job: Claimed<T>, id: JobId, panic: Box<dyn Any + Send>) -> Ended<T> {
+    fn panicked(&self, job: Taken<T>, attempt: u32, panic: Box<dyn Any + Send>) -> Ended<T> {
         let text = panic
             .downcast_ref::<&str>()
             .copied()
@@ -176,15 +176,15 @@ where
             .unwrap_or("of unknown type");
         let text = format!("panic: {text}");
         contained(|| drop(panic));
-        self.failed(job, id, text)
+        self.failed(job, attempt, text)
     }
 
-    fn failed(&self, job: Claimed<T>, id: JobId, error: String) -> Ended<T> {
-        let (queue, attempt) = (&self.shared.name, job.ticket.attempt);
+    fn failed(&self, job: Taken<T>, attempt: u32, error: String) -> Ended<T> {
+        let (queue, id) = (&self.shared.name, job.id);
         match self.shared.backoff.delay(attempt) {
             Some(wait) => {
                 tracing::debug!(queue, job = %id, attempt, ?wait, error, "job failed, to be retried");
-                Ended::Retry(job, wait)
+                Ended::Retry(job, wait, error)
             }
             None => {
                 tracing::warn!(queue, job = %id, attempt, error, "job failed for good");
@@ -197,7 +197,7 @@ where
 /// A job in the hands of a handler: goes back into the queue if the worker's task is aborted.
 struct Running<'a, T, H> {
     worker: &'a Worker<T, H>,
-    job: Option<Claimed<T>>,
+    job: Option<Taken<T>>,
 }
 
 impl<T, H> Drop for Running<'_, T, H> {
@@ -206,6 +206,15 @@ impl<T, H> Drop for Running<'_, T, H> {
             self.worker.orders.released();
             self.worker.shared.backend.settle(Ended::Released(job));
         }
+    }
+}
+
+/// A worker that the backend counts as there.
+struct Joined<'a, T>(&'a Shared<T>);
+
+impl<T> Drop for Joined<'_, T> {
+    fn drop(&mut self) {
+        self.0.backend.part();
     }
 }
 

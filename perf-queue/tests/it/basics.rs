@@ -24,7 +24,7 @@ async fn every_job_is_run_once() {
     for job in 1_000..1_100 {
         queue.enqueue(job).await.unwrap();
     }
-    queue.drain().await;
+    queue.drain().await.unwrap();
     let mut seen = std::mem::take(&mut *seen.lock().unwrap());
     seen.sort_unstable();
     assert_eq!(seen.len(), 1_100);
@@ -43,9 +43,9 @@ async fn a_full_queue_gives_the_job_back_or_makes_the_producer_wait() {
         .build()
         .await
         .unwrap();
-    queue.try_enqueue("a").unwrap();
-    queue.try_enqueue("b").unwrap();
-    match queue.try_enqueue("c") {
+    queue.try_enqueue("a").await.unwrap();
+    queue.try_enqueue("b").await.unwrap();
+    match queue.try_enqueue("c").await {
         Err(TryEnqueueError::Full(job)) => assert_eq!(job, "c"),
         other => panic!("{other:?}"),
     }
@@ -57,7 +57,7 @@ async fn a_full_queue_gives_the_job_back_or_makes_the_producer_wait() {
     assert!(!waiting.is_finished());
     let workers = queue.workers(1, |_, _| async { Ok(()) }).spawn();
     waiting.await.unwrap().unwrap();
-    queue.drain().await;
+    queue.drain().await.unwrap();
     assert_eq!(queue.stats().await.unwrap().completed, 3);
     drop(workers);
 }
@@ -73,7 +73,7 @@ async fn a_cancelled_enqueue_has_enqueued_nothing_and_keeps_no_room() {
     let second = Duration::from_secs(1);
     let batch = tokio::time::timeout(second, queue.enqueue_batch(vec![4, 5])).await;
     assert!(batch.is_err());
-    queue.try_enqueue(6).unwrap();
+    queue.try_enqueue(6).await.unwrap();
     assert!(
         tokio::time::timeout(second, queue.enqueue(7))
             .await
@@ -81,9 +81,9 @@ async fn a_cancelled_enqueue_has_enqueued_nothing_and_keeps_no_room() {
     );
     assert_eq!(queue.stats().await.unwrap().enqueued, 4);
     let workers = queue.workers(2, |_, _| async { Ok(()) }).spawn();
-    queue.drain().await;
+    queue.drain().await.unwrap();
     queue.enqueue_batch(vec![8, 9, 10, 11]).await.unwrap();
-    queue.drain().await;
+    queue.drain().await.unwrap();
     assert_eq!(queue.stats().await.unwrap().completed, 8);
     drop(workers);
 }
@@ -96,7 +96,7 @@ async fn a_batch_that_never_fits_is_refused_whole() {
         .await
         .unwrap();
     match queue.enqueue_batch(vec![1, 2, 3]).await {
-        Err(EnqueueBatchError::TooLarge { jobs, capacity: 2 }) => assert_eq!(jobs, [1, 2, 3]),
+        Err(EnqueueBatchError::TooMany { jobs, capacity: 2 }) => assert_eq!(jobs, [1, 2, 3]),
         other => panic!("{other:?}"),
     }
     assert_eq!(queue.stats().await.unwrap().ready, 0);
@@ -122,8 +122,8 @@ async fn a_closed_queue_gives_jobs_back_also_to_those_who_wait() {
         Err(EnqueueError::Closed(2))
     ));
     assert!(matches!(
-        queue.try_enqueue(3),
-        Err(TryEnqueueError::Closed(3))
+        queue.try_enqueue(3).await,
+        Err(TryEnqueueError::Other(EnqueueError::Closed(3)))
     ));
     assert!(matches!(
         queue.enqueue(4).await,
@@ -131,11 +131,11 @@ async fn a_closed_queue_gives_jobs_back_also_to_those_who_wait() {
     ));
     assert!(matches!(
         queue.enqueue_batch(vec![5]).await,
-        Err(EnqueueBatchError::Closed(jobs)) if jobs == [5]
+        Err(EnqueueBatchError::Other(EnqueueError::Closed(jobs))) if jobs == [5]
     ));
     // What is queued still runs.
     let workers = queue.workers(1, |_, _| async { Ok(()) }).spawn();
-    queue.drain().await;
+    queue.drain().await.unwrap();
     assert_eq!(queue.stats().await.unwrap().completed, 1);
     drop(workers);
 }
@@ -153,7 +153,7 @@ async fn a_delayed_job_runs_when_its_time_has_come() {
     let options = EnqueueOptions::new().delay(Duration::from_secs(3));
     queue.enqueue_with(1, options).await.unwrap();
     assert_eq!(queue.stats().await.unwrap().scheduled, 1);
-    queue.drain().await;
+    queue.drain().await.unwrap();
     let stats = queue.stats().await.unwrap();
     assert_eq!((stats.completed, stats.retried), (1, 0));
     drop(workers);
@@ -180,7 +180,7 @@ async fn a_job_that_fell_due_while_all_were_busy_is_counted_and_keeps_its_place(
             async { Ok(()) }
         })
         .spawn();
-    queue.drain().await;
+    queue.drain().await.unwrap();
     assert!(seen.lock().unwrap().iter().copied().eq(0..=300));
     drop(workers);
 }

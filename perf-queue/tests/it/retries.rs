@@ -26,7 +26,7 @@ async fn a_failed_job_is_retried_with_growing_waits_and_then_dies() {
         })
         .spawn();
     let id = queue.enqueue("job").await.unwrap();
-    queue.drain().await;
+    queue.drain().await.unwrap();
     assert_eq!(log.values(), [(id, 1), (id, 2), (id, 3), (id, 4)]);
     let times = log.times();
     for (n, pair) in times.windows(2).enumerate() {
@@ -35,8 +35,8 @@ async fn a_failed_job_is_retried_with_growing_waits_and_then_dies() {
     }
     let dead = queue.dead_letters().list(10).await.unwrap();
     assert_eq!(dead.len(), 1);
-    assert_eq!((dead[0].id, dead[0].job, dead[0].attempts), (id, "job", 4));
-    assert_eq!(dead[0].error, "no route");
+    assert_eq!((dead[0].id, dead[0].job.clone(), dead[0].attempts), (id, Ok("job"), 4));
+    assert_eq!(dead[0].error(), "no route");
     let stats = queue.stats().await.unwrap();
     assert_eq!((stats.retried, stats.died, stats.dead), (3, 1, 1));
     assert_eq!((stats.scheduled, stats.in_flight), (0, 0));
@@ -70,7 +70,7 @@ async fn a_retry_blocks_its_key_where_order_matters() {
         .spawn();
     let jobs = vec![('a', 0), ('a', 1), ('b', 0), ('b', 1)];
     queue.enqueue_batch(jobs).await.unwrap();
-    queue.drain().await;
+    queue.drain().await.unwrap();
     assert_eq!(log.values(), [('b', 0), ('b', 1), ('a', 0), ('a', 1)]);
     drop(workers);
 }
@@ -100,7 +100,7 @@ async fn a_retry_steps_aside_where_jobs_run_side_by_side() {
         })
         .spawn();
     queue.enqueue_batch((0..4).collect()).await.unwrap();
-    queue.drain().await;
+    queue.drain().await.unwrap();
     let mut values = log.values();
     assert_ne!(values[0], 0);
     values.sort_unstable();
@@ -133,7 +133,7 @@ async fn retry_after_waits_as_told_and_uses_up_no_attempt() {
         })
         .spawn();
     queue.enqueue_batch(vec![0, 1]).await.unwrap();
-    queue.drain().await;
+    queue.drain().await.unwrap();
     assert_eq!(log.values(), [(0, 1), (1, 1), (0, 1), (0, 1)]);
     assert_eq!(log.times(), [secs(0), secs(0), secs(7), secs(14)]);
     assert_eq!(queue.stats().await.unwrap().snoozed, 2);
@@ -164,7 +164,7 @@ async fn starts_with_penalty(scope: Scope) -> Vec<(Duration, u32)> {
         })
         .spawn();
     queue.enqueue_batch(vec![0, 1, 2, 3]).await.unwrap();
-    queue.drain().await;
+    queue.drain().await.unwrap();
     drop(workers);
     let entries = log.entries();
     entries.clone()
@@ -189,7 +189,7 @@ async fn a_discarded_job_is_neither_retried_nor_kept() {
         .workers(1, |_, _| async { Err(JobError::discard("blocked")) })
         .spawn();
     queue.enqueue(1).await.unwrap();
-    queue.drain().await;
+    queue.drain().await.unwrap();
     let stats = queue.stats().await.unwrap();
     assert_eq!((stats.discarded, stats.dead, stats.retried), (1, 0, 0));
     drop(workers);
@@ -222,7 +222,7 @@ async fn panics_of_handler_and_copy_are_failed_attempts_and_kill_no_worker() {
         .spawn();
     let jobs = (0..4).map(Bomb).collect();
     queue.enqueue_batch(jobs).await.unwrap();
-    queue.drain().await;
+    queue.drain().await.unwrap();
     let stats = queue.stats().await.unwrap();
     assert_eq!((stats.completed, stats.retried, stats.died), (1, 3, 3));
     drop(workers);
@@ -308,20 +308,20 @@ async fn dead_letters_are_bounded_replayed_and_purged() {
         })
         .spawn();
     let ids = queue.enqueue_batch((0..5).collect()).await.unwrap();
-    queue.drain().await;
+    queue.drain().await.unwrap();
     let dead = queue.dead_letters();
-    let jobs: Vec<u32> = dead.list(9).await.unwrap().iter().map(|l| l.job).collect();
+    let jobs: Vec<u32> = dead.list(9).await.unwrap().iter().map(|l| l.job.clone().unwrap()).collect();
     assert_eq!(jobs, [2, 3, 4]);
     assert_eq!(queue.stats().await.unwrap().dead_dropped, 2);
 
     assert!(!dead.replay(ids[0]).await.unwrap());
     assert!(dead.replay(ids[3]).await.unwrap());
-    queue.drain().await;
+    queue.drain().await.unwrap();
     let stats = queue.stats().await.unwrap();
     assert_eq!((stats.completed, stats.dead), (1, 2));
 
     queue.close();
-    assert_eq!(dead.replay(ids[2]).await, Err(ReplayError::Closed));
+    assert!(matches!(dead.replay(ids[2]).await, Err(ReplayError::Closed)));
     assert_eq!(dead.purge().await.unwrap(), 2);
     assert_eq!(queue.stats().await.unwrap().dead, 0);
     drop(workers);
@@ -343,16 +343,16 @@ async fn room_comes_back_once_however_a_job_ends_and_a_replay_takes_it() {
         }
     };
     for job in [0, 1, 2, 0] {
-        queue.try_enqueue(job).unwrap();
-        assert!(queue.try_enqueue(job).is_err(), "there is room for one");
+        queue.try_enqueue(job).await.unwrap();
+        assert!(queue.try_enqueue(job).await.is_err(), "there is room for one");
         let workers = queue.workers(1, handler).spawn();
-        queue.drain().await;
+        queue.drain().await.unwrap();
         workers.shutdown(secs(1)).await;
     }
     let dead = queue.dead_letters();
     let id = dead.list(1).await.unwrap()[0].id;
     assert!(dead.replay(id).await.unwrap());
-    assert!(queue.try_enqueue(0).is_err(), "the letter has the room");
+    assert!(queue.try_enqueue(0).await.is_err(), "the letter has the room");
 }
 
 #[tokio::test(start_paused = true)]
@@ -372,8 +372,8 @@ async fn any_error_is_a_retry_by_the_question_mark() {
         })
         .spawn();
     queue.enqueue(1).await.unwrap();
-    queue.drain().await;
+    queue.drain().await.unwrap();
     let dead = queue.dead_letters().list(1).await.unwrap();
-    assert_eq!(dead[0].error, "invalid digit found in string");
+    assert_eq!(dead[0].error(), "invalid digit found in string");
     drop(workers);
 }

@@ -29,9 +29,9 @@ async fn shutdown_lets_running_jobs_finish_and_leaves_the_rest_queued() {
     assert_eq!((stats.workers_idle, stats.workers_busy), (0, 0));
 
     // The queue lives on, and other workers take over.
-    queue.try_enqueue(10).unwrap();
+    queue.try_enqueue(10).await.unwrap();
     let others = queue.workers(3, |_, _| async { Ok(()) }).spawn();
-    queue.drain().await;
+    queue.drain().await.unwrap();
     assert_eq!(queue.stats().await.unwrap().completed, 11);
     drop(others);
 }
@@ -63,7 +63,7 @@ async fn at_the_deadline_jobs_go_back_and_run_again_first_of_their_key() {
             }
         })
         .spawn();
-    queue.drain().await;
+    queue.drain().await.unwrap();
     assert_eq!(log.values(), [(0, 1), (1, 1), (2, 1)]);
     drop(others);
 }
@@ -105,7 +105,7 @@ async fn a_handler_that_blocks_its_thread_does_not_hold_up_shutdown() {
     wait.recv().await.unwrap();
     assert_eq!(counts(workers.shutdown(ms(10)).await), (0, 0, 1));
     drop(end);
-    queue.drain().await;
+    queue.drain().await.unwrap();
     assert_eq!(queue.stats().await.unwrap().completed, 1);
 }
 
@@ -160,7 +160,7 @@ async fn the_number_of_workers_changes_while_running() {
         assert_eq!(running.load(SeqCst), wanted);
     }
     // Fewer while idle as well.
-    queue.drain().await;
+    queue.drain().await.unwrap();
     workers.set_concurrency(2);
     tokio::time::sleep(ms(1)).await;
     assert_eq!(queue.stats().await.unwrap().workers_idle, 2);
@@ -174,7 +174,7 @@ async fn the_number_of_workers_changes_while_running() {
 async fn the_jobs_of_a_queue_are_dropped_with_its_last_handle() {
     let queue = Queue::<Arc<()>>::builder("q").build().await.unwrap();
     let workers = queue.workers(2, |_, _| async { Ok(()) }).spawn();
-    queue.drain().await;
+    queue.drain().await.unwrap();
     workers.shutdown(secs(1)).await;
     drop(workers);
     let job = Arc::new(());

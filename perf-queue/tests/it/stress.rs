@@ -119,7 +119,7 @@ async fn every_job_once_in_order(keys: usize, jobs: u32) {
         }
         produced.store(true, SeqCst);
         trouble.await.unwrap();
-        queue.drain().await;
+        queue.drain().await.unwrap();
     };
     let ended = tokio::time::timeout(HANGS, all).await;
     let stats = queue.stats().await.unwrap();
@@ -165,7 +165,7 @@ async fn workers_come_back_when_their_number_goes_down_and_up_at_once() {
             }
             group.set_concurrency(0);
             group.set_concurrency(1);
-            queue.drain().await;
+            queue.drain().await.unwrap();
         }
     };
     let ended = tokio::time::timeout(HANGS, rounds).await;
@@ -202,7 +202,7 @@ async fn the_timer_outlives_the_worker_that_holds_it() {
             } else {
                 drop(passing);
             }
-            queue.drain().await;
+            queue.drain().await.unwrap();
         }
     };
     let ended = tokio::time::timeout(HANGS, rounds).await;
