@@ -40,6 +40,8 @@ impl<T> fmt::Debug for Ready<T> {
 pub struct Parts<T, K> {
     pub(crate) name: String,
     pub(crate) key: KeyOf<T, K>,
+    /// Whether the application said what the key is.
+    pub(crate) keyed: bool,
     pub(crate) limits: Limits,
     pub(crate) lease: Duration,
     pub(crate) max_payload: usize,
@@ -141,6 +143,11 @@ pub(crate) type Enqueued<T> = Result<Vec<JobId>, Rejected<T>>;
 pub(crate) struct Rejected<T> {
     pub(crate) jobs: Vec<T>,
     pub(crate) why: Why,
+}
+
+pub(crate) fn rejected<T>(jobs: Vec<Submission<T>>, why: Why) -> Rejected<T> {
+    let jobs = jobs.into_iter().map(|job| job.job).collect();
+    Rejected { jobs, why }
 }
 
 /// Why jobs were not enqueued.

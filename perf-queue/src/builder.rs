@@ -166,6 +166,7 @@ impl<T: Send + 'static, K, B> QueueBuilder<T, K, B> {
         let parts = Parts {
             name: self.name.clone(),
             key: self.key,
+            keyed: self.keyed,
             limits,
             lease: self.lease,
             max_payload: self.max_payload,

@@ -98,7 +98,9 @@ pub enum EnqueueError<T> {
     #[error("the queue is closed")]
     Closed(T),
     /// The job is too large for the queue; here it is back.
-    #[error("the job takes {size} bytes, the queue at most {max}: raise max_payload or keep a reference in the job")]
+    #[error(
+        "the job takes {size} bytes, the queue at most {max}: raise max_payload or keep a reference in the job"
+    )]
     PayloadTooLarge {
         /// The job.
         job: T,

@@ -4,6 +4,7 @@
 mod backend;
 mod backoff;
 mod builder;
+mod crew;
 mod dead;
 mod error;
 mod job;
@@ -33,4 +34,4 @@ pub use memory::Memory;
 pub use queue::Queue;
 pub use rate::Rate;
 pub use stats::Stats;
-pub use workers::{Drain, Workers, WorkersBuilder};
+pub use workers::{Drain, Failed, Handler, Run, Running, Workers, WorkersBuilder};

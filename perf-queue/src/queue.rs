@@ -10,8 +10,9 @@ use crate::error::single;
 use crate::metrics::Meters;
 use crate::signals::Signals;
 use crate::{
-    BackendError, Backoff, DeadLetters, EnqueueBatchError, EnqueueError, EnqueueOptions,
-    JobContext, JobError, JobId, QueueBuilder, Stats, TryEnqueueError, WorkersBuilder,
+    BackendError, Backoff, BuildError, DeadLetters, EnqueueBatchError, EnqueueError,
+    EnqueueOptions, Handler, JobContext, JobError, JobId, QueueBuilder, Rate, Scope, Stats,
+    TryEnqueueError, WorkersBuilder,
 };
 
 /// A queue of jobs of type `T`. Cheap to clone; all clones are the same queue.
@@ -135,13 +136,13 @@ impl<T: Send + 'static> Queue<T> {
     ///
     /// The handler gets a copy of the job: the queue keeps the job itself for a retry (put what is
     /// large into an [`Arc`]). A handler that panics has failed that attempt, nothing more.
-    pub fn workers<H, F>(&self, count: usize, handler: H) -> WorkersBuilder<T, H>
+    pub fn workers<H, F>(&self, count: usize, handler: H) -> WorkersBuilder<T, Handler<H>>
     where
         T: Clone,
-        H: Fn(T, JobContext) -> F + Send + Sync + 'static,
+        H: Fn(T, JobContext) -> F + Clone + Send + 'static,
         F: Future<Output = Result<(), JobError>> + Send + 'static,
     {
-        WorkersBuilder::new(Arc::clone(&self.shared), count, handler)
+        WorkersBuilder::new(Arc::clone(&self.shared), count, Handler::new(handler))
     }
 
     /// Takes no more jobs from now on: whoever enqueues, or waits to, gets the job back. Workers go
@@ -211,6 +212,40 @@ impl<T: Send + 'static> Queue<T> {
     /// A dropped future may have resumed the queue.
     pub async fn resume(&self) -> Result<(), BackendError> {
         self.shared.backend.pause(false).await
+    }
+
+    /// Replaces the limit over all, `None` for no limit, in all processes that share the queue: the last
+    /// to set it wins, and it outlives them. What was granted before counts against the new limit.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError::Rate`] for a rate that cannot be kept, [`BuildError::Backend`] if the backend fails.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped future may have set it.
+    pub async fn set_rate_limit(&self, rate: impl Into<Option<Rate>>) -> Result<(), BuildError> {
+        let rate = rate.into();
+        rate.map(|rate| rate.pace("rate")).transpose()?;
+        Ok(self.shared.backend.set_rate(Scope::Queue, rate).await?)
+    }
+
+    /// Replaces the limit per key; everything else as [`set_rate_limit`](Self::set_rate_limit).
+    ///
+    /// # Errors
+    ///
+    /// As [`set_rate_limit`](Self::set_rate_limit).
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped future may have set it.
+    pub async fn set_rate_limit_per_key(
+        &self,
+        rate: impl Into<Option<Rate>>,
+    ) -> Result<(), BuildError> {
+        let rate = rate.into();
+        rate.map(|rate| rate.pace("rate")).transpose()?;
+        Ok(self.shared.backend.set_rate(Scope::Key, rate).await?)
     }
 
     /// The jobs that failed for good.

@@ -61,6 +61,11 @@ impl Rate {
         self
     }
 
+    #[cfg(any(feature = "postgres", feature = "redis"))]
+    pub(crate) const fn parts(self) -> (u32, Duration, u32) {
+        (self.quota, self.period, self.burst)
+    }
+
     /// Checks the rate given for `option`.
     pub(crate) fn pace(self, option: &'static str) -> Result<Pace, BuildError> {
         let nanos = u64::try_from(self.period.as_nanos()).unwrap_or(u64::MAX);

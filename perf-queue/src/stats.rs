@@ -18,6 +18,8 @@ pub struct Stats {
     pub dead_dropped: u64,
     /// How many jobs the queue holds; those that run are among them, dead letters are not.
     pub capacity: usize,
+    /// Whether the queue is [paused](crate::Queue::pause).
+    pub paused: bool,
     /// How long the job that has been due the longest has waited to start; `None` without one.
     pub oldest_age: Option<Duration>,
     /// Workers that wait for a job.

@@ -1,4 +1,3 @@
-mod crew;
 mod store;
 
 use std::future::ready;

@@ -7,11 +7,11 @@ use std::time::Duration;
 use tokio::sync::TryAcquireError;
 use tokio::time::Instant;
 
-use super::crew::Crew;
 use crate::backend::{
-    Backend, Boxed, Claim, Ended, Enqueued, Errors, Hold, KeyOf, NotReplayed, Rejected, Role,
-    Started, Submission, Taken, Why,
+    Backend, Boxed, Claim, Ended, Enqueued, Errors, Hold, KeyOf, NotReplayed, Role, Started,
+    Submission, Taken, Why, rejected,
 };
+use crate::crew::Crew;
 use crate::machine::{Claimed, Machine, Return, Rules, Ticket, Time};
 use crate::metrics::{Meters, Outcome};
 use crate::panics::contained;
@@ -294,6 +294,7 @@ where
             dead: state.dead.len(),
             dead_dropped: state.tally.dead_dropped,
             capacity: self.settings.memory.capacity(),
+            paused: false,
             oldest_age: depth.oldest_due.map(|due| now.since(due)),
             workers_idle: state.crew.idle(),
             workers_busy: depth.in_flight,
@@ -503,9 +504,4 @@ where
         let letters = std::mem::take(&mut self.lock().dead);
         Box::pin(ready(Ok(letters.len())))
     }
-}
-
-pub(crate) fn rejected<T>(jobs: Vec<Submission<T>>, why: Why) -> Rejected<T> {
-    let jobs = jobs.into_iter().map(|job| job.job).collect();
-    Rejected { jobs, why }
 }

@@ -6,10 +6,22 @@
 
 #![expect(dead_code, reason = "until the backends are wired in")]
 
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod buffer;
+mod codec;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod leased;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod pump;
+
 use std::future::Future;
 use std::time::Duration;
 
-use crate::{BackendError, JobId, Scope};
+use crate::backend::Limits;
+use crate::{BackendError, JobId, Rate, Scope};
+
+#[cfg(any(feature = "postgres", feature = "redis"))]
+pub(crate) use leased::Leased;
 
 /// A place for jobs that several processes share. Every verb is atomic: it happens whole or not
 /// at all, also where the future is dropped or the connection lost, and what became of it may then
@@ -212,4 +224,27 @@ pub(crate) struct Quota {
     pub(crate) quota: u32,
     pub(crate) period: Duration,
     pub(crate) burst: u32,
+}
+
+#[cfg(any(feature = "postgres", feature = "redis"))]
+impl From<Rate> for Quota {
+    fn from(rate: Rate) -> Self {
+        let (quota, period, burst) = rate.parts();
+        Self {
+            quota,
+            period,
+            burst,
+        }
+    }
+}
+
+#[cfg(any(feature = "postgres", feature = "redis"))]
+impl From<Limits> for Rules {
+    fn from(limits: Limits) -> Self {
+        Self {
+            queue: limits.queue.map(Quota::from),
+            key: limits.key.map(Quota::from),
+            concurrency_per_key: limits.concurrency_per_key,
+        }
+    }
 }

@@ -1,18 +1,20 @@
+use std::error::Error;
 use std::fmt;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use tower_service::Service;
 
-use super::Drain;
 use super::run::Worker;
+use super::{Drain, Run};
+use crate::BackendError;
 use crate::backend::Boxed;
 use crate::queue::Shared;
 use crate::signals::Signals;
-use crate::{BackendError, JobContext, JobError};
 
 /// How long to wait, after the deadline, for handlers to be dropped. They are, the next time they
 /// are polled; one that blocks its thread is not.
@@ -97,23 +99,30 @@ pub(super) struct Group {
 }
 
 impl Group {
-    pub(super) fn spawn<T, H, F>(shared: Arc<Shared<T>>, count: usize, handler: H) -> Self
+    pub(super) fn spawn<T, S>(shared: Arc<Shared<T>>, count: usize, service: S) -> Self
     where
         T: Clone + Send + 'static,
-        H: Fn(T, JobContext) -> F + Send + Sync + 'static,
-        F: Future<Output = Result<(), JobError>> + Send + 'static,
+        S: Service<Run<T>, Response = ()> + Clone + Send + 'static,
+        S::Error: Into<Box<dyn Error + Send + Sync>>,
+        S::Future: Send,
     {
         let orders = Arc::new(Orders::default());
         let signals = Arc::clone(&shared.signals);
         let runtime = shared.runtime.clone();
         let backend = Arc::clone(&shared.backend);
-        let worker = Worker::new(shared, handler, Arc::clone(&orders));
+        let worker = Worker::new(shared, service, Arc::clone(&orders));
+        // A service need not be Sync.
+        let worker = Mutex::new(worker);
         let group = Self {
             orders,
             signals,
             tasks: Mutex::new(JoinSet::new()),
             spawn: Box::new(move |tasks| {
-                tasks.spawn_on(worker.clone().run(), &runtime);
+                let worker = worker
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .clone();
+                tasks.spawn_on(worker.run(), &runtime);
             }),
             flush: Box::new(move || {
                 let backend = Arc::clone(&backend);
@@ -151,7 +160,9 @@ impl Group {
         // What they said of their jobs is worth nothing before it is where it is safe.
         let flushed = timeout(FLUSH.max(deadline), (self.flush)()).await;
         if !matches!(flushed, Ok(Ok(()))) {
-            tracing::warn!("the outcome of some jobs did not reach the backend: they will run again");
+            tracing::warn!(
+                "the outcome of some jobs did not reach the backend: they will run again"
+            );
         }
         let done = Drain {
             completed: self.orders.completed.load(SeqCst),

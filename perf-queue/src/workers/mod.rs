@@ -1,46 +1,66 @@
 mod group;
 mod run;
+mod service;
 
+use std::error::Error;
 use std::fmt;
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::queue::Shared;
-use crate::{JobContext, JobError};
-use group::Group;
+use tower_layer::Layer;
+use tower_service::Service;
 
-/// Workers that are not started yet; from [`Queue::workers`](crate::Queue::workers).
+use crate::queue::Shared;
+use group::Group;
+pub use service::{Failed, Handler, Run, Running};
+
+/// Workers that are not started yet; from [`Queue::workers`](crate::Queue::workers). `S` is the tower
+/// service that runs the jobs: the handler, and the layers around it.
 #[must_use = "workers do nothing until spawned"]
-pub struct WorkersBuilder<T, H> {
+pub struct WorkersBuilder<T, S> {
     shared: Arc<Shared<T>>,
     count: usize,
-    handler: H,
+    service: S,
 }
 
-impl<T, H, F> WorkersBuilder<T, H>
-where
-    T: Clone + Send + 'static,
-    H: Fn(T, JobContext) -> F + Send + Sync + 'static,
-    F: Future<Output = Result<(), JobError>> + Send + 'static,
-{
-    pub(crate) fn new(shared: Arc<Shared<T>>, count: usize, handler: H) -> Self {
+impl<T, S> WorkersBuilder<T, S> {
+    pub(crate) fn new(shared: Arc<Shared<T>>, count: usize, service: S) -> Self {
         Self {
             shared,
             count,
-            handler,
+            service,
         }
     }
 
-    /// Starts the workers, as tasks on the runtime in which the queue was built.
-    pub fn spawn(self) -> Workers {
-        Workers {
-            group: Arc::new(Group::spawn(self.shared, self.count, self.handler)),
+    /// Puts a tower layer around the handler; the one that was added last sees a job first. Each
+    /// worker has a clone of the service. An error of a layer's own, such as a timeout, is a failed
+    /// attempt. A layer that is not ready keeps the worker, its job and the slot that it was granted
+    /// waiting: limits belong to the queue.
+    pub fn layer<L: Layer<S>>(self, layer: L) -> WorkersBuilder<T, L::Service> {
+        WorkersBuilder {
+            shared: self.shared,
+            count: self.count,
+            service: layer.layer(self.service),
         }
     }
 }
 
-impl<T, H> fmt::Debug for WorkersBuilder<T, H> {
+impl<T, S> WorkersBuilder<T, S>
+where
+    T: Clone + Send + 'static,
+    S: Service<Run<T>, Response = ()> + Clone + Send + 'static,
+    S::Error: Into<Box<dyn Error + Send + Sync>>,
+    S::Future: Send,
+{
+    /// Starts the workers, as tasks on the runtime in which the queue was built.
+    pub fn spawn(self) -> Workers {
+        Workers {
+            group: Arc::new(Group::spawn(self.shared, self.count, self.service)),
+        }
+    }
+}
+
+impl<T, S> fmt::Debug for WorkersBuilder<T, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WorkersBuilder")
             .field("count", &self.count)

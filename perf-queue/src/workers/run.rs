@@ -1,4 +1,5 @@
 use std::any::Any;
+use std::error::Error;
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
@@ -6,8 +7,11 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use tokio::time::sleep_until;
+use tower_service::Service;
 
+use super::Run;
 use super::group::Orders;
+use super::service::verdict;
 use crate::backend::{Claim, Ended, Role, Started, Taken};
 use crate::job_error::{Fault, chain};
 use crate::panics::contained;
@@ -19,37 +23,61 @@ use crate::{JobContext, JobError};
 const YIELD_EVERY: u32 = 64;
 
 /// What a worker needs; each worker has a clone.
-pub(super) struct Worker<T, H> {
+pub(super) struct Worker<T, S> {
     shared: Arc<Shared<T>>,
-    handler: Arc<H>,
+    service: S,
     orders: Arc<Orders>,
 }
 
-impl<T, H> Clone for Worker<T, H> {
+impl<T, S: Clone> Clone for Worker<T, S> {
     fn clone(&self) -> Self {
         Self {
             shared: Arc::clone(&self.shared),
-            handler: Arc::clone(&self.handler),
+            service: self.service.clone(),
             orders: Arc::clone(&self.orders),
         }
     }
 }
 
-impl<T, H, F> Worker<T, H>
+impl<T, S> Worker<T, S>
 where
     T: Clone + Send + 'static,
-    H: Fn(T, JobContext) -> F + Send + Sync + 'static,
-    F: Future<Output = Result<(), JobError>> + Send + 'static,
+    S: Service<Run<T>, Response = ()> + Clone + Send + 'static,
+    S::Error: Into<Box<dyn Error + Send + Sync>>,
+    S::Future: Send,
 {
-    pub(super) fn new(shared: Arc<Shared<T>>, handler: H, orders: Arc<Orders>) -> Self {
+    pub(super) fn new(shared: Arc<Shared<T>>, service: S, orders: Arc<Orders>) -> Self {
         Self {
             shared,
-            handler: Arc::new(handler),
+            service,
             orders,
         }
     }
 
     pub(super) async fn run(self) {
+        let Self {
+            shared,
+            mut service,
+            orders,
+        } = self;
+        let hands = Hands { shared, orders };
+        hands.run(&mut service).await;
+    }
+}
+
+/// A worker without its service.
+struct Hands<T> {
+    shared: Arc<Shared<T>>,
+    orders: Arc<Orders>,
+}
+
+impl<T: Clone + Send + 'static> Hands<T> {
+    async fn run<S>(&self, service: &mut S)
+    where
+        S: Service<Run<T>, Response = ()> + Send,
+        S::Error: Into<Box<dyn Error + Send + Sync>>,
+        S::Future: Send,
+    {
         self.shared.backend.join();
         let _joined = Joined(&self.shared);
         let mut ended = None;
@@ -72,7 +100,7 @@ where
                     None => return,
                 },
             };
-            ended = self.work(started).await;
+            ended = self.work(service, started).await;
         }
     }
 
@@ -113,7 +141,12 @@ where
     }
 
     /// Runs the handler; its first poll follows the grant at once. Always returns how it ended.
-    async fn work(&self, started: Started<T>) -> Option<Ended<T>> {
+    async fn work<S>(&self, service: &mut S, started: Started<T>) -> Option<Ended<T>>
+    where
+        S: Service<Run<T>, Response = ()> + Send,
+        S::Error: Into<Box<dyn Error + Send + Sync>>,
+        S::Future: Send,
+    {
         let Started {
             taken: job,
             attempt,
@@ -132,11 +165,16 @@ where
             Err(panic) => return Some(self.panicked(job, attempt, panic)),
         };
         let mut running = Running {
-            worker: self,
+            hands: self,
             job: Some(job),
         };
         // The future is made and dropped inside of the block, so that panics there are caught, too.
-        let result = caught(async move { (self.handler)(copy, cx).await }).await;
+        let run = Run::new(copy, cx);
+        let result = caught(async move {
+            poll_fn(|cx| service.poll_ready(cx)).await?;
+            service.call(run).await
+        })
+        .await;
         self.orders.completed();
         let job = running.job.take()?;
         Some(match result {
@@ -145,7 +183,7 @@ where
                 contained(|| drop(job));
                 Ended::Completed(id, hold)
             }
-            Ok(Err(error)) => self.judge(job, attempt, error),
+            Ok(Err(error)) => self.judge(job, attempt, verdict(error.into())),
             Err(panic) => self.panicked(job, attempt, panic),
         })
     }
@@ -195,16 +233,16 @@ where
 }
 
 /// A job in the hands of a handler: goes back into the queue if the worker's task is aborted.
-struct Running<'a, T, H> {
-    worker: &'a Worker<T, H>,
+struct Running<'a, T> {
+    hands: &'a Hands<T>,
     job: Option<Taken<T>>,
 }
 
-impl<T, H> Drop for Running<'_, T, H> {
+impl<T> Drop for Running<'_, T> {
     fn drop(&mut self) {
         if let Some(job) = self.job.take() {
-            self.worker.orders.released();
-            self.worker.shared.backend.settle(Ended::Released(job));
+            self.hands.orders.released();
+            self.hands.shared.backend.settle(Ended::Released(job));
         }
     }
 }

@@ -35,7 +35,10 @@ async fn a_failed_job_is_retried_with_growing_waits_and_then_dies() {
     }
     let dead = queue.dead_letters().list(10).await.unwrap();
     assert_eq!(dead.len(), 1);
-    assert_eq!((dead[0].id, dead[0].job.clone(), dead[0].attempts), (id, Ok("job"), 4));
+    assert_eq!(
+        (dead[0].id, dead[0].job.clone(), dead[0].attempts),
+        (id, Ok("job"), 4)
+    );
     assert_eq!(dead[0].error(), "no route");
     let stats = queue.stats().await.unwrap();
     assert_eq!((stats.retried, stats.died, stats.dead), (3, 1, 1));
@@ -310,7 +313,13 @@ async fn dead_letters_are_bounded_replayed_and_purged() {
     let ids = queue.enqueue_batch((0..5).collect()).await.unwrap();
     queue.drain().await.unwrap();
     let dead = queue.dead_letters();
-    let jobs: Vec<u32> = dead.list(9).await.unwrap().iter().map(|l| l.job.clone().unwrap()).collect();
+    let jobs: Vec<u32> = dead
+        .list(9)
+        .await
+        .unwrap()
+        .iter()
+        .map(|l| l.job.clone().unwrap())
+        .collect();
     assert_eq!(jobs, [2, 3, 4]);
     assert_eq!(queue.stats().await.unwrap().dead_dropped, 2);
 
@@ -321,7 +330,10 @@ async fn dead_letters_are_bounded_replayed_and_purged() {
     assert_eq!((stats.completed, stats.dead), (1, 2));
 
     queue.close();
-    assert!(matches!(dead.replay(ids[2]).await, Err(ReplayError::Closed)));
+    assert!(matches!(
+        dead.replay(ids[2]).await,
+        Err(ReplayError::Closed)
+    ));
     assert_eq!(dead.purge().await.unwrap(), 2);
     assert_eq!(queue.stats().await.unwrap().dead, 0);
     drop(workers);
@@ -344,7 +356,10 @@ async fn room_comes_back_once_however_a_job_ends_and_a_replay_takes_it() {
     };
     for job in [0, 1, 2, 0] {
         queue.try_enqueue(job).await.unwrap();
-        assert!(queue.try_enqueue(job).await.is_err(), "there is room for one");
+        assert!(
+            queue.try_enqueue(job).await.is_err(),
+            "there is room for one"
+        );
         let workers = queue.workers(1, handler).spawn();
         queue.drain().await.unwrap();
         workers.shutdown(secs(1)).await;
@@ -352,7 +367,10 @@ async fn room_comes_back_once_however_a_job_ends_and_a_replay_takes_it() {
     let dead = queue.dead_letters();
     let id = dead.list(1).await.unwrap()[0].id;
     assert!(dead.replay(id).await.unwrap());
-    assert!(queue.try_enqueue(0).await.is_err(), "the letter has the room");
+    assert!(
+        queue.try_enqueue(0).await.is_err(),
+        "the letter has the room"
+    );
 }
 
 #[tokio::test(start_paused = true)]

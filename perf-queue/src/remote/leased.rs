@@ -1,0 +1,515 @@
+//! A queue whose jobs are on a server: what its handles and workers ask goes to the buffer of leased
+//! jobs, or to the server.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep};
+
+use super::buffer::{Buffer, Waiting};
+use super::codec::{decode, encode, encode_key};
+use super::{How, Lease, NewJob, Remote, pump};
+use crate::backend::{
+    Backend, Boxed, Claim, Ended, Enqueued, Hold, KeyOf, NotReplayed, Parts, Ready, Role, Started,
+    Submission, Taken, Why, rejected,
+};
+use crate::crew::Crew;
+use crate::machine::Time;
+use crate::metrics::{Meters, Outcome};
+use crate::signals::Signals;
+use crate::{BackendError, DeadLetter, JobId, Rate, Scope, Stats};
+
+/// How often a producer that waits for room asks again, at first and at most.
+const ROOM_AGAIN: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(500));
+
+/// How often a call that failed on the way is tried again before the caller gets the error, and how
+/// long after. Every verb is safe to repeat.
+const TRIES: [u64; 3] = [50, 100, 200];
+
+/// What the handles and the pump share.
+pub(super) struct Inner<T, R> {
+    pub(super) remote: R,
+    pub(super) lease: Duration,
+    pub(super) signals: Arc<Signals>,
+    pub(super) meters: Arc<Meters>,
+    pub(super) state: Mutex<State<T>>,
+    /// Something is to be told to the server, or to be asked of it.
+    pub(super) news: Notify,
+    /// A job was enqueued here.
+    pub(super) enqueued: AtomicBool,
+    /// Nothing is on lease here any more, and all is told.
+    pub(super) quiet: Notify,
+    pub(super) stop: AtomicBool,
+    start: Instant,
+}
+
+pub(super) struct State<T> {
+    pub(super) buffer: Buffer<T>,
+    crew: Crew,
+    /// What the pump holds while it tells it to the server.
+    pub(super) telling: bool,
+    pub(super) tally: Tally,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    enqueued: u64,
+    completed: u64,
+    retried: u64,
+    snoozed: u64,
+    discarded: u64,
+    pub(super) died: u64,
+    /// Jobs that workers were done with, whatever the outcome.
+    pub(super) ended: u64,
+}
+
+impl<T, R> Inner<T, R> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State<T>> {
+        // Nothing of the user's runs under the lock.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn time(&self, at: Instant) -> Time {
+        Time::at(at.saturating_duration_since(self.start))
+    }
+
+    /// Lets go of the lock, and wakes a worker if there is something for it to do.
+    pub(super) fn finish(&self, state: MutexGuard<'_, State<T>>, now: Instant) {
+        let next = state.buffer.next_at().map(|at| self.time(at));
+        let wake = state.crew.must_wake(next, self.time(now));
+        drop(state);
+        if wake {
+            self.signals.workers.notify_one();
+        }
+    }
+}
+
+/// A backend on a server.
+pub(crate) struct Leased<T, K, R: Remote> {
+    inner: Arc<Inner<T, R>>,
+    key: KeyOf<T, K>,
+    keyed: bool,
+    capacity: usize,
+    max_payload: usize,
+    closed: AtomicBool,
+    /// The random half of the ids.
+    queue: u64,
+    next: AtomicU64,
+}
+
+impl<T, K, R> Leased<T, K, R>
+where
+    T: Serialize + DeserializeOwned + Send + 'static,
+    K: Serialize + Send + 'static,
+    R: Remote,
+{
+    /// Starts the pump on the runtime here.
+    pub(crate) fn start(remote: R, capacity: usize, parts: Parts<T, K>) -> Ready<T> {
+        let inner = Arc::new(Inner {
+            remote,
+            lease: parts.lease,
+            signals: parts.signals,
+            meters: parts.meters,
+            state: Mutex::new(State {
+                buffer: Buffer::new(),
+                crew: Crew::default(),
+                telling: false,
+                tally: Tally::default(),
+            }),
+            news: Notify::new(),
+            enqueued: AtomicBool::new(true),
+            quiet: Notify::new(),
+            stop: AtomicBool::new(false),
+            start: Instant::now(),
+        });
+        tokio::spawn(pump::run(Arc::clone(&inner)));
+        tokio::spawn(pump::beat(Arc::downgrade(&inner)));
+        Ready(Arc::new(Self {
+            inner,
+            key: parts.key,
+            keyed: parts.keyed,
+            capacity,
+            max_payload: parts.max_payload,
+            closed: AtomicBool::new(false),
+            queue: RandomState::new().build_hasher().finish(),
+            next: AtomicU64::new(0),
+        }))
+    }
+
+    fn new_job(&self, job: &Submission<T>) -> Result<NewJob, Why> {
+        let options = &job.options;
+        Ok(NewJob {
+            id: JobId::new(self.queue, self.next.fetch_add(1, Relaxed)),
+            key: encode_key(&(self.key)(&job.job), self.keyed)?,
+            payload: encode(&job.job, self.max_payload)?,
+            delay: options.delay,
+            priority: options.priority,
+            unique: options.unique.clone(),
+            trace: options.trace.as_deref().unwrap_or_default().to_owned(),
+        })
+    }
+
+    fn new_jobs(&self, jobs: &[Submission<T>]) -> Result<Vec<NewJob>, Why> {
+        if jobs.len() > self.capacity {
+            let capacity = self.capacity;
+            return Err(Why::TooMany { capacity });
+        }
+        jobs.iter().map(|job| self.new_job(job)).collect()
+    }
+
+    /// Adds the jobs; waits for room, or does not.
+    async fn add(&self, new: Vec<NewJob>, wait: bool) -> Result<Vec<JobId>, Why> {
+        if new.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut again = ROOM_AGAIN.0;
+        loop {
+            if self.closed.load(Relaxed) {
+                return Err(Why::Closed);
+            }
+            let added = repeat(|| self.inner.remote.enqueue(&new)).await;
+            if let Some(ids) = added.map_err(Why::Backend)? {
+                self.inner.lock().tally.enqueued += new.len() as u64;
+                self.inner.meters.enqueued(new.len());
+                self.inner.enqueued.store(true, Relaxed);
+                self.inner.news.notify_one();
+                return Ok(ids);
+            }
+            if !wait {
+                return Err(Why::Full);
+            }
+            sleep(again.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+            again = (again * 2).min(ROOM_AGAIN.1);
+        }
+    }
+
+    /// Notes how a job ended; `None` where it was none of a server's.
+    fn end(&self, state: &mut State<T>, ended: Ended<T>, now: Instant) -> Option<()> {
+        let tally = &mut state.tally;
+        tally.ended += 1;
+        let (outcome, id, hold, how) = match ended {
+            Ended::Completed(id, hold) => {
+                tally.completed += 1;
+                (Outcome::Completed, id, hold, How::Done)
+            }
+            Ended::Discarded(id, hold) => {
+                tally.discarded += 1;
+                (Outcome::Discarded, id, hold, How::Done)
+            }
+            Ended::Retry(taken, after, error) => {
+                tally.retried += 1;
+                let how = How::Retry { after, error };
+                (Outcome::Retried, taken.id, taken.hold, how)
+            }
+            Ended::Snooze(taken, after, penalty) => {
+                tally.snoozed += 1;
+                let how = How::Snooze { after, penalty };
+                (Outcome::Snoozed, taken.id, taken.hold, how)
+            }
+            Ended::Dead(taken, error) => {
+                tally.died += 1;
+                let how = How::Dead { error };
+                (Outcome::Dead, taken.id, taken.hold, how)
+            }
+            Ended::Released(taken) => (Outcome::Released, taken.id, taken.hold, How::Released),
+        };
+        let Hold::Lease { token, since } = hold else {
+            return None;
+        };
+        state.buffer.end(Lease { id, token }, how);
+        self.inner.meters.ended(outcome, now - since);
+        Some(())
+    }
+
+    fn look(&self, counts: &super::Counts) -> Stats {
+        let state = self.inner.lock();
+        let size = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+        Stats {
+            ready: size(counts.ready),
+            scheduled: size(counts.scheduled),
+            limited: size(counts.limited),
+            in_flight: size(counts.in_flight),
+            dead: size(counts.dead),
+            dead_dropped: 0,
+            capacity: self.capacity,
+            paused: counts.paused,
+            oldest_age: counts.oldest,
+            workers_idle: state.crew.idle(),
+            workers_busy: state.buffer.running(),
+            enqueued: state.tally.enqueued,
+            completed: state.tally.completed,
+            retried: state.tally.retried,
+            snoozed: state.tally.snoozed,
+            discarded: state.tally.discarded,
+            died: state.tally.died,
+        }
+    }
+}
+
+impl<T, K, R> Backend<T> for Leased<T, K, R>
+where
+    T: Serialize + DeserializeOwned + Send + 'static,
+    K: Serialize + Send + 'static,
+    R: Remote,
+{
+    fn enqueue(&self, jobs: Vec<Submission<T>>, wait: bool) -> Boxed<'_, Enqueued<T>> {
+        let new = self.new_jobs(&jobs);
+        Box::pin(async move {
+            let added = match new {
+                Ok(new) => self.add(new, wait).await,
+                Err(why) => Err(why),
+            };
+            added.map_err(|why| rejected(jobs, why))
+        })
+    }
+
+    fn join(&self) {
+        self.inner.lock().buffer.workers += 1;
+        self.inner.enqueued.store(true, Relaxed);
+        self.inner.news.notify_one();
+    }
+
+    fn part(&self) {
+        let mut state = self.inner.lock();
+        state.buffer.workers = state.buffer.workers.saturating_sub(1);
+        if state.buffer.workers == 0 {
+            state.buffer.release();
+        }
+        drop(state);
+        self.inner.news.notify_one();
+    }
+
+    fn claim(&self, ended: Option<Ended<T>>, role: Role) -> Claim<T> {
+        let inner = &*self.inner;
+        let mut state = inner.lock();
+        let now = Instant::now();
+        match role {
+            Role::Working | Role::Registered => {}
+            Role::Follower => state.crew.leave(None),
+            Role::Leader(at) => state.crew.leave(Some(inner.time(at))),
+        }
+        if let Some(ended) = ended {
+            self.end(&mut state, ended, now);
+        }
+        let started = state.buffer.start(now);
+        let mut wait = Role::Registered;
+        if started.is_none() && role != Role::Working {
+            let next = state.buffer.next_at();
+            wait = match state.crew.join(next.map(|at| inner.time(at))) {
+                Some(_) => next.map_or(Role::Follower, Role::Leader),
+                None => Role::Follower,
+            };
+        }
+        let tell = state.buffer.has_ended();
+        inner.finish(state, now);
+        if tell {
+            inner.news.notify_one();
+        }
+        let Some(job) = started else {
+            return Claim::Wait(wait);
+        };
+        let held = now - job.received;
+        let waited = job.due_before + held;
+        inner.meters.started(waited);
+        let Waiting {
+            mut taken, lease, ..
+        } = job;
+        taken.hold = Hold::Lease {
+            token: lease.token,
+            since: now,
+        };
+        Claim::Job(Started {
+            taken,
+            attempt: job.attempt,
+            waited,
+            age: job.enqueued_before + held,
+        })
+    }
+
+    fn settle(&self, ended: Ended<T>) {
+        let mut state = self.inner.lock();
+        let now = Instant::now();
+        self.end(&mut state, ended, now);
+        self.inner.finish(state, now);
+        self.inner.news.notify_one();
+    }
+
+    fn leave(&self, role: Role) {
+        let lead = match role {
+            Role::Working | Role::Registered => return,
+            Role::Follower => None,
+            Role::Leader(at) => Some(self.inner.time(at)),
+        };
+        let mut state = self.inner.lock();
+        state.crew.leave(lead);
+        self.inner.finish(state, Instant::now());
+    }
+
+    fn close(&self) {
+        self.closed.store(true, Relaxed);
+    }
+
+    fn drained(&self) -> Boxed<'_, Result<(), BackendError>> {
+        Box::pin(async move {
+            loop {
+                let mut quiet = std::pin::pin!(self.inner.quiet.notified());
+                quiet.as_mut().enable();
+                let is_quiet = {
+                    let state = self.inner.lock();
+                    state.buffer.is_quiet() && !state.telling
+                };
+                if is_quiet {
+                    let counts = repeat(|| self.inner.remote.counts()).await?;
+                    if counts.ready + counts.scheduled + counts.limited + counts.in_flight == 0 {
+                        return Ok(());
+                    }
+                }
+                tokio::select! {
+                    () = quiet => {}
+                    // Other processes do not tell.
+                    () = sleep(Duration::from_millis(100)) => {}
+                }
+            }
+        })
+    }
+
+    fn flush(&self) -> Boxed<'_, Result<(), BackendError>> {
+        Box::pin(async move {
+            loop {
+                {
+                    let state = self.inner.lock();
+                    if !state.buffer.has_ended() && !state.telling {
+                        return Ok(());
+                    }
+                }
+                self.inner.news.notify_one();
+                sleep(Duration::from_millis(1)).await;
+            }
+        })
+    }
+
+    fn stats(&self) -> Boxed<'_, Result<Stats, BackendError>> {
+        Box::pin(async move {
+            let counts = repeat(|| self.inner.remote.counts()).await?;
+            Ok(self.look(&counts))
+        })
+    }
+
+    fn pause(&self, paused: bool) -> Boxed<'_, Result<(), BackendError>> {
+        Box::pin(async move {
+            repeat(|| self.inner.remote.pause(paused)).await?;
+            self.inner.enqueued.store(true, Relaxed);
+            self.inner.news.notify_one();
+            Ok(())
+        })
+    }
+
+    fn set_rate(&self, scope: Scope, rate: Option<Rate>) -> Boxed<'_, Result<(), BackendError>> {
+        Box::pin(async move {
+            let mut rules = repeat(|| self.inner.remote.rules())
+                .await?
+                .unwrap_or_default();
+            let quota = rate.map(super::Quota::from);
+            match scope {
+                Scope::Queue => rules.queue = quota,
+                Scope::Key => rules.key = quota,
+            }
+            repeat(|| self.inner.remote.set_rules(&rules)).await?;
+            self.inner.enqueued.store(true, Relaxed);
+            self.inner.news.notify_one();
+            Ok(())
+        })
+    }
+
+    fn tidy(&self) {}
+
+    fn sample_every(&self) -> Duration {
+        Duration::from_secs(5)
+    }
+
+    fn dead(&self, at_most: usize) -> Boxed<'_, Result<Vec<DeadLetter<T>>, BackendError>>
+    where
+        T: Clone,
+    {
+        Box::pin(async move {
+            let letters = repeat(|| self.inner.remote.dead(at_most)).await?;
+            let letters = letters.into_iter().map(|letter| DeadLetter {
+                id: letter.id,
+                job: decode(letter.payload),
+                attempts: letter.attempts,
+                errors: letter.errors,
+                age: letter.age,
+            });
+            Ok(letters.collect())
+        })
+    }
+
+    fn replay(&self, id: JobId) -> Boxed<'_, Result<bool, NotReplayed>> {
+        Box::pin(async move {
+            let mut again = ROOM_AGAIN.0;
+            loop {
+                if self.closed.load(Relaxed) {
+                    return Err(NotReplayed::Closed);
+                }
+                let replayed = repeat(|| self.inner.remote.replay(id)).await;
+                if let Some(replayed) = replayed.map_err(NotReplayed::Backend)? {
+                    self.inner.enqueued.store(true, Relaxed);
+                    self.inner.news.notify_one();
+                    return Ok(replayed);
+                }
+                sleep(again).await;
+                again = (again * 2).min(ROOM_AGAIN.1);
+            }
+        })
+    }
+
+    fn purge(&self) -> Boxed<'_, Result<usize, BackendError>> {
+        Box::pin(async move {
+            let purged = repeat(|| self.inner.remote.purge()).await?;
+            Ok(usize::try_from(purged).unwrap_or(usize::MAX))
+        })
+    }
+}
+
+impl<T, K, R: Remote> Drop for Leased<T, K, R> {
+    fn drop(&mut self) {
+        self.inner.stop.store(true, Relaxed);
+        self.inner.news.notify_one();
+    }
+}
+
+/// Calls until it succeeds, or has failed too often for the caller to wait on.
+pub(super) async fn repeat<V, F>(mut call: impl FnMut() -> F) -> Result<V, BackendError>
+where
+    F: Future<Output = Result<V, BackendError>>,
+{
+    for wait in TRIES {
+        match call().await {
+            Err(error) if error.is_retryable() => {
+                tracing::debug!(%error, "trying again");
+                sleep(Duration::from_millis(fastrand::u64(wait / 2..=wait))).await;
+            }
+            ended => return ended,
+        }
+    }
+    call().await
+}
+
+/// What a job is while it waits in the buffer.
+pub(super) fn taken<T>(job: T, granted: super::Granted) -> Taken<T> {
+    Taken {
+        job,
+        id: granted.lease.id,
+        trace: (!granted.trace.is_empty()).then(|| granted.trace.into_boxed_str()),
+        errors: granted.errors.into(),
+        hold: Hold::Lease {
+            token: granted.lease.token,
+            since: Instant::now(),
+        },
+    }
+}

@@ -1,0 +1,243 @@
+//! Between the buffer and the server: tells how jobs ended, leases others ahead of the workers, and
+//! prolongs the leases.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::buffer::Waiting;
+use super::codec::decode;
+use super::leased::{Inner, taken};
+use super::{Ended, Exchange, Granted, Remote, Want};
+
+/// How often the server is asked though it did not call: what a lost notification costs.
+const POLL: Duration = Duration::from_secs(1);
+
+/// Jobs in one exchange at most: the longest that a server is kept from others is some milliseconds.
+const AT_ONCE: usize = 1_000;
+
+/// Jobs are leased ahead of the workers for as long as it takes to get others, several times over; not
+/// longer, as another process may have workers that are idle.
+const AHEAD: Duration = Duration::from_millis(20);
+
+/// How far ahead slots of a limit are taken: a trip and a timer's lateness must fit in.
+const WITHIN: Duration = Duration::from_millis(100);
+
+/// How long after an exchange that failed the next is tried, at first and at most.
+const AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+
+/// Leases prolonged in one call.
+const BEAT_AT_ONCE: usize = 1_000;
+
+/// How fast the workers are done with jobs, and so how many are worth leasing ahead.
+struct Speed {
+    ended: u64,
+    since: Instant,
+    per_second: f64,
+}
+
+impl Speed {
+    /// A weighted mean of the exchanges: half of it is the last one.
+    fn ahead(&mut self, ended: u64, now: Instant) -> usize {
+        let took = (now - self.since).as_secs_f64();
+        if took > 0.0 {
+            let done = ended.saturating_sub(self.ended) as f64;
+            self.per_second = self.per_second.midpoint(done / took);
+            (self.ended, self.since) = (ended, now);
+        }
+        (self.per_second * AHEAD.as_secs_f64()) as usize
+    }
+}
+
+/// Runs until the backend is dropped and all that ended is told, as far as the server answers.
+pub(super) async fn run<T, R>(inner: Arc<Inner<T, R>>)
+where
+    T: DeserializeOwned + Send + 'static,
+    R: Remote,
+{
+    let mut speed = Speed {
+        ended: 0,
+        since: Instant::now(),
+        per_second: 0.0,
+    };
+    let mut ask_at = Instant::now();
+    let mut failures = 0_u32;
+    let mut limited = false;
+    loop {
+        let stopping = inner.stop.load(Relaxed);
+        if inner.enqueued.swap(false, Relaxed) {
+            ask_at = Instant::now();
+        }
+        let now = Instant::now();
+        let (ended, jobs) = {
+            let mut state = inner.lock();
+            if stopping {
+                state.buffer.release();
+            }
+            let ahead = if limited {
+                0
+            } else {
+                speed.ahead(state.tally.ended, now).min(AT_ONCE)
+            };
+            let jobs = if stopping {
+                0
+            } else {
+                state.buffer.short_of(ahead).min(AT_ONCE)
+            };
+            let free = state.buffer.free();
+            let tell = state.buffer.has_ended();
+            // Only for workers that wait, or along with what is to be told.
+            let ask = jobs > 0 && ask_at <= now && (free > 0 || tell || ahead > 0);
+            if !tell && !ask {
+                (Vec::new(), None)
+            } else {
+                state.telling = true;
+                (state.buffer.take_ended(AT_ONCE), Some(jobs))
+            }
+        };
+        let Some(jobs) = jobs else {
+            if stopping {
+                return;
+            }
+            tokio::select! {
+                () = inner.news.notified() => {}
+                () = inner.remote.woken() => inner.enqueued.store(true, Relaxed),
+                // Where it is time already, all workers are busy.
+                () = sleep_until(ask_at), if ask_at > now => {}
+            }
+            continue;
+        };
+        let want = Want {
+            jobs,
+            within: WITHIN,
+            lease: inner.lease,
+        };
+        match inner.remote.exchange(&ended, want).await {
+            Ok(exchange) => {
+                failures = 0;
+                let received = Instant::now();
+                if exchange.granted.len() < jobs || exchange.paused {
+                    let next = exchange.next.unwrap_or(POLL).min(POLL);
+                    ask_at = received + next.saturating_sub(WITHIN / 2);
+                }
+                limited = exchange.granted.iter().any(|job| job.limited)
+                    || (limited && exchange.granted.is_empty());
+                take(&inner, exchange, received);
+            }
+            Err(error) => {
+                tracing::warn!(%error, failures, "the queue's server did not take an exchange");
+                untold(&inner, ended);
+                if stopping {
+                    // The leases end by themselves.
+                    return;
+                }
+                let wait = (AGAIN.0 * 2_u32.saturating_pow(failures.min(10))).min(AGAIN.1);
+                failures = failures.saturating_add(1);
+                sleep(wait.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+                ask_at = Instant::now();
+            }
+        }
+    }
+}
+
+/// Keeps what could not be told.
+fn untold<T, R>(inner: &Inner<T, R>, ended: Vec<Ended>) {
+    let mut state = inner.lock();
+    state.buffer.put_back(ended);
+    state.telling = false;
+}
+
+/// Puts what was granted where workers find it.
+fn take<T, R>(inner: &Inner<T, R>, exchange: Exchange, received: Instant)
+where
+    T: DeserializeOwned,
+{
+    for id in &exchange.lost {
+        tracing::debug!(job = %id, "the lease was over before the job's end was told");
+    }
+    let [by_queue, by_key] = exchange.limited;
+    inner
+        .meters
+        .limited(crate::machine::Limited { by_queue, by_key });
+    // Decoding is the user's code, and stays outside of the lock.
+    let granted: Vec<_> = exchange
+        .granted
+        .into_iter()
+        .map(|job| waiting(job, received))
+        .collect();
+    let mut state = inner.lock();
+    let mut more = false;
+    for job in granted {
+        match job {
+            Ok(job) => {
+                state.buffer.add(job);
+                more = true;
+            }
+            Err((lease, error)) => {
+                tracing::warn!(job = %lease.id, error, "a job that cannot be decoded");
+                state.tally.died += 1;
+                state.buffer.refuse(lease, error);
+            }
+        }
+    }
+    state.telling = false;
+    let quiet = state.buffer.is_quiet();
+    let wake = state.buffer.workers.min(if more { usize::MAX } else { 0 });
+    inner.finish(state, received);
+    // One is woken by the next; here all at once, as there is something for all of them.
+    if wake > 1 {
+        inner.signals.workers.notify_waiters();
+    }
+    if quiet {
+        inner.quiet.notify_waiters();
+    }
+}
+
+type Undecoded = (super::Lease, String);
+
+fn waiting<T: DeserializeOwned>(
+    mut job: Granted,
+    received: Instant,
+) -> Result<Waiting<T>, Undecoded> {
+    let payload = std::mem::take(&mut job.payload);
+    let decoded: T = decode(payload).map_err(|error| (job.lease, error.to_string()))?;
+    Ok(Waiting {
+        lease: job.lease,
+        attempt: job.attempt,
+        slot: received + job.starts,
+        limited: job.limited,
+        enqueued_before: job.age,
+        due_before: job.waited,
+        received,
+        taken: taken(decoded, job),
+    })
+}
+
+/// Prolongs the leases, a third of their time apart, for as long as there is a backend.
+pub(super) async fn beat<T: Send + 'static, R: Remote>(inner: Weak<Inner<T, R>>) {
+    loop {
+        let Some(lease) = inner.upgrade().map(|inner| inner.lease) else {
+            return;
+        };
+        sleep(lease / 3).await;
+        let Some(inner) = inner.upgrade() else {
+            return;
+        };
+        let leases = inner.lock().buffer.leases();
+        for leases in leases.chunks(BEAT_AT_ONCE) {
+            match inner.remote.extend(leases).await {
+                Ok(lost) => {
+                    let mut state = inner.lock();
+                    for id in lost {
+                        tracing::debug!(job = %id, "the lease is lost");
+                        state.buffer.lose(id);
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "leases were not prolonged"),
+            }
+        }
+    }
+}
