@@ -2,8 +2,10 @@
 
 #[cfg(test)]
 mod basics;
+mod conformance;
 #[cfg(test)]
 mod limits;
+mod memory;
 #[cfg(test)]
 mod metrics;
 #[cfg(test)]

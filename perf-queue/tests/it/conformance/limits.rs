@@ -1,0 +1,183 @@
+//! Limits, penalties and pauses.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+use perf_queue::{JobError, Rate, Scope};
+
+use super::{Job, Place, drained, job, next, telling};
+use crate::support::{busiest_window, ms, secs};
+
+/// How much later than its slot a start may be seen: slots come over a network, and from timers.
+const LATE: Duration = Duration::from_millis(60);
+
+pub(crate) async fn the_limit_over_all_is_kept_and_used(place: impl Place) {
+    let queue = place.builder().rate_limit(Rate::new(50, secs(1)));
+    let queue = queue.build().await.unwrap();
+    let jobs: Vec<Job> = (0..75).map(|n| job(n % 5, n)).collect();
+    queue.enqueue_batch(jobs).await.unwrap();
+    let (workers, mut told) = telling(&queue, 4, |_, _| async { Ok(()) });
+    let mut times = Vec::new();
+    let start = Instant::now();
+    for _ in 0..75 {
+        next(&mut told).await;
+        times.push(start.elapsed());
+    }
+    let (first, last) = (times[0], times[74]);
+    let took = last - first;
+    assert!(took + LATE >= ms(1_480), "{took:?} for 75 at 50/s");
+    assert!(took <= ms(1_480) * 5 / 4, "{took:?} for 75 at 50/s");
+    // A start that is seen late can crowd a window by the starts of that time.
+    let busiest = busiest_window(&times, secs(1));
+    assert!(busiest <= 53, "{busiest} in a second");
+    drained(&queue).await;
+    workers.shutdown(secs(5)).await;
+}
+
+pub(crate) async fn the_limit_of_a_key_holds_up_no_other_key(place: impl Place) {
+    let queue = place.builder().rate_limit_per_key(Rate::new(4, secs(1)));
+    let queue = queue.build().await.unwrap();
+    let slow = (0..4).map(|n| job(1, n));
+    let others = (2..52).map(|key| job(key, 0));
+    queue
+        .enqueue_batch(slow.chain(others).collect())
+        .await
+        .unwrap();
+    let start = Instant::now();
+    let (workers, mut told) = telling(&queue, 2, |_, _| async { Ok(()) });
+    let (mut slow, mut others) = (Vec::new(), Duration::ZERO);
+    for _ in 0..54 {
+        let (job, _) = next(&mut told).await;
+        if job.key == 1 {
+            slow.push(start.elapsed());
+        } else {
+            others = start.elapsed();
+        }
+    }
+    assert!(others < ms(700), "others waited {others:?}");
+    let took = slow[3] - slow[0];
+    assert!(
+        took + LATE >= ms(750) && took < ms(1_200),
+        "{took:?} for 4 at 4/s"
+    );
+    drained(&queue).await;
+    workers.shutdown(secs(5)).await;
+}
+
+pub(crate) async fn concurrency_per_key_is_never_exceeded(place: impl Place) {
+    let queue = place
+        .builder()
+        .concurrency_per_key(2)
+        .build()
+        .await
+        .unwrap();
+    let jobs: Vec<Job> = (0..60).map(|n| job(n % 3, n)).collect();
+    queue.enqueue_batch(jobs).await.unwrap();
+    let running: Arc<[AtomicU32; 3]> = Arc::default();
+    let most = Arc::new(AtomicU32::new(0));
+    let (workers, mut told) = {
+        let (running, most) = (Arc::clone(&running), Arc::clone(&most));
+        telling(&queue, 12, move |job, _| {
+            let (running, most) = (Arc::clone(&running), Arc::clone(&most));
+            async move {
+                let key = &running[job.key as usize];
+                most.fetch_max(key.fetch_add(1, SeqCst) + 1, SeqCst);
+                tokio::time::sleep(ms(2)).await;
+                key.fetch_sub(1, SeqCst);
+                Ok(())
+            }
+        })
+    };
+    for _ in 0..60 {
+        next(&mut told).await;
+    }
+    drained(&queue).await;
+    assert_eq!(most.load(SeqCst), 2, "and both places are used");
+    workers.shutdown(secs(5)).await;
+}
+
+pub(crate) async fn a_penalty_stops_its_key_alone(place: impl Place) {
+    penalty(place, Scope::Key).await;
+}
+
+pub(crate) async fn a_penalty_stops_the_queue(place: impl Place) {
+    penalty(place, Scope::Queue).await;
+}
+
+async fn penalty(place: impl Place, scope: Scope) {
+    let queue = place.builder().build().await.unwrap();
+    let (workers, mut told) = telling(&queue, 1, move |job, cx| async move {
+        if job.n == 1 && cx.waited() < ms(250) && cx.age() < ms(350) {
+            return Err(JobError::retry_after(ms(400)).penalize(scope));
+        }
+        Ok(())
+    });
+    queue.enqueue(job(1, 1)).await.unwrap();
+    let start = Instant::now();
+    assert_eq!(next(&mut told).await.0, job(1, 1));
+    // The verdict is on its way.
+    while queue.stats().await.unwrap().in_flight > 0 {
+        tokio::task::yield_now().await;
+    }
+    queue
+        .enqueue_batch(vec![job(1, 2), job(2, 3)])
+        .await
+        .unwrap();
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        let (job, cx) = next(&mut told).await;
+        assert_eq!(cx.attempt(), 1, "a snooze is no attempt");
+        seen.push((job.n, start.elapsed()));
+    }
+    let at = |n| seen.iter().find(|(m, _)| *m == n).unwrap().1;
+    assert!(at(1) >= ms(380) && at(2) >= ms(380), "{seen:?}");
+    match scope {
+        Scope::Key => assert!(at(3) < ms(380), "{seen:?}"),
+        Scope::Queue => assert!(at(3) >= ms(380), "{seen:?}"),
+    }
+    drained(&queue).await;
+    workers.shutdown(secs(5)).await;
+}
+
+pub(crate) async fn nothing_starts_while_paused(place: impl Place) {
+    let queue = place.builder().build().await.unwrap();
+    queue.pause().await.unwrap();
+    let (workers, mut told) = telling(&queue, 2, |_, _| async { Ok(()) });
+    queue.enqueue(job(1, 1)).await.unwrap();
+    assert!(queue.stats().await.unwrap().paused);
+    let started = tokio::time::timeout(ms(200), told.recv()).await;
+    assert!(started.is_err(), "{started:?}");
+    queue.resume().await.unwrap();
+    next(&mut told).await;
+    assert!(!queue.stats().await.unwrap().paused);
+    drained(&queue).await;
+    workers.shutdown(secs(5)).await;
+}
+
+pub(crate) async fn limits_change_while_running(place: impl Place) {
+    let queue = place.builder().rate_limit(Rate::new(1, secs(3_600)));
+    let queue = queue.build().await.unwrap();
+    let jobs: Vec<Job> = (0..30).map(|n| job(n, n)).collect();
+    queue.enqueue_batch(jobs).await.unwrap();
+    let (workers, mut told) = telling(&queue, 2, |_, _| async { Ok(()) });
+    next(&mut told).await;
+    let started = tokio::time::timeout(ms(150), told.recv()).await;
+    assert!(started.is_err(), "{started:?}");
+    queue.set_rate_limit(Rate::per_second(100)).await.unwrap();
+    let start = Instant::now();
+    for _ in 0..19 {
+        next(&mut told).await;
+    }
+    let took = start.elapsed();
+    assert!(
+        took >= ms(120) && took < secs(2),
+        "{took:?} for 19 at 100/s"
+    );
+    queue.set_rate_limit(None).await.unwrap();
+    for _ in 0..10 {
+        next(&mut told).await;
+    }
+    drained(&queue).await;
+    workers.shutdown(secs(5)).await;
+}
