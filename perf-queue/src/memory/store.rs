@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::crew::Crew;
 use crate::backend::{Backend, Claim, Closed, Ended, Role, Started};
-use crate::machine::{Claimed, Machine, Return, Rules, Time};
+use crate::machine::{Claimed, Machine, NewJob, Return, Rules, Time};
 use crate::metrics::{Meters, Outcome};
 use crate::panics::contained;
 use crate::signals::Signals;
@@ -231,7 +231,8 @@ where
         let now = self.now();
         let seq = state.next_seq;
         state.next_seq += 1;
-        state.machine.push(seq, key, job, now, now.plus(delay));
+        let job = NewJob::new(seq, key, job, now, now.plus(delay));
+        state.machine.push(job, now);
         self.finish(state, now, None);
         self.settings.meters.enqueued(1);
         Ok(self.id(seq))
@@ -252,7 +253,8 @@ where
                 let seq = state.next_seq;
                 state.next_seq += 1;
                 ids.push(self.id(seq));
-                state.machine.push(seq, key, job, now, now);
+                let job = NewJob::new(seq, key, job, now, now);
+                state.machine.push(job, now);
             }
             self.finish(state, now, None);
             if ids.len() == count {
@@ -377,7 +379,8 @@ where
         let mut state = self.lock();
         let now = self.now();
         let seq = letter.id.seq();
-        state.machine.push(seq, key, letter.job, now, now);
+        let job = NewJob::new(seq, key, letter.job, now, now);
+        state.machine.push(job, now);
         self.finish(state, now, None);
         Ok(true)
     }
