@@ -12,7 +12,7 @@ use crate::metrics::Meters;
 use crate::panics::contained;
 use crate::queue::Shared;
 use crate::signals::Signals;
-use crate::{Backoff, BuildError, Memory, Queue, Rate};
+use crate::{Backoff, BuildError, Memory, Queue, Rate, RatePerKey};
 
 /// How often the gauges are set. Scrapers come every few seconds.
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
@@ -34,7 +34,7 @@ pub struct QueueBuilder<T, K = (), B = Memory> {
     lease: Duration,
     max_payload: usize,
     rate: Option<Rate>,
-    rate_per_key: Option<Rate>,
+    rate_per_key: Option<RatePerKey<T>>,
     concurrency_per_key: Option<u32>,
     backoff: Backoff,
 }
@@ -121,10 +121,11 @@ impl<T: Send + 'static, K, B> QueueBuilder<T, K, B> {
         self
     }
 
-    /// How many jobs of one key may start. A key that waits for its limit holds no worker, and
-    /// delays no other key. Defaults to no limit. Needs [`key`](Self::key).
-    pub fn rate_limit_per_key(mut self, rate: Rate) -> Self {
-        self.rate_per_key = Some(rate);
+    /// How many jobs of one key may start: a [`Rate`], or a closure that finds it by the job (see
+    /// [`RatePerKey`]). A key that waits for its limit holds no worker, and delays no other key.
+    /// Defaults to no limit. Needs [`key`](Self::key).
+    pub fn rate_limit_per_key(mut self, rate: impl Into<RatePerKey<T>>) -> Self {
+        self.rate_per_key = Some(rate.into());
         self
     }
 
@@ -168,6 +169,7 @@ impl<T: Send + 'static, K, B> QueueBuilder<T, K, B> {
             key: self.key,
             keyed: self.keyed,
             limits,
+            rate_per_key: self.rate_per_key.filter(|rate| rate.same().is_none()),
             lease: self.lease,
             max_payload: self.max_payload,
             signals: Arc::clone(&signals),
@@ -206,7 +208,7 @@ impl<T: Send + 'static, K, B> QueueBuilder<T, K, B> {
         }
         let limits = Limits {
             queue: self.rate,
-            key: self.rate_per_key,
+            key: self.rate_per_key.as_ref().and_then(RatePerKey::same),
             concurrency_per_key: self.concurrency_per_key,
         };
         limits.rules()?;

@@ -32,6 +32,6 @@ pub use job::{EnqueueOptions, JobContext, JobId};
 pub use job_error::{JobError, Scope};
 pub use memory::Memory;
 pub use queue::Queue;
-pub use rate::Rate;
+pub use rate::{Rate, RatePerKey};
 pub use stats::Stats;
 pub use workers::{Drain, Failed, Handler, Run, Running, Workers, WorkersBuilder};

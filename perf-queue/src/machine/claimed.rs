@@ -1,7 +1,55 @@
 use std::time::Duration;
 
-use super::Time;
+use super::{Pace, Time};
 use crate::Scope;
+
+/// A job to add, new or known from before.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NewJob<T, K> {
+    pub(crate) seq: u64,
+    pub(crate) key: K,
+    pub(crate) payload: T,
+    /// From 1.
+    pub(crate) attempt: u32,
+    /// Within its key, jobs of a higher priority go first.
+    pub(crate) priority: i8,
+    /// Both times may lie before the start of the queue.
+    pub(crate) enqueued: Time,
+    pub(crate) due: Time,
+    /// The limit of its key, where that is not the same for all keys. The last one given counts.
+    pub(crate) pace: Option<Pace>,
+}
+
+impl<T, K> NewJob<T, K> {
+    /// A first attempt without a priority.
+    pub(crate) const fn new(seq: u64, key: K, payload: T, enqueued: Time, due: Time) -> Self {
+        Self {
+            seq,
+            key,
+            payload,
+            attempt: 1,
+            priority: 0,
+            enqueued,
+            due,
+            pace: None,
+        }
+    }
+
+    /// The job and its key apart.
+    pub(super) fn split(self) -> (K, NewJob<T, ()>) {
+        let job = NewJob {
+            seq: self.seq,
+            key: (),
+            payload: self.payload,
+            attempt: self.attempt,
+            priority: self.priority,
+            enqueued: self.enqueued,
+            due: self.due,
+            pace: self.pace,
+        };
+        (self.key, job)
+    }
+}
 
 /// A job that may run now, and what the machine must be told when it ends.
 #[derive(Debug)]
@@ -15,20 +63,23 @@ pub(crate) struct Claimed<T> {
 pub(crate) struct Ticket {
     pub(crate) seq: u64,
     pub(crate) attempt: u32,
+    pub(crate) priority: i8,
     pub(crate) enqueued: Time,
     pub(crate) due: Time,
     pub(crate) granted: Time,
     pub(super) key: u32,
 }
 
-/// How a job comes back.
+/// How a job comes back. Where its key's jobs run one at a time, the job goes on blocking the key, so
+/// that their order holds: nothing of the key starts before it, of whatever priority. Where they run
+/// side by side, "first" is first of its priority.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Return {
-    /// To run first of its key, as soon as the key may.
+    /// To run first, as soon as the key may.
     Now,
-    /// To run after this long: it blocks its key where the key's jobs run one at a time, so that
-    /// their order holds, and steps aside where they run side by side.
+    /// To run after this long: first, where it blocks its key; else it steps aside until then, and
+    /// rejoins its priority at the end.
     After(Duration),
-    /// To run first of its key, once key or queue have kept still for this long.
+    /// To run first, once key or queue have kept still for this long.
     Penalty(Scope, Duration),
 }

@@ -1,6 +1,7 @@
 use slab::Slab;
 
-use super::Time;
+use super::list::List;
+use super::{Claimed, NewJob, Time};
 
 /// No job: the end of a list.
 pub(super) const NIL: u32 = u32::MAX;
@@ -16,45 +17,59 @@ pub(super) struct Job<T> {
     /// When it may first run.
     pub(super) due: Time,
     /// The next of the same key.
-    next: u32,
+    pub(super) next: u32,
     /// Neighbours in the list of all that are due, oldest first.
     older: u32,
     newer: u32,
+    pub(super) priority: i8,
+    /// It blocks its key: whatever the priorities, it is next.
+    pub(super) blocks: bool,
     is_due: bool,
 }
 
 impl<T> Job<T> {
-    pub(super) fn new(payload: T, seq: u64, attempt: u32, key: u32, times: [Time; 2]) -> Self {
-        let [enqueued, due] = times;
+    /// `key` is the number of the job's key.
+    pub(super) fn new(job: NewJob<T, ()>, key: u32) -> Self {
         Self {
-            payload,
-            seq,
-            attempt,
+            payload: job.payload,
+            seq: job.seq,
+            attempt: job.attempt,
             key,
-            enqueued,
-            due,
+            enqueued: job.enqueued,
+            due: job.due,
             next: NIL,
             older: NIL,
             newer: NIL,
+            priority: job.priority,
+            blocks: false,
             is_due: false,
         }
     }
-}
 
-/// The jobs of one key in the order in which they will run; the links are in the jobs.
-#[derive(Debug)]
-pub(super) struct List {
-    head: u32,
-    tail: u32,
-    pub(super) len: usize,
-}
+    /// A job that has been claimed before.
+    pub(super) fn again(job: Claimed<T>, attempt: u32, due: Time) -> Self {
+        let Claimed { payload, ticket } = job;
+        let job = NewJob {
+            seq: ticket.seq,
+            key: (),
+            payload,
+            attempt,
+            priority: ticket.priority,
+            enqueued: ticket.enqueued,
+            due,
+            pace: None,
+        };
+        Self::new(job, ticket.key)
+    }
 
-impl List {
-    pub(super) const EMPTY: Self = Self {
-        head: NIL,
-        tail: NIL,
-        len: 0,
-    };
+    /// What goes first within a key.
+    pub(super) fn rank(&self) -> i16 {
+        if self.blocks {
+            i16::MAX
+        } else {
+            i16::from(self.priority)
+        }
+    }
 }
 
 /// All jobs that wait, linked by indices: a job costs no allocation of its own.
@@ -92,44 +107,22 @@ impl<T> Jobs<T> {
 
     // The capacity of a queue is below `u32::MAX`, so an index fits.
     pub(super) fn insert(&mut self, job: Job<T>) -> u32 {
+        grow(&mut self.slab);
         self.slab.insert(job) as u32
     }
 
-    pub(super) fn key_of(&self, id: u32) -> u32 {
-        self.slab[id as usize].key
+    pub(super) fn get(&self, id: u32) -> &Job<T> {
+        &self.slab[id as usize]
     }
 
-    pub(super) fn push_back(&mut self, list: &mut List, id: u32) {
-        match list.tail {
-            NIL => list.head = id,
-            tail => self.slab[tail as usize].next = id,
-        }
-        list.tail = id;
-        list.len += 1;
+    pub(super) fn get_mut(&mut self, id: u32) -> &mut Job<T> {
+        &mut self.slab[id as usize]
     }
 
-    pub(super) fn push_front(&mut self, list: &mut List, id: u32) {
-        self.slab[id as usize].next = list.head;
-        if list.head == NIL {
-            list.tail = id;
-        }
-        list.head = id;
-        list.len += 1;
-    }
-
-    /// Takes the first job of a key out of the queue.
-    pub(super) fn take_front(&mut self, list: &mut List) -> Option<Job<T>> {
-        if list.head == NIL {
-            return None;
-        }
-        self.unlink_due(list.head);
-        let job = self.slab.remove(list.head as usize);
-        list.head = job.next;
-        if list.head == NIL {
-            list.tail = NIL;
-        }
-        list.len -= 1;
-        Some(job)
+    /// Takes a job out that is in no key's list any more.
+    pub(super) fn remove(&mut self, id: u32) -> Job<T> {
+        self.unlink_due(id);
+        self.slab.remove(id as usize)
     }
 
     /// Counts the job among those that are due, if it is not yet.
@@ -149,9 +142,16 @@ impl<T> Jobs<T> {
         self.due += 1;
     }
 
-    pub(super) fn link_head_due(&mut self, list: &List) {
-        if list.head != NIL {
-            self.link_due(list.head);
+    /// Counts the jobs that block their key among those that are due. There is more than one only
+    /// after the rules have changed.
+    pub(super) fn link_blocking_due(&mut self, list: &List) {
+        let mut next = list.head();
+        while let Some(id) = next {
+            let Some(job) = self.slab.get(id as usize).filter(|job| job.blocks) else {
+                return;
+            };
+            next = Some(job.next);
+            self.link_due(id);
         }
     }
 
@@ -176,10 +176,23 @@ impl<T> Jobs<T> {
         self.due -= 1;
     }
 
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        self.slab.capacity() * size_of::<Job<T>>()
+    }
+
     /// Gives the memory of a past backlog back.
     pub(super) fn shrink(&mut self) {
         if self.slab.is_empty() && self.slab.capacity() > 1_024 {
             self.slab = Slab::new();
         }
+    }
+}
+
+/// Makes room by halves: a vector's own doubling would let a job cost twice its size.
+pub(super) fn grow<E>(slab: &mut Slab<E>) {
+    let len = slab.len();
+    if len == slab.capacity() && len > 1_024 {
+        slab.reserve_exact(len / 2);
     }
 }

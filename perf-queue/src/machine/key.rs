@@ -1,4 +1,4 @@
-use super::jobs::List;
+use super::list::List;
 use super::{Limiter, Pace, Time};
 
 /// Where a key is; always in exactly one place.
@@ -28,16 +28,18 @@ pub(super) struct Key<K> {
     /// When the key was last released from `Parked`.
     pub(super) unparked: Time,
     pub(super) limiter: Limiter,
+    /// Its own limit, instead of that of the rules.
+    pub(super) pace: Option<Box<Pace>>,
     /// The ring has an entry for this key; it can outlive `Place::Ready`.
     pub(super) in_ring: bool,
-    /// The entry in the timers that will look at this key.
-    pub(super) timer: Option<Time>,
+    /// When the entry in the timers is due that will look at this key, `NEVER` if there is none.
+    pub(super) timer: Time,
     /// The timers for dropping have an entry for this key.
     pub(super) fading: bool,
 }
 
 impl<K> Key<K> {
-    pub(super) fn new(name: K) -> Self {
+    pub(super) fn new(name: K, pace: Option<Pace>) -> Self {
         Self {
             name,
             list: List::EMPTY,
@@ -47,23 +49,40 @@ impl<K> Key<K> {
             hold: Time::ZERO,
             unparked: Time::ZERO,
             limiter: Limiter::default(),
+            pace: pace.map(Box::new),
             in_ring: false,
-            timer: None,
+            timer: Time::NEVER,
             fading: false,
         }
     }
 
+    /// Its limit, where the rules say `common` for all keys without one of their own.
+    pub(super) fn pace<'a>(&'a self, common: Option<&'a Pace>) -> Option<&'a Pace> {
+        self.pace.as_deref().or(common)
+    }
+
+    /// When the limit allows the next job.
+    pub(super) fn next_at(&self, common: Option<&Pace>) -> Time {
+        self.pace(common)
+            .map_or(Time::ZERO, |pace| self.limiter.next_at(pace))
+    }
+
     /// When the next job may start, its concurrency aside.
-    pub(super) fn open_at(&self, pace: Option<&Pace>) -> Time {
-        pace.map_or(self.hold, |pace| self.hold.max(self.limiter.next_at(pace)))
+    pub(super) fn open_at(&self, common: Option<&Pace>) -> Time {
+        self.hold.max(self.next_at(common))
     }
 
     pub(super) fn is_unused(&self) -> bool {
-        self.list.len == 0 && self.in_flight == 0 && self.scheduled == 0 && !self.in_ring
+        self.list.is_empty() && self.in_flight == 0 && self.scheduled == 0 && !self.in_ring
     }
 
-    /// When the key, once unused, differs in nothing from a new one.
-    pub(super) fn fresh_at(&self, pace: Option<&Pace>) -> Time {
-        pace.map_or(self.hold, |pace| self.hold.max(self.limiter.fresh_at(pace)))
+    /// When the key, once unused, differs in nothing from a new one. `forgotten` is the last grant
+    /// that a new one would have to count with.
+    pub(super) fn fresh_at(&self, common: Option<&Pace>, forgotten: Option<Time>) -> Time {
+        let Some(pace) = self.pace(common) else {
+            return self.hold;
+        };
+        let forgotten = forgotten.map_or(Time::ZERO, |last| last.plus_nanos(pace.period));
+        self.hold.max(forgotten).max(self.limiter.fresh_at(pace))
     }
 }

@@ -1,6 +1,5 @@
-use std::collections::VecDeque;
-
 use super::Time;
+use super::grants::{Before, Grants};
 
 /// How late a slot may be used and still count as used on time, so that the next slots keep
 /// their places and the lateness of timers and workers does not add up. Above any timer's usual
@@ -10,9 +9,10 @@ const CATCH_UP_NANOS: u64 = 50_000_000;
 /// A checked [`Rate`](crate::Rate).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Pace {
-    quota: usize,
-    period: u64,
-    /// From one slot to the next.
+    pub(super) quota: usize,
+    pub(super) period: u64,
+    /// From one slot to the next: rounded down, since the log keeps the windows exact, and rounded
+    /// up some of the rate would stay unused.
     interval: u64,
     /// How far ahead of its slot a grant may go: the burst.
     lead: u64,
@@ -38,39 +38,70 @@ impl Pace {
 #[derive(Debug, Default)]
 pub(crate) struct Limiter {
     slot: Time,
-    /// The instants of the last `quota` grants, oldest first.
-    log: VecDeque<Time>,
+    /// The last `quota` grants.
+    grants: Grants,
 }
 
 impl Limiter {
     /// The earliest instant of the next grant.
     pub(crate) fn next_at(&self, pace: &Pace) -> Time {
         let paced = self.slot.minus_nanos(pace.lead);
-        match self.log.front() {
-            Some(oldest) if self.log.len() >= pace.quota => {
-                paced.max(oldest.plus_nanos(pace.period))
-            }
-            _ => paced,
+        match self.grants.back(pace.quota) {
+            Some(first) => paced.max(first.plus_nanos(pace.period)),
+            None => paced,
         }
     }
 
     /// Notes a grant at `now` of a job that could have gone at `wanted`, were it not for this limit.
     pub(crate) fn grant(&mut self, pace: &Pace, now: Time, wanted: Time) {
         let slot = self.slot.max(wanted.min(now));
-        let on_time = !self.log.is_empty() && slot.plus_nanos(CATCH_UP_NANOS) >= now;
+        let on_time = !self.grants.is_none() && slot.plus_nanos(CATCH_UP_NANOS) >= now;
         self.slot = if on_time { slot } else { now }.plus_nanos(pace.interval);
-        if self.log.len() >= pace.quota {
-            self.log.pop_front();
-        }
-        self.log.push_back(now);
+        self.grants.push(pace.quota, now);
     }
 
     /// When this limiter will be as good as a new one, so that it need not be kept.
     pub(crate) fn fresh_at(&self, pace: &Pace) -> Time {
-        match self.log.back() {
+        match self.grants.newest() {
             Some(last) => last.plus_nanos(pace.period).max(self.slot),
             None => Time::ZERO,
         }
+    }
+
+    /// The limit was `old` for all grants after `since`, and is `new` from now on. Past grants
+    /// count: as they were noted, or as late as those that are not known any more can have been,
+    /// so that the new quota holds in every window that ends after now. `forgotten` are those that
+    /// this limiter never knew of.
+    pub(super) fn change(
+        &mut self,
+        [old, new]: [Option<&Pace>; 2],
+        since: Time,
+        forgotten: Option<Before>,
+    ) {
+        let Some(new) = new else {
+            *self = Self::default();
+            return;
+        };
+        match old {
+            Some(old) => {
+                self.grants.widen(old, since, forgotten);
+                let slot = self.slot.minus_nanos(old.interval);
+                if let Some(last) = self.grants.newest() {
+                    // Slots taken ahead at the old pace do not bind at the new.
+                    self.slot = slot.min(last.plus_nanos(new.lead)).plus_nanos(new.interval);
+                }
+            }
+            None => {
+                if let Some(before) = forgotten {
+                    self.grants.assume(before);
+                }
+            }
+        }
+    }
+
+    /// Starts with grants that are not known.
+    pub(super) fn assume(&mut self, before: Before) {
+        self.grants.assume(before);
     }
 }
 

@@ -1,10 +1,30 @@
 use std::hash::Hash;
 
-use super::key::Place;
-use super::{Event, Machine, Time};
+use super::jobs::grow;
+use super::key::{Key, Place};
+use super::{Event, Machine, Pace, Time};
 
 /// Which key is where.
 impl<T, K: Hash + Eq + Clone> Machine<T, K> {
+    /// The number of the key of this name, which is made if there is none.
+    pub(super) fn key(&mut self, name: K, pace: Option<Pace>, now: Time) -> u32 {
+        if let Some(id) = self.names.get(&name).copied() {
+            if let Some(pace) = pace {
+                self.set_pace(id, pace, now);
+            }
+            return id;
+        }
+        let mut key = Key::new(name.clone(), pace);
+        self.past.own |= pace.is_some();
+        if let Some(before) = self.past.of_new_key(key.pace(self.rules.key.as_ref()), now) {
+            key.limiter.assume(before);
+        }
+        grow(&mut self.keys);
+        let id = self.keys.insert(key) as u32;
+        self.names.insert(name, id);
+        id
+    }
+
     /// Puts a key where it belongs, after anything about it has changed.
     pub(super) fn place(&mut self, id: u32, now: Time) {
         let Some(key) = self.keys.get_mut(id as usize) else {
@@ -12,7 +32,7 @@ impl<T, K: Hash + Eq + Clone> Machine<T, K> {
         };
         let cap = self.rules.concurrency_per_key;
         let open_at = key.open_at(self.rules.key.as_ref());
-        let place = if key.list.len == 0 {
+        let place = if key.list.is_empty() {
             Place::Idle
         } else if cap.is_some_and(|cap| key.in_flight >= cap) {
             Place::Parked
@@ -26,27 +46,24 @@ impl<T, K: Hash + Eq + Clone> Machine<T, K> {
             key.unparked = now;
         }
         if before == Place::Ready && place != Place::Ready {
-            self.ready -= key.list.len;
+            self.ready -= key.list.len();
         }
         match place {
             Place::Idle => self.retire(id, now),
             Place::Parked => {}
             Place::Timer => {
-                if before != Place::Timer
-                    && let Some(pace) = &self.rules.key
-                    && key.limiter.next_at(pace) > now
-                {
+                if before != Place::Timer && key.next_at(self.rules.key.as_ref()) > now {
                     self.limited.by_key += 1;
                 }
-                if key.timer.is_none_or(|at| at > open_at) {
-                    key.timer = Some(open_at);
+                if key.timer > open_at {
+                    key.timer = open_at;
                     self.timers.add(open_at, Event::Key(id));
                 }
             }
             Place::Ready => {
-                self.jobs.link_head_due(&key.list);
+                self.jobs.link_blocking_due(&key.list);
                 if before != Place::Ready {
-                    self.ready += key.list.len;
+                    self.ready += key.list.len();
                 }
                 if !key.in_ring {
                     key.in_ring = true;
@@ -64,7 +81,7 @@ impl<T, K: Hash + Eq + Clone> Machine<T, K> {
         if !key.is_unused() || key.fading {
             return;
         }
-        let fresh_at = key.fresh_at(self.rules.key.as_ref());
+        let fresh_at = key.fresh_at(self.rules.key.as_ref(), self.past.forgotten());
         if fresh_at > now {
             key.fading = true;
             self.fades.add(fresh_at, id);

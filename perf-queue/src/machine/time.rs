@@ -1,36 +1,50 @@
 use std::time::Duration;
 
-/// Nanoseconds since the queue was built. The machine never reads a clock: it is told the time.
+/// Nanoseconds since the queue was built, negative for what was before. The machine never reads a
+/// clock: it is told the time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub(crate) struct Time(u64);
+pub(crate) struct Time(i64);
 
 impl Time {
     pub(crate) const ZERO: Self = Self(0);
 
-    /// A time `d` after the start; times beyond 584 years are all the same to us.
+    /// Later than any time that comes.
+    pub(crate) const NEVER: Self = Self(i64::MAX);
+
+    /// A time `d` after the start; times beyond 292 years are all the same to us.
     pub(crate) fn at(d: Duration) -> Self {
-        Self(u64::try_from(d.as_nanos()).unwrap_or(u64::MAX))
+        Self::ZERO.plus(d)
+    }
+
+    /// A time `d` before the start: jobs may have been enqueued then.
+    pub(crate) fn before(d: Duration) -> Self {
+        Self::ZERO.minus_nanos(nanos(d))
     }
 
     pub(crate) fn plus(self, d: Duration) -> Self {
-        self.plus_nanos(Self::at(d).0)
+        self.plus_nanos(nanos(d))
     }
 
     pub(crate) fn plus_nanos(self, nanos: u64) -> Self {
-        Self(self.0.saturating_add(nanos))
+        Self(self.0.saturating_add_unsigned(nanos))
     }
 
     pub(crate) fn minus_nanos(self, nanos: u64) -> Self {
-        Self(self.0.saturating_sub(nanos))
+        Self(self.0.saturating_sub_unsigned(nanos))
     }
 
     /// The time passed since `earlier`, zero if it lies ahead.
     pub(crate) fn since(self, earlier: Self) -> Duration {
-        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+        let nanos = i128::from(self.0) - i128::from(earlier.0);
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(0))
     }
 
-    /// The time passed since the start.
+    /// The time passed since the start, zero for what was before.
     pub(crate) fn elapsed(self) -> Duration {
-        Duration::from_nanos(self.0)
+        self.since(Self::ZERO)
     }
+}
+
+fn nanos(d: Duration) -> u64 {
+    u64::try_from(d.as_nanos()).unwrap_or(u64::MAX)
 }

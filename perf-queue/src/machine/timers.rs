@@ -35,6 +35,11 @@ impl<E: Ord> Timers<E> {
         self.heap.pop().map(|Reverse((at, _, event))| (at, event))
     }
 
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        self.heap.capacity() * size_of::<(Time, u64, E)>()
+    }
+
     pub(super) fn shrink(&mut self) {
         if self.heap.is_empty() && self.heap.capacity() > 1_024 {
             self.heap = BinaryHeap::new();

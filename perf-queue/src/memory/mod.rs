@@ -1,3 +1,5 @@
+mod backend;
+mod names;
 mod store;
 
 use std::future::ready;
@@ -93,6 +95,7 @@ impl Memory {
         let settings = Settings {
             memory: self,
             rules,
+            rate_per_key: parts.rate_per_key,
             signals: parts.signals,
             meters: parts.meters,
         };

@@ -1,30 +1,28 @@
 use std::collections::VecDeque;
-use std::future::ready;
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::TryAcquireError;
 use tokio::time::Instant;
 
-use crate::backend::{
-    Backend, Boxed, Claim, Ended, Enqueued, Errors, Hold, KeyOf, NotReplayed, Role, Started,
-    Submission, Taken, Why, rejected,
-};
+use super::names::Names;
+use crate::backend::{Ended, Errors, Hold, KeyOf, NotReplayed, Submission};
 use crate::crew::Crew;
-use crate::machine::{Claimed, Machine, Return, Rules, Ticket, Time};
+use crate::machine::{Claimed, Machine, NewJob, Pace, Return, Rules, Ticket, Time};
 use crate::metrics::{Meters, Outcome};
 use crate::panics::contained;
 use crate::signals::Signals;
-use crate::{BackendError, DeadLetter, JobId, Memory, Rate, Scope, Stats};
+use crate::{DeadLetter, JobId, Memory, RatePerKey, Stats};
 
 /// Jobs of a batch added under one lock, so that a large batch does not stop the workers.
 const PUSH_AT_ONCE: usize = 256;
 
 /// What a store needs beside the function that finds a job's key.
-pub(crate) struct Settings {
+pub(crate) struct Settings<T> {
     pub(crate) memory: Memory,
     pub(crate) rules: Rules,
+    /// Rates of keys that are not the same for all.
+    pub(crate) rate_per_key: Option<RatePerKey<T>>,
     pub(crate) signals: Arc<Signals>,
     pub(crate) meters: Arc<Meters>,
 }
@@ -32,15 +30,15 @@ pub(crate) struct Settings {
 /// A job as the machine has it.
 #[derive(Debug)]
 pub(crate) struct Stored<T> {
-    job: T,
-    id: JobId,
-    trace: Option<Box<str>>,
-    errors: Errors,
+    pub(super) job: T,
+    pub(super) id: JobId,
+    pub(super) trace: Option<Box<str>>,
+    pub(super) errors: Errors,
 }
 
 /// The machine behind a lock, with a clock.
 pub(crate) struct Store<T, K> {
-    settings: Settings,
+    pub(super) settings: Settings<T>,
     key: KeyOf<T, K>,
     start: Instant,
     /// The random half of the ids.
@@ -48,11 +46,12 @@ pub(crate) struct Store<T, K> {
     state: Mutex<State<T, K>>,
 }
 
-struct State<T, K> {
-    machine: Machine<Stored<T>, K>,
-    crew: Crew,
-    dead: VecDeque<DeadLetter<T>>,
-    closed: bool,
+pub(super) struct State<T, K> {
+    pub(super) machine: Machine<Stored<T>, K>,
+    pub(super) crew: Crew,
+    pub(super) names: Names,
+    pub(super) dead: VecDeque<DeadLetter<T>>,
+    pub(super) closed: bool,
     next_seq: u64,
     tally: Tally,
 }
@@ -72,7 +71,7 @@ impl<T, K> Store<T, K>
 where
     K: Hash + Eq + Clone,
 {
-    pub(crate) fn new(settings: Settings, key: KeyOf<T, K>) -> Self {
+    pub(crate) fn new(settings: Settings<T>, key: KeyOf<T, K>) -> Self {
         let machine = Machine::new(settings.rules);
         Self {
             settings,
@@ -84,6 +83,7 @@ where
             state: Mutex::new(State {
                 machine,
                 crew: Crew::default(),
+                names: Names::default(),
                 dead: VecDeque::new(),
                 closed: false,
                 next_seq: 0,
@@ -94,22 +94,22 @@ where
 
     /// The state is whole whenever user code can panic (in `Hash` or `Eq` of a key), so a poisoned
     /// lock is as good as any.
-    fn lock(&self) -> MutexGuard<'_, State<T, K>> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State<T, K>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Read under the lock, so that the machine never sees time go back.
-    fn now(&self) -> Time {
+    pub(super) fn now(&self) -> Time {
         Time::at(self.start.elapsed())
     }
 
-    fn instant(&self, at: Time) -> Instant {
+    pub(super) fn instant(&self, at: Time) -> Instant {
         // Beyond what an instant can hold is as good as never; whoever sleeps looks again then.
         const FAR: Duration = Duration::from_secs(86_400 * 365);
         self.start + at.elapsed().min(self.start.elapsed() + FAR)
     }
 
-    fn time(&self, at: Instant) -> Time {
+    pub(super) fn time(&self, at: Instant) -> Time {
         Time::at(at.saturating_duration_since(self.start))
     }
 
@@ -118,7 +118,12 @@ where
     }
 
     /// Ends an operation: lets go of the lock, then does what need not be done under it.
-    fn finish(&self, mut state: MutexGuard<'_, State<T, K>>, now: Time, outcome: Option<Outcome>) {
+    pub(super) fn finish(
+        &self,
+        mut state: MutexGuard<'_, State<T, K>>,
+        now: Time,
+        outcome: Option<Outcome>,
+    ) {
         let wake = state.crew.must_wake(state.machine.next_at(), now);
         let limited = state.machine.take_limited();
         let emptied = outcome.is_some() && state.machine.is_empty();
@@ -136,7 +141,7 @@ where
     }
 
     /// Ends a job; what is returned with the outcome is dropped by the caller, outside of the lock.
-    fn end(
+    pub(super) fn end(
         &self,
         state: &mut State<T, K>,
         ended: Ended<T>,
@@ -216,31 +221,25 @@ where
     }
 
     /// Adds jobs for which there is room; gives them back if the queue is closed.
-    fn push(&self, jobs: Vec<Submission<T>>) -> Result<Vec<JobId>, Vec<Submission<T>>> {
-        let keys: Vec<K> = jobs.iter().map(|job| (self.key)(&job.job)).collect();
+    pub(super) fn push(&self, jobs: Vec<Submission<T>>) -> Result<Vec<JobId>, Vec<Submission<T>>> {
+        // The user's code, outside of the lock.
+        let keyed = |job: Submission<T>| {
+            let pace = self.settings.rate_per_key.as_ref();
+            let pace = pace.and_then(|rate| rate.own(&job.job));
+            ((self.key)(&job.job), pace, job)
+        };
         let count = jobs.len();
         let mut ids = Vec::with_capacity(count);
+        let jobs: Vec<_> = jobs.into_iter().map(keyed).collect();
         let mut state = self.lock();
         if state.closed {
-            return Err(jobs);
+            return Err(jobs.into_iter().map(|(.., job)| job).collect());
         }
-        let mut rest = keys.into_iter().zip(jobs);
+        let mut rest = jobs.into_iter();
         loop {
             let now = self.now();
-            for (key, Submission { job, options }) in rest.by_ref().take(PUSH_AT_ONCE) {
-                let seq = state.next_seq;
-                state.next_seq += 1;
-                state.tally.enqueued += 1;
-                let id = self.id(seq);
-                ids.push(id);
-                let stored = Stored {
-                    job,
-                    id,
-                    trace: options.trace,
-                    errors: Errors::default(),
-                };
-                let due = now.plus(options.delay);
-                state.machine.push(seq, key, stored, now, due);
+            for (key, pace, job) in rest.by_ref().take(PUSH_AT_ONCE) {
+                ids.push(self.add(&mut state, key, pace, job, now));
             }
             self.finish(state, now, None);
             if ids.len() == count {
@@ -253,7 +252,44 @@ where
         Ok(ids)
     }
 
-    fn is_empty(&self) -> bool {
+    /// Adds a job, unless there was one of its unique name; gives the id of the one that counts.
+    fn add(
+        &self,
+        state: &mut State<T, K>,
+        key: K,
+        pace: Option<Pace>,
+        Submission { job, options }: Submission<T>,
+        now: Time,
+    ) -> JobId {
+        let seq = state.next_seq;
+        state.next_seq += 1;
+        let id = self.id(seq);
+        if let Some((name, within)) = options.unique {
+            let claim = state.names.claim(name, id, now, now.plus(within));
+            if let Err(other) = claim {
+                // Its room is somebody else's.
+                self.settings.signals.room.add_permits(1);
+                return other;
+            }
+        }
+        state.tally.enqueued += 1;
+        let payload = Stored {
+            job,
+            id,
+            trace: options.trace,
+            errors: Errors::default(),
+        };
+        let due = now.plus(options.delay);
+        let job = NewJob {
+            priority: options.priority,
+            pace,
+            ..NewJob::new(seq, key, payload, now, due)
+        };
+        state.machine.push(job, now);
+        id
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
         self.lock().machine.is_empty()
     }
 
@@ -270,7 +306,7 @@ where
         }
     }
 
-    fn report(&self, end: Option<(Outcome, Duration, Option<DeadLetter<T>>)>) {
+    pub(super) fn report(&self, end: Option<(Outcome, Duration, Option<DeadLetter<T>>)>) {
         let Some((outcome, took, dropped)) = end else {
             return;
         };
@@ -281,7 +317,7 @@ where
         }
     }
 
-    fn look(&self) -> Stats {
+    pub(super) fn look(&self) -> Stats {
         self.promote();
         let state = self.lock();
         let now = self.now();
@@ -294,7 +330,7 @@ where
             dead: state.dead.len(),
             dead_dropped: state.tally.dead_dropped,
             capacity: self.settings.memory.capacity(),
-            paused: false,
+            paused: state.machine.is_paused(),
             oldest_age: depth.oldest_due.map(|due| now.since(due)),
             workers_idle: state.crew.idle(),
             workers_busy: depth.in_flight,
@@ -308,7 +344,7 @@ where
     }
 
     /// Puts a dead letter back, for which there is room.
-    fn put_back(&self, id: JobId) -> Result<bool, NotReplayed> {
+    pub(super) fn put_back(&self, id: JobId) -> Result<bool, NotReplayed> {
         let mut state = self.lock();
         if state.closed {
             return Err(NotReplayed::Closed);
@@ -333,7 +369,9 @@ where
             trace: None,
             errors: Errors::default(),
         };
-        state.machine.push(seq, key, stored, now, now);
+        state
+            .machine
+            .push(NewJob::new(seq, key, stored, now, now), now);
         self.finish(state, now, None);
         Ok(true)
     }
@@ -345,163 +383,5 @@ fn ticket(hold: Hold) -> Option<Ticket> {
         Hold::Ticket(ticket) => Some(ticket),
         #[cfg(any(feature = "postgres", feature = "redis"))]
         Hold::Lease { .. } => None,
-    }
-}
-
-impl<T, K> Backend<T> for Store<T, K>
-where
-    T: Send + 'static,
-    K: Hash + Eq + Clone + Send + 'static,
-{
-    fn enqueue(&self, jobs: Vec<Submission<T>>, wait: bool) -> Boxed<'_, Enqueued<T>> {
-        Box::pin(async move {
-            let capacity = self.settings.memory.capacity();
-            let count = match u32::try_from(jobs.len()) {
-                Ok(count) if jobs.len() <= capacity => count,
-                _ => return Err(rejected(jobs, Why::TooMany { capacity })),
-            };
-            let room = &self.settings.signals.room;
-            let room = if wait {
-                room.acquire_many(count).await.map_err(|_| Why::Closed)
-            } else {
-                room.try_acquire_many(count).map_err(|error| match error {
-                    TryAcquireError::NoPermits => Why::Full,
-                    TryAcquireError::Closed => Why::Closed,
-                })
-            };
-            let room = match room {
-                Ok(room) => room,
-                Err(why) => return Err(rejected(jobs, why)),
-            };
-            let ids = self
-                .push(jobs)
-                .map_err(|jobs| rejected(jobs, Why::Closed))?;
-            room.forget();
-            Ok(ids)
-        })
-    }
-
-    fn join(&self) {}
-
-    fn part(&self) {}
-
-    fn claim(&self, ended: Option<Ended<T>>, role: Role) -> Claim<T> {
-        let mut state = self.lock();
-        let now = self.now();
-        match role {
-            Role::Working | Role::Registered => {}
-            Role::Follower => state.crew.leave(None),
-            Role::Leader(at) => state.crew.leave(Some(self.time(at))),
-        }
-        let end = ended.and_then(|ended| self.end(&mut state, ended, now));
-        let claimed = state.machine.claim(now);
-        let mut wait = Role::Registered;
-        if claimed.is_none() && role != Role::Working {
-            let next = state.machine.next_at();
-            wait = match state.crew.join(next.map(|at| self.time(self.instant(at)))) {
-                Some(at) => Role::Leader(self.instant(at)),
-                None => Role::Follower,
-            };
-        }
-        self.finish(state, now, end.as_ref().map(|(outcome, ..)| *outcome));
-        self.report(end);
-        let Some(Claimed { payload, ticket }) = claimed else {
-            return Claim::Wait(wait);
-        };
-        let waited = now.since(ticket.due);
-        self.settings.meters.started(waited);
-        Claim::Job(Started {
-            attempt: ticket.attempt,
-            waited,
-            age: now.since(ticket.enqueued),
-            taken: Taken {
-                job: payload.job,
-                id: payload.id,
-                trace: payload.trace,
-                errors: payload.errors,
-                hold: Hold::Ticket(ticket),
-            },
-        })
-    }
-
-    fn settle(&self, ended: Ended<T>) {
-        let mut state = self.lock();
-        let now = self.now();
-        let end = self.end(&mut state, ended, now);
-        self.finish(state, now, end.as_ref().map(|(outcome, ..)| *outcome));
-        self.report(end);
-    }
-
-    fn leave(&self, role: Role) {
-        let lead = match role {
-            Role::Working | Role::Registered => return,
-            Role::Follower => None,
-            Role::Leader(at) => Some(self.time(at)),
-        };
-        let mut state = self.lock();
-        state.crew.leave(lead);
-        let now = self.now();
-        self.finish(state, now, None);
-    }
-
-    fn close(&self) {
-        self.lock().closed = true;
-        self.settings.signals.room.close();
-    }
-
-    fn drained(&self) -> Boxed<'_, Result<(), BackendError>> {
-        Box::pin(async {
-            self.settings.signals.drained(|| self.is_empty()).await;
-            Ok(())
-        })
-    }
-
-    fn flush(&self) -> Boxed<'_, Result<(), BackendError>> {
-        Box::pin(ready(Ok(())))
-    }
-
-    fn stats(&self) -> Boxed<'_, Result<Stats, BackendError>> {
-        Box::pin(ready(Ok(self.look())))
-    }
-
-    fn pause(&self, paused: bool) -> Boxed<'_, Result<(), BackendError>> {
-        let _ = paused;
-        Box::pin(ready(Ok(())))
-    }
-
-    fn set_rate(&self, scope: Scope, rate: Option<Rate>) -> Boxed<'_, Result<(), BackendError>> {
-        let _ = (scope, rate);
-        Box::pin(ready(Ok(())))
-    }
-
-    fn tidy(&self) {
-        let mut state = self.lock();
-        let now = self.now();
-        state.machine.tidy(now);
-    }
-
-    fn dead(&self, at_most: usize) -> Boxed<'_, Result<Vec<DeadLetter<T>>, BackendError>>
-    where
-        T: Clone,
-    {
-        let dead = self.lock().dead.iter().take(at_most).cloned().collect();
-        Box::pin(ready(Ok(dead)))
-    }
-
-    fn replay(&self, id: JobId) -> Boxed<'_, Result<bool, NotReplayed>> {
-        Box::pin(async move {
-            let room = self.settings.signals.room.acquire().await;
-            let room = room.map_err(|_| NotReplayed::Closed)?;
-            let replayed = self.put_back(id)?;
-            if replayed {
-                room.forget();
-            }
-            Ok(replayed)
-        })
-    }
-
-    fn purge(&self) -> Boxed<'_, Result<usize, BackendError>> {
-        let letters = std::mem::take(&mut self.lock().dead);
-        Box::pin(ready(Ok(letters.len())))
     }
 }

@@ -1,0 +1,140 @@
+use std::hash::Hash;
+
+use super::grants::Before;
+use super::{Machine, Pace, Rules, Time};
+
+/// What the machine knows of the grants under rules that are over.
+#[derive(Debug)]
+pub(super) struct Past {
+    /// The last grant of all.
+    last: Option<Time>,
+    /// For all grants after this, the queue's limit was the one that it is now.
+    queue_since: Time,
+    key_since: Time,
+    /// Some key has had a limit of its own.
+    pub(super) own: bool,
+    /// What a key that is not known may have been granted before the last change of the keys' limit.
+    forgotten: Option<Before>,
+}
+
+impl Past {
+    pub(super) const fn new() -> Self {
+        Self {
+            last: None,
+            queue_since: Time::ZERO,
+            key_since: Time::ZERO,
+            own: false,
+            forgotten: None,
+        }
+    }
+
+    pub(super) const fn granted(&mut self, now: Time) {
+        self.last = Some(now);
+    }
+
+    /// The last grant that a key which is not known may have had.
+    pub(super) fn forgotten(&self) -> Option<Time> {
+        self.forgotten.map(|before| before.newest)
+    }
+
+    /// What a new key, with `pace` for its limit, has to count with.
+    pub(super) fn of_new_key(&self, pace: Option<&Pace>, now: Time) -> Option<Before> {
+        let before = self.forgotten?;
+        (before.newest.plus_nanos(pace?.period) > now).then_some(before)
+    }
+
+    /// What keys that are not known may have been granted until now, by the limit `old`.
+    fn forget(&mut self, old: Option<&Pace>, now: Time) {
+        self.forgotten = self.last.map(|last| match old {
+            // A key is forgotten no sooner than a period after its last grant.
+            Some(pace) if !self.own => {
+                let forgotten = self.forgotten().unwrap_or(Time::ZERO);
+                let newest = now.minus_nanos(pace.period).max(forgotten).min(last);
+                Before::limited(newest, pace, self.key_since)
+            }
+            _ => Before::unlimited(last),
+        });
+    }
+}
+
+/// What changes while the queue runs.
+impl<T, K: Hash + Eq + Clone> Machine<T, K> {
+    /// While paused no job starts, though time goes on: jobs fall due, and limits recover.
+    pub(crate) fn pause(&mut self) {
+        self.paused = true;
+    }
+
+    pub(crate) fn resume(&mut self) {
+        self.paused = false;
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    pub(crate) fn rules(&self) -> Rules {
+        self.rules
+    }
+
+    /// Replaces the rules, for all jobs that start after this. Grants of the past count, so that the
+    /// new limits hold from now on in every window, also in those that began before. Where a new
+    /// quota or period asks for more of the past than is known, the limit waits as long as it would
+    /// for the most that the old rules can have let through; where there was no limit, or keys had
+    /// limits of their own, for one period from the last grant.
+    ///
+    /// Another limit for the keys is that of all keys, also of those that had their own. Looks at
+    /// each key, if what changes concerns keys, but at no job.
+    pub(crate) fn set_rules(&mut self, rules: Rules, now: Time) {
+        let old = std::mem::replace(&mut self.rules, rules);
+        // What was granted in this very instant was so by the old rules.
+        let since = now.plus_nanos(1);
+        if old.queue != rules.queue {
+            let unknown = match old.queue {
+                Some(_) => None,
+                None => self.past.last.map(Before::unlimited),
+            };
+            let paces = [old.queue.as_ref(), rules.queue.as_ref()];
+            self.limiter.change(paces, self.past.queue_since, unknown);
+            self.past.queue_since = since;
+        }
+        if old.key != rules.key {
+            self.past.forget(old.key.as_ref(), now);
+            for (_, key) in &mut self.keys {
+                let own = key.pace.take();
+                // When a limit of its own began is not known.
+                let since = own.as_ref().map_or(self.past.key_since, |_| Time::NEVER);
+                let paces = [own.as_deref().or(old.key.as_ref()), rules.key.as_ref()];
+                key.limiter.change(paces, since, self.past.forgotten);
+            }
+            self.past.key_since = since;
+            self.past.own = false;
+        } else if old.concurrency_per_key == rules.concurrency_per_key {
+            return;
+        }
+        for id in 0..self.keys.capacity() {
+            // Keys without a job are where they belong under any rules.
+            if self.keys.get(id).is_some_and(|key| !key.list.is_empty()) {
+                self.place(id as u32, now);
+            }
+        }
+    }
+
+    /// From now on the key has a limit of its own, or another one than so far.
+    pub(super) fn set_pace(&mut self, id: u32, pace: Pace, now: Time) {
+        let common = self.rules.key.as_ref();
+        let Some(key) = self.keys.get_mut(id as usize) else {
+            return;
+        };
+        if key.pace.as_deref() == Some(&pace) {
+            return;
+        }
+        let old = key.pace.replace(Box::new(pace));
+        let paces = [old.as_deref().or(common), Some(&pace)];
+        let unknown = self.past.last.map(Before::unlimited);
+        key.limiter.change(paces, Time::NEVER, unknown);
+        self.past.own = true;
+        if !key.list.is_empty() {
+            self.place(id, now);
+        }
+    }
+}

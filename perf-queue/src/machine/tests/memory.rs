@@ -1,0 +1,41 @@
+use super::*;
+
+/// What is allocated for `machine`, beside the payloads.
+fn bytes<T, K: Hash + Eq + Clone>(machine: &Machine<T, K>) -> usize {
+    // A table of the standard library has 8 buckets for 7 entries, and a byte of control for each.
+    let buckets = machine.names.capacity() * 8 / 7;
+    let payloads = machine.jobs.len() * size_of::<T>();
+    machine.jobs.bytes() - payloads
+        + machine.keys.capacity() * size_of::<Key<K>>()
+        + buckets * (size_of::<(K, u32)>() + 1)
+        + machine.ring.capacity() * size_of::<u32>()
+        + machine.timers.bytes()
+        + machine.fades.bytes()
+}
+
+fn bytes_a_job(jobs: u64, keys: u64, rules: Rules) -> usize {
+    let mut machine = Machine::new(rules);
+    let later = Time::NEVER;
+    for seq in 0..jobs {
+        // One in ten is for later.
+        let due = if seq % 10 == 0 { later } else { at(0) };
+        machine.push(NewJob::new(seq, seq % keys, [0_u64; 8], at(0), due), at(0));
+    }
+    bytes(&machine) / usize::try_from(jobs).unwrap()
+}
+
+#[test]
+fn a_million_jobs_of_one_key_and_of_a_million_keys_take_at_most_300_bytes_each() {
+    for keys in [1, 1_000_000] {
+        let each = bytes_a_job(1_000_000, keys, Rules::default());
+        assert!(each <= 300, "{each} bytes a job of {keys} keys");
+    }
+}
+
+#[test]
+fn no_number_of_jobs_is_a_bad_one_for_memory() {
+    for jobs in [10_000, 20_500, 60_000, 70_000, 115_000, 132_000] {
+        let each = bytes_a_job(jobs, jobs, Rules::default());
+        assert!(each <= 300, "{each} bytes a job of {jobs}");
+    }
+}

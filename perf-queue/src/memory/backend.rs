@@ -1,0 +1,190 @@
+//! The store as a backend.
+
+use std::future::ready;
+use std::hash::Hash;
+
+use tokio::sync::TryAcquireError;
+
+use super::store::Store;
+use crate::backend::{
+    Backend, Boxed, Claim, Ended, Enqueued, Hold, NotReplayed, Role, Started, Submission, Taken,
+    Why, rejected,
+};
+use crate::machine::Claimed;
+use crate::{BackendError, DeadLetter, JobId, Rate, Scope, Stats};
+
+impl<T, K> Backend<T> for Store<T, K>
+where
+    T: Send + 'static,
+    K: Hash + Eq + Clone + Send + 'static,
+{
+    fn enqueue(&self, jobs: Vec<Submission<T>>, wait: bool) -> Boxed<'_, Enqueued<T>> {
+        Box::pin(async move {
+            let capacity = self.settings.memory.capacity();
+            let count = match u32::try_from(jobs.len()) {
+                Ok(count) if jobs.len() <= capacity => count,
+                _ => return Err(rejected(jobs, Why::TooMany { capacity })),
+            };
+            let room = &self.settings.signals.room;
+            let room = if wait {
+                room.acquire_many(count).await.map_err(|_| Why::Closed)
+            } else {
+                room.try_acquire_many(count).map_err(|error| match error {
+                    TryAcquireError::NoPermits => Why::Full,
+                    TryAcquireError::Closed => Why::Closed,
+                })
+            };
+            let room = match room {
+                Ok(room) => room,
+                Err(why) => return Err(rejected(jobs, why)),
+            };
+            let ids = self
+                .push(jobs)
+                .map_err(|jobs| rejected(jobs, Why::Closed))?;
+            room.forget();
+            Ok(ids)
+        })
+    }
+
+    fn join(&self) {}
+
+    fn part(&self) {}
+
+    fn claim(&self, ended: Option<Ended<T>>, role: Role) -> Claim<T> {
+        let mut state = self.lock();
+        let now = self.now();
+        match role {
+            Role::Working | Role::Registered => {}
+            Role::Follower => state.crew.leave(None),
+            Role::Leader(at) => state.crew.leave(Some(self.time(at))),
+        }
+        let end = ended.and_then(|ended| self.end(&mut state, ended, now));
+        let claimed = state.machine.claim(now);
+        let mut wait = Role::Registered;
+        if claimed.is_none() && role != Role::Working {
+            let next = state.machine.next_at();
+            wait = match state.crew.join(next.map(|at| self.time(self.instant(at)))) {
+                Some(at) => Role::Leader(self.instant(at)),
+                None => Role::Follower,
+            };
+        }
+        self.finish(state, now, end.as_ref().map(|(outcome, ..)| *outcome));
+        self.report(end);
+        let Some(Claimed { payload, ticket }) = claimed else {
+            return Claim::Wait(wait);
+        };
+        let waited = now.since(ticket.due);
+        self.settings.meters.started(waited);
+        Claim::Job(Started {
+            attempt: ticket.attempt,
+            waited,
+            age: now.since(ticket.enqueued),
+            taken: Taken {
+                job: payload.job,
+                id: payload.id,
+                trace: payload.trace,
+                errors: payload.errors,
+                hold: Hold::Ticket(ticket),
+            },
+        })
+    }
+
+    fn settle(&self, ended: Ended<T>) {
+        let mut state = self.lock();
+        let now = self.now();
+        let end = self.end(&mut state, ended, now);
+        self.finish(state, now, end.as_ref().map(|(outcome, ..)| *outcome));
+        self.report(end);
+    }
+
+    fn leave(&self, role: Role) {
+        let lead = match role {
+            Role::Working | Role::Registered => return,
+            Role::Follower => None,
+            Role::Leader(at) => Some(self.time(at)),
+        };
+        let mut state = self.lock();
+        state.crew.leave(lead);
+        let now = self.now();
+        self.finish(state, now, None);
+    }
+
+    fn close(&self) {
+        self.lock().closed = true;
+        self.settings.signals.room.close();
+    }
+
+    fn drained(&self) -> Boxed<'_, Result<(), BackendError>> {
+        Box::pin(async {
+            self.settings.signals.drained(|| self.is_empty()).await;
+            Ok(())
+        })
+    }
+
+    fn flush(&self) -> Boxed<'_, Result<(), BackendError>> {
+        Box::pin(ready(Ok(())))
+    }
+
+    fn stats(&self) -> Boxed<'_, Result<Stats, BackendError>> {
+        Box::pin(ready(Ok(self.look())))
+    }
+
+    fn pause(&self, paused: bool) -> Boxed<'_, Result<(), BackendError>> {
+        let mut state = self.lock();
+        if paused {
+            state.machine.pause();
+        } else {
+            state.machine.resume();
+        }
+        let now = self.now();
+        self.finish(state, now, None);
+        Box::pin(ready(Ok(())))
+    }
+
+    fn set_rate(&self, scope: Scope, rate: Option<Rate>) -> Boxed<'_, Result<(), BackendError>> {
+        // Checked by the caller.
+        let pace = rate.and_then(|rate| rate.pace("rate").ok());
+        let mut state = self.lock();
+        let now = self.now();
+        let mut rules = state.machine.rules();
+        match scope {
+            Scope::Queue => rules.queue = pace,
+            Scope::Key => rules.key = pace,
+        }
+        state.machine.set_rules(rules, now);
+        self.finish(state, now, None);
+        Box::pin(ready(Ok(())))
+    }
+
+    fn tidy(&self) {
+        let mut state = self.lock();
+        let now = self.now();
+        state.machine.tidy(now);
+        state.names.tidy(now);
+    }
+
+    fn dead(&self, at_most: usize) -> Boxed<'_, Result<Vec<DeadLetter<T>>, BackendError>>
+    where
+        T: Clone,
+    {
+        let dead = self.lock().dead.iter().take(at_most).cloned().collect();
+        Box::pin(ready(Ok(dead)))
+    }
+
+    fn replay(&self, id: JobId) -> Boxed<'_, Result<bool, NotReplayed>> {
+        Box::pin(async move {
+            let room = self.settings.signals.room.acquire().await;
+            let room = room.map_err(|_| NotReplayed::Closed)?;
+            let replayed = self.put_back(id)?;
+            if replayed {
+                room.forget();
+            }
+            Ok(replayed)
+        })
+    }
+
+    fn purge(&self) -> Boxed<'_, Result<usize, BackendError>> {
+        let letters = std::mem::take(&mut self.lock().dead);
+        Box::pin(ready(Ok(letters.len())))
+    }
+}
