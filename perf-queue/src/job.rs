@@ -29,6 +29,21 @@ impl JobId {
             seq: id as u64,
         }
     }
+
+    /// In the order of the ids.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn to_bytes(self) -> [u8; 16] {
+        (u128::from(self.queue) << 64 | u128::from(self.seq)).to_be_bytes()
+    }
+
+    #[cfg(feature = "postgres")]
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (queue, seq) = bytes.split_first_chunk()?;
+        Some(Self {
+            queue: u64::from_be_bytes(*queue),
+            seq: u64::from_be_bytes(seq.try_into().ok()?),
+        })
+    }
 }
 
 impl fmt::Display for JobId {

@@ -13,6 +13,8 @@ mod machine;
 mod memory;
 mod metrics;
 mod panics;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod queue;
 mod rate;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis"))]
@@ -31,6 +33,8 @@ pub use error::{
 pub use job::{EnqueueOptions, JobContext, JobId};
 pub use job_error::{JobError, Scope};
 pub use memory::Memory;
+#[cfg(feature = "postgres")]
+pub use postgres::Postgres;
 pub use queue::Queue;
 pub use rate::{Rate, RatePerKey};
 pub use stats::Stats;

@@ -1,0 +1,194 @@
+use sqlx::Row;
+use sqlx::postgres::PgRow;
+
+use super::rules::{duration, micros, micros_up};
+use crate::remote::{Ended, Exchange, Granted, How, Lease, NewJob};
+use crate::{JobId, Scope};
+
+/// Jobs to add, as columns.
+pub(super) struct Added<'a> {
+    pub(super) ids: Vec<Vec<u8>>,
+    pub(super) keys: Vec<&'a [u8]>,
+    pub(super) payloads: Vec<&'a [u8]>,
+    pub(super) delays: Vec<i64>,
+    pub(super) ranks: Vec<i16>,
+    /// `None` where no job has a name.
+    pub(super) names: Option<Vec<Option<&'a [u8]>>>,
+    pub(super) spans: Option<Vec<i64>>,
+    pub(super) traces: Vec<String>,
+}
+
+impl<'a> Added<'a> {
+    pub(super) fn of(jobs: &'a [NewJob]) -> Self {
+        let named = jobs.iter().any(|job| job.unique.is_some());
+        let name = |job: &'a NewJob| job.unique.as_ref().map(|(name, _)| name.as_bytes());
+        let span = |job: &NewJob| job.unique.as_ref().map_or(0, |(_, span)| micros_up(*span));
+        Self {
+            ids: jobs.iter().map(|job| job.id.to_bytes().to_vec()).collect(),
+            keys: jobs.iter().map(|job| &*job.key).collect(),
+            payloads: jobs.iter().map(|job| &*job.payload).collect(),
+            delays: jobs.iter().map(|job| micros_up(job.delay)).collect(),
+            ranks: jobs.iter().map(|job| -i16::from(job.priority)).collect(),
+            names: named.then(|| jobs.iter().map(name).collect()),
+            spans: named.then(|| jobs.iter().map(span).collect()),
+            traces: jobs.iter().map(|job| text(&job.trace)).collect(),
+        }
+    }
+}
+
+/// Jobs that a process has done with, as columns. In the order of their ids, so that two calls
+/// about the same jobs wait for each other in one direction only.
+#[derive(Default)]
+pub(super) struct Over {
+    pub(super) ids: Vec<Vec<u8>>,
+    pub(super) tokens: Vec<i64>,
+    pub(super) hows: Vec<i16>,
+    pub(super) afters: Vec<i64>,
+    pub(super) scopes: Vec<i16>,
+    pub(super) messages: Vec<Option<String>>,
+}
+
+impl Over {
+    pub(super) fn of(ended: &[Ended]) -> Self {
+        let mut sorted: Vec<&Ended> = ended.iter().collect();
+        sorted.sort_by_key(|ended| ended.lease.id);
+        let mut all = Self::default();
+        for Ended { lease, how } in sorted {
+            let (code, after, scope, message) = match how {
+                How::Done => (0, 0, 0, None),
+                How::Retry { after, error } => (1, micros_up(*after), 0, Some(text(error))),
+                How::Snooze { after, penalty } => {
+                    let scope = match penalty {
+                        None => 0,
+                        Some(Scope::Key) => 1,
+                        Some(Scope::Queue) => 2,
+                    };
+                    (2, micros_up(*after), scope, None)
+                }
+                How::Dead { error } => (3, 0, 0, Some(text(error))),
+                How::Released => (4, 0, 0, None),
+            };
+            all.ids.push(lease.id.to_bytes().to_vec());
+            all.tokens.push(lease.token.cast_signed());
+            all.hows.push(code);
+            all.afters.push(after);
+            all.scopes.push(scope);
+            all.messages.push(message);
+        }
+        all
+    }
+}
+
+/// Leases as columns.
+pub(super) fn leases(leases: &[Lease]) -> (Vec<Vec<u8>>, Vec<i64>) {
+    leases
+        .iter()
+        .map(|lease| (lease.id.to_bytes().to_vec(), lease.token.cast_signed()))
+        .unzip()
+}
+
+/// Postgres keeps no NUL in text.
+fn text(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}
+
+pub(super) fn job_id(bytes: &[u8]) -> Result<JobId, sqlx::Error> {
+    JobId::from_bytes(bytes).ok_or_else(|| sqlx::Error::Decode("an id is not 16 bytes".into()))
+}
+
+pub(super) fn job_ids(ids: &[Vec<u8>]) -> Result<Vec<JobId>, sqlx::Error> {
+    ids.iter().map(|id| job_id(id)).collect()
+}
+
+/// Reads a list of errors, which is null or JSON.
+pub(super) fn errors(text: Option<&str>) -> Result<Vec<String>, sqlx::Error> {
+    match text {
+        None => Ok(Vec::new()),
+        Some(text) => serde_json::from_str(text).map_err(|e| sqlx::Error::Decode(e.into())),
+    }
+}
+
+/// Reads the answer to an exchange: one row of arrays of the same length.
+pub(super) fn exchange(row: &PgRow) -> Result<Exchange, sqlx::Error> {
+    let lost: Vec<Vec<u8>> = row.try_get("lost")?;
+    let next: Option<i64> = row.try_get("next")?;
+    let limited: Vec<i64> = row.try_get("limited")?;
+    let count = |i: usize| limited.get(i).map_or(0, |n| n.cast_unsigned());
+    Ok(Exchange {
+        granted: granted(row)?,
+        lost: job_ids(&lost)?,
+        next: next.map(duration),
+        limited: [count(0), count(1)],
+        paused: row.try_get("paused")?,
+    })
+}
+
+fn granted(row: &PgRow) -> Result<Vec<Granted>, sqlx::Error> {
+    let Some(ids) = row.try_get::<Option<Vec<Vec<u8>>>, _>("ids")? else {
+        return Ok(Vec::new());
+    };
+    let mut tokens = row.try_get::<Vec<i64>, _>("tokens")?.into_iter();
+    let mut keys = row.try_get::<Vec<Vec<u8>>, _>("keys")?.into_iter();
+    let mut payloads = row.try_get::<Vec<Vec<u8>>, _>("payloads")?.into_iter();
+    let mut traces = row.try_get::<Vec<String>, _>("traces")?.into_iter();
+    let mut attempts = row.try_get::<Vec<i32>, _>("attempts")?.into_iter();
+    let mut errs = row.try_get::<Vec<Option<String>>, _>("errors")?.into_iter();
+    let mut starts = row.try_get::<Vec<i64>, _>("starts")?.into_iter();
+    let mut slotted = row.try_get::<Vec<bool>, _>("slotted")?.into_iter();
+    let mut ages = row.try_get::<Vec<i64>, _>("ages")?.into_iter();
+    let mut waits = row.try_get::<Vec<i64>, _>("waits")?.into_iter();
+    let mut one = |id: &[u8]| -> Result<Option<Granted>, sqlx::Error> {
+        let id = job_id(id)?;
+        Ok((|| {
+            Some((
+                tokens.next()?,
+                keys.next()?,
+                payloads.next()?,
+                traces.next()?,
+                attempts.next()?,
+                errs.next()?,
+                starts.next()?,
+                slotted.next()?,
+                ages.next()?,
+                waits.next()?,
+            ))
+        })()
+        .map(
+            |(token, key, payload, trace, attempt, errs, starts, limited, age, waited)| {
+                errors(errs.as_deref()).map(|errors| Granted {
+                    lease: Lease {
+                        id,
+                        token: token.cast_unsigned(),
+                    },
+                    key,
+                    payload,
+                    trace,
+                    attempt: u32::try_from(attempt).unwrap_or(1),
+                    errors,
+                    starts: duration(starts),
+                    limited,
+                    age: duration(age),
+                    waited: duration(waited),
+                })
+            },
+        )
+        .transpose()?)
+    };
+    ids.iter()
+        .map(|id| {
+            one(id)?.ok_or_else(|| sqlx::Error::Decode("the answer's columns differ".into()))
+        })
+        .collect()
+}
+
+/// The arguments of a want.
+pub(super) fn want(want: &crate::remote::Want) -> (i32, i64, i64) {
+    (
+        i32::try_from(want.jobs).unwrap_or(i32::MAX).min(MAX_WANT),
+        micros(want.within),
+        micros_up(want.lease),
+    )
+}
+
+/// More in one answer helps nobody, and the claims of others would have to wait for it.
+const MAX_WANT: i32 = 10_000;

@@ -1,0 +1,86 @@
+//! Jobs in tables of Postgres, for any number of processes.
+//!
+//! Each verb of [`Remote`](crate::remote::Remote) is one call of a function that the migration has
+//! made, so it is one trip and one transaction.
+
+#![cfg_attr(not(test), expect(dead_code, reason = "until the backend is wired in"))]
+
+mod batch;
+mod error;
+mod listen;
+mod open;
+mod remote;
+mod rules;
+mod schema;
+#[cfg(test)]
+mod tests;
+
+use sqlx::PgPool;
+
+pub(crate) use remote::PostgresRemote;
+
+pub(crate) const NAME: &str = "postgres";
+
+/// The Postgres backend: jobs live in tables of their own schema, shared by all processes that use
+/// the same database. Needs Postgres 13 or later.
+///
+/// Processes learn of new jobs by `LISTEN`, on one connection of their own beside the pool. Where
+/// notifications do not arrive, as through PgBouncer in transaction mode, they poll.
+#[derive(Debug, Clone)]
+pub struct Postgres {
+    pool: PgPool,
+    schema: String,
+    capacity: usize,
+    migrate: bool,
+}
+
+impl Postgres {
+    /// Keeps the jobs in the database of this pool. A process uses one connection of it at a time,
+    /// or a few under load.
+    #[must_use]
+    pub fn new(pool: PgPool) -> Self {
+        Self {
+            pool,
+            schema: "perf_queue".to_owned(),
+            capacity: 100_000,
+            migrate: true,
+        }
+    }
+
+    /// The schema that the tables are in, for all queues that name it. Defaults to `perf_queue`.
+    #[must_use]
+    pub fn schema(mut self, name: impl Into<String>) -> Self {
+        self.schema = name.into();
+        self
+    }
+
+    /// How many jobs a queue holds, those that run among them. Defaults to 100,000.
+    ///
+    /// Each enqueue looks at what had been committed when it began. Those that run at the same time
+    /// do not see each other, so by their jobs together the bound can be exceeded; jobs that are
+    /// enqueued in a transaction count from its commit on.
+    #[must_use]
+    pub const fn capacity(mut self, jobs: usize) -> Self {
+        self.capacity = jobs;
+        self
+    }
+
+    /// Whether to make the schema and its tables where they are not there yet, when a queue is
+    /// built. Processes may do so at the same time. Otherwise run what
+    /// [`migrations`](Self::migrations) gives beforehand. Defaults to true.
+    #[must_use]
+    pub const fn migrate(mut self, yes: bool) -> Self {
+        self.migrate = yes;
+        self
+    }
+
+    /// The statements that make the schema and what is in it, for those who apply migrations
+    /// themselves: to be run once, in one transaction.
+    ///
+    /// The role that the queue uses later has to own what they make, or to be granted `USAGE` on
+    /// the schema, and on all that is in it the rights to read, write and execute.
+    #[must_use]
+    pub fn migrations(&self) -> String {
+        schema::migrations(&self.schema)
+    }
+}

@@ -1,0 +1,112 @@
+use std::sync::Arc;
+
+use sqlx::{AssertSqlSafe, PgPool, Row};
+
+use super::error::{backend_error, is_collision};
+use super::listen::Listener;
+use super::{NAME, Postgres, PostgresRemote, schema};
+use crate::BackendError;
+use crate::remote::{Remote, Rules};
+
+/// Held while migrating. An arbitrary number, the same in all versions of the crate.
+const MIGRATION_LOCK: i64 = 0x7065_7266_7175_6575;
+
+/// What the tables look like.
+const VERSION: i32 = 1;
+
+impl Postgres {
+    /// Makes the tables where it may, and the queue where there is none of this name. Rules that are
+    /// given replace those that are stored.
+    pub(crate) async fn open(
+        self,
+        queue: &str,
+        rules: Option<&Rules>,
+    ) -> Result<PostgresRemote, BackendError> {
+        schema::check(&self.schema)?;
+        if queue.contains('\0') {
+            return Err(BackendError::Unfit {
+                backend: NAME,
+                reason: "the name of the queue has a NUL, which Postgres does not keep".to_owned(),
+            });
+        }
+        if self.migrate {
+            self.apply_migrations().await.map_err(backend_error)?;
+        }
+        let quoted = schema::quoted(&self.schema);
+        let version: Option<i32> = sqlx::query_scalar(AssertSqlSafe(format!(
+            "SELECT max(version) FROM {quoted}.migrations"
+        )))
+        .fetch_one(&self.pool)
+        .await
+        .map_err(backend_error)?;
+        if version != Some(VERSION) {
+            return Err(BackendError::Unfit {
+                backend: NAME,
+                reason: format!(
+                    "the tables are of version {version:?}, and this crate knows {VERSION}: use the \
+                     same version of perf-queue in all processes"
+                ),
+            });
+        }
+        let (id, channel) = queue_row(&self.pool, &quoted, queue).await?;
+        let listener = Listener::spawn(&self.pool, Arc::clone(&channel));
+        let remote = PostgresRemote::new(self.pool, &quoted, id, self.capacity, listener);
+        if let Some(rules) = rules {
+            remote.set_rules(rules).await?;
+        }
+        Ok(remote)
+    }
+
+    async fn apply_migrations(&self) -> Result<(), sqlx::Error> {
+        let table = format!("{}.migrations", schema::quoted(&self.schema));
+        let exists = "SELECT to_regclass($1) IS NOT NULL";
+        if sqlx::query_scalar(exists)
+            .bind(&table)
+            .fetch_one(&self.pool)
+            .await?
+        {
+            return Ok(());
+        }
+        let mut tx = self.pool.begin().await?;
+        sqlx::query("SELECT pg_advisory_xact_lock($1)")
+            .bind(MIGRATION_LOCK)
+            .execute(&mut *tx)
+            .await?;
+        let exists: bool = sqlx::query_scalar(exists)
+            .bind(&table)
+            .fetch_one(&mut *tx)
+            .await?;
+        if !exists {
+            sqlx::raw_sql(AssertSqlSafe(self.migrations()))
+                .execute(&mut *tx)
+                .await?;
+        }
+        tx.commit().await
+    }
+}
+
+async fn queue_row(
+    pool: &PgPool,
+    schema: &str,
+    queue: &str,
+) -> Result<(i32, Arc<str>), BackendError> {
+    // A channel is an identifier of at most 63 bytes, and common to all schemas.
+    let sql = format!(
+        "SELECT queue, channel FROM {schema}.open_queue($1, 'perf_queue_' || md5($2 || '.' || $1))"
+    );
+    loop {
+        let row = sqlx::query(AssertSqlSafe(sql.clone()))
+            .bind(queue)
+            .bind(schema)
+            .fetch_one(pool)
+            .await;
+        match row {
+            Ok(row) => {
+                let channel: String = row.try_get(1).map_err(backend_error)?;
+                return Ok((row.try_get(0).map_err(backend_error)?, channel.into()));
+            }
+            Err(error) if is_collision(&error) => {}
+            Err(error) => return Err(backend_error(error)),
+        }
+    }
+}

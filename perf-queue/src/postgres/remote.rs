@@ -1,0 +1,304 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use sqlx::postgres::PgRow;
+use sqlx::{AssertSqlSafe, PgConnection, PgPool, Row};
+
+use super::batch::{self, Added, Over, job_id, job_ids};
+use super::error::{backend_error, is_collision};
+use super::listen::Listener;
+use super::rules::{self, Columns, duration};
+use crate::remote::{
+    Counts, Ended, Exchange, Lease, Letter, NewJob, Remote, Rules, Want,
+};
+use crate::{BackendError, JobId};
+
+/// How often a call is tried again that collided with others. The server undid it each time.
+const TRIES: usize = 5;
+
+/// A queue in Postgres.
+#[derive(Debug)]
+pub(crate) struct PostgresRemote {
+    pool: PgPool,
+    queue: i32,
+    capacity: i64,
+    /// What the last exchange asked for, in microseconds.
+    lease: AtomicI64,
+    listener: Listener,
+    sql: Statements,
+}
+
+#[derive(Debug)]
+struct Statements {
+    enqueue: Arc<str>,
+    exchange: Arc<str>,
+    extend: Arc<str>,
+    counts: Arc<str>,
+    set_rules: Arc<str>,
+    rules: Arc<str>,
+    pause: Arc<str>,
+    dead: Arc<str>,
+    replay: Arc<str>,
+    purge: Arc<str>,
+}
+
+impl Statements {
+    fn new(schema: &str) -> Self {
+        let sql = |text: &str| text.replace("{schema}", schema).into();
+        Self {
+            enqueue: sql("SELECT {schema}.enqueue($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11)"),
+            exchange: sql("SELECT * FROM {schema}.exchange($1,$2,$3,$4,$5,$6,$7,$8,$9,$10)"),
+            extend: sql("SELECT {schema}.extend($1,$2,$3,$4)"),
+            counts: sql("SELECT * FROM {schema}.count_jobs($1)"),
+            set_rules: sql("SELECT {schema}.set_rules($1,$2,$3,$4,$5,$6,$7,$8,$9)"),
+            rules: sql("SELECT rules FROM {schema}.queues WHERE queue = $1"),
+            pause: sql("SELECT {schema}.pause($1,$2)"),
+            dead: sql(include_str!("sql/dead.sql")),
+            replay: sql("SELECT {schema}.replay($1,$2,$3)"),
+            purge: sql("DELETE FROM {schema}.dead WHERE queue = $1"),
+        }
+    }
+}
+
+/// Runs the query, again where it collided with another transaction.
+macro_rules! trying {
+    ($call:expr) => {{
+        let mut tries = 1;
+        loop {
+            match $call.await {
+                Err(error) if tries < TRIES && is_collision(&error) => tries += 1,
+                result => break result.map_err(backend_error),
+            }
+        }
+    }};
+}
+
+impl PostgresRemote {
+    pub(super) fn new(
+        pool: PgPool,
+        schema: &str,
+        queue: i32,
+        capacity: usize,
+        listener: Listener,
+    ) -> Self {
+        Self {
+            pool,
+            queue,
+            capacity: i64::try_from(capacity).unwrap_or(i64::MAX),
+            lease: AtomicI64::new(30_000_000),
+            listener,
+            sql: Statements::new(schema),
+        }
+    }
+
+    /// Adds all jobs or none as part of the caller's transaction: they are there once it has
+    /// committed, and never if it does not. Of two commits, one of which was over before the other
+    /// began, the jobs of the first go first; delays count from the commit. A unique name is taken at
+    /// once, and others who want it wait for the end of the transaction.
+    ///
+    /// A failure fails the transaction. Not tried again here, since only the caller could.
+    pub(crate) async fn enqueue_in(
+        &self,
+        conn: &mut PgConnection,
+        jobs: &[NewJob],
+    ) -> Result<Option<Vec<JobId>>, BackendError> {
+        if jobs.is_empty() {
+            return Ok(Some(Vec::new()));
+        }
+        let added = Added::of(jobs);
+        let row = self.enqueue_query(&added, true).fetch_one(conn).await;
+        enqueued(&row.map_err(backend_error)?).map_err(backend_error)
+    }
+
+    fn enqueue_query<'a>(
+        &self,
+        added: &'a Added<'a>,
+        at_commit: bool,
+    ) -> sqlx::query::Query<'a, sqlx::Postgres, sqlx::postgres::PgArguments> {
+        sqlx::query(AssertSqlSafe(Arc::clone(&self.sql.enqueue)))
+            .bind(self.queue)
+            .bind(&added.ids)
+            .bind(&added.keys)
+            .bind(&added.payloads)
+            .bind(&added.delays)
+            .bind(&added.ranks)
+            .bind(&added.names)
+            .bind(&added.spans)
+            .bind(&added.traces)
+            .bind(self.capacity)
+            .bind(at_commit)
+    }
+}
+
+fn enqueued(row: &PgRow) -> Result<Option<Vec<JobId>>, sqlx::Error> {
+    let ids: Option<Vec<Vec<u8>>> = row.try_get(0)?;
+    ids.map(|ids| job_ids(&ids)).transpose()
+}
+
+impl Remote for PostgresRemote {
+    async fn enqueue(&self, jobs: &[NewJob]) -> Result<Option<Vec<JobId>>, BackendError> {
+        if jobs.is_empty() {
+            return Ok(Some(Vec::new()));
+        }
+        let added = Added::of(jobs);
+        let row = trying!(self.enqueue_query(&added, false).fetch_one(&self.pool))?;
+        enqueued(&row).map_err(backend_error)
+    }
+
+    async fn exchange(&self, ended: &[Ended], want: Want) -> Result<Exchange, BackendError> {
+        let over = Over::of(ended);
+        let (jobs, within, lease) = batch::want(&want);
+        if jobs > 0 {
+            self.lease.store(lease, Ordering::Relaxed);
+        }
+        let row = trying!(
+            sqlx::query(AssertSqlSafe(Arc::clone(&self.sql.exchange)))
+                .bind(self.queue)
+                .bind(&over.ids)
+                .bind(&over.tokens)
+                .bind(&over.hows)
+                .bind(&over.afters)
+                .bind(&over.scopes)
+                .bind(&over.messages)
+                .bind(jobs)
+                .bind(within)
+                .bind(lease)
+                .fetch_one(&self.pool)
+        )?;
+        batch::exchange(&row).map_err(backend_error)
+    }
+
+    async fn extend(&self, leases: &[Lease]) -> Result<Vec<JobId>, BackendError> {
+        let (ids, tokens) = batch::leases(leases);
+        let lost: Vec<Vec<u8>> = trying!(
+            sqlx::query_scalar(AssertSqlSafe(Arc::clone(&self.sql.extend)))
+                .bind(self.queue)
+                .bind(&ids)
+                .bind(&tokens)
+                .bind(self.lease.load(Ordering::Relaxed))
+                .fetch_one(&self.pool)
+        )?;
+        job_ids(&lost).map_err(backend_error)
+    }
+
+    async fn counts(&self) -> Result<Counts, BackendError> {
+        let row = sqlx::query(AssertSqlSafe(Arc::clone(&self.sql.counts)))
+            .bind(self.queue)
+            .fetch_one(&self.pool)
+            .await
+            .map_err(backend_error)?;
+        counts(&row).map_err(backend_error)
+    }
+
+    async fn set_rules(&self, rules: &Rules) -> Result<(), BackendError> {
+        let queue = Columns::of(rules.queue.as_ref());
+        let key = Columns::of(rules.key.as_ref());
+        let concurrency = rules
+            .concurrency_per_key
+            .map(|n| i32::try_from(n).unwrap_or(i32::MAX));
+        let text = rules::to_text(rules);
+        trying!(
+            sqlx::query(AssertSqlSafe(Arc::clone(&self.sql.set_rules)))
+                .bind(self.queue)
+                .bind(&text)
+                .bind(queue.quota)
+                .bind(queue.period)
+                .bind(queue.burst)
+                .bind(key.quota)
+                .bind(key.period)
+                .bind(key.burst)
+                .bind(concurrency)
+                .execute(&self.pool)
+        )?;
+        Ok(())
+    }
+
+    async fn rules(&self) -> Result<Option<Rules>, BackendError> {
+        let text: Option<String> = sqlx::query_scalar(AssertSqlSafe(Arc::clone(&self.sql.rules)))
+            .bind(self.queue)
+            .fetch_one(&self.pool)
+            .await
+            .map_err(backend_error)?;
+        match text {
+            None => Ok(None),
+            Some(text) => match rules::from_text(&text) {
+                Some(rules) => Ok(Some(rules)),
+                None => Err(backend_error(sqlx::Error::Decode(
+                    format!("these are no rules: {text}").into(),
+                ))),
+            },
+        }
+    }
+
+    async fn pause(&self, paused: bool) -> Result<(), BackendError> {
+        trying!(
+            sqlx::query(AssertSqlSafe(Arc::clone(&self.sql.pause)))
+                .bind(self.queue)
+                .bind(paused)
+                .execute(&self.pool)
+        )?;
+        Ok(())
+    }
+
+    async fn dead(&self, at_most: usize) -> Result<Vec<Letter>, BackendError> {
+        let rows = sqlx::query(AssertSqlSafe(Arc::clone(&self.sql.dead)))
+            .bind(self.queue)
+            .bind(i64::try_from(at_most).unwrap_or(i64::MAX))
+            .fetch_all(&self.pool)
+            .await
+            .map_err(backend_error)?;
+        rows.iter()
+            .map(|row| letter(row).map_err(backend_error))
+            .collect()
+    }
+
+    async fn replay(&self, id: JobId) -> Result<Option<bool>, BackendError> {
+        trying!(
+            sqlx::query_scalar(AssertSqlSafe(Arc::clone(&self.sql.replay)))
+                .bind(self.queue)
+                .bind(id.to_bytes().to_vec())
+                .bind(self.capacity)
+                .fetch_one(&self.pool)
+        )
+    }
+
+    async fn purge(&self) -> Result<u64, BackendError> {
+        let done = trying!(
+            sqlx::query(AssertSqlSafe(Arc::clone(&self.sql.purge)))
+                .bind(self.queue)
+                .execute(&self.pool)
+        )?;
+        Ok(done.rows_affected())
+    }
+
+    async fn woken(&self) {
+        self.listener.heard().await;
+    }
+}
+
+fn counts(row: &PgRow) -> Result<Counts, sqlx::Error> {
+    let count = |name: &str| {
+        row.try_get::<i64, _>(name)
+            .map(|n| u64::try_from(n).unwrap_or(0))
+    };
+    Ok(Counts {
+        ready: count("ready")?,
+        scheduled: count("scheduled")?,
+        limited: count("limited")?,
+        in_flight: count("in_flight")?,
+        dead: count("dead")?,
+        oldest: row.try_get::<Option<i64>, _>("oldest")?.map(duration),
+        paused: row.try_get("paused")?,
+    })
+}
+
+fn letter(row: &PgRow) -> Result<Letter, sqlx::Error> {
+    Ok(Letter {
+        id: job_id(&row.try_get::<Vec<u8>, _>("id")?)?,
+        key: row.try_get("key")?,
+        payload: row.try_get("payload")?,
+        attempts: u32::try_from(row.try_get::<i32, _>("attempts")?).unwrap_or(1),
+        errors: batch::errors(row.try_get::<Option<&str>, _>("errors")?)?,
+        age: duration(row.try_get("age")?),
+    })
+}

@@ -1,0 +1,47 @@
+use crate::BackendError;
+use crate::postgres::NAME;
+
+/// What the crate needs in the database, in the order in which it is made.
+const PARTS: [&str; 8] = [
+    "CREATE SCHEMA IF NOT EXISTS {schema};\n",
+    include_str!("sql/tables.sql"),
+    include_str!("sql/limits.sql"),
+    include_str!("sql/settle.sql"),
+    include_str!("sql/claim.sql"),
+    include_str!("sql/exchange.sql"),
+    include_str!("sql/enqueue.sql"),
+    include_str!("sql/verbs.sql"),
+];
+
+/// Of functions that are called from outside: whatever the session has set, they find their tables,
+/// and use the indices though a table that fills and empties all the time has no useful statistics.
+const SET: &str = "SET search_path = {schema}, pg_catalog, pg_temp \
+     SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off \
+     SET enable_mergejoin = off SET plan_cache_mode = force_generic_plan SET jit = off";
+
+/// All statements that make the schema, to be run in one transaction.
+pub(super) fn migrations(schema: &str) -> String {
+    PARTS
+        .concat()
+        .replace("{set}", SET)
+        .replace("{schema}", &quoted(schema))
+}
+
+/// The name as an identifier of SQL's.
+pub(super) fn quoted(schema: &str) -> String {
+    format!("\"{}\"", schema.replace('"', "\"\""))
+}
+
+/// Postgres would cut a longer name short, and so take one schema for another.
+pub(super) fn check(schema: &str) -> Result<(), BackendError> {
+    if schema.is_empty() || schema.len() > 63 || schema.contains(['\0', '{', '}']) {
+        return Err(BackendError::Unfit {
+            backend: NAME,
+            reason: format!(
+                "the schema {schema:?} is no name that Postgres keeps: give 1 to 63 bytes without \
+                 braces or NUL"
+            ),
+        });
+    }
+    Ok(())
+}

@@ -1,0 +1,141 @@
+-- Leases ready jobs without a key.
+CREATE FUNCTION {schema}.claim_straight(
+    INOUT r {schema}.queues, t bigint, horizon bigint, want int, lease bigint,
+    OUT ids bytea[], OUT starts bigint[], OUT stopped boolean
+) LANGUAGE plpgsql AS $$
+DECLARE
+    n int := want;
+    before {schema}.queues := r;
+    s record;
+    held boolean := r.quota IS NOT NULL OR r.hold > t;
+BEGIN
+    ids := '{}';
+    starts := '{}';
+    stopped := false;
+    IF held THEN
+        SELECT * INTO s FROM slots(before, array_fill(t, ARRAY[want]), horizon);
+        r := s.r;
+        starts := s.starts;
+        n := cardinality(starts);
+        stopped := n < want;
+    END IF;
+    IF n = 0 THEN
+        PERFORM FROM jobs j WHERE j.queue = r.queue AND j.key = '' AND j.ready LIMIT 1;
+        stopped := FOUND;
+        r := before;
+        RETURN;
+    END IF;
+    WITH head AS (
+        SELECT j.id, j.rank, j.seq FROM jobs j
+        WHERE j.queue = r.queue AND j.key = '' AND j.ready
+        ORDER BY j.rank, j.seq LIMIT n FOR UPDATE SKIP LOCKED
+    ), taken AS (
+        UPDATE jobs j SET ready = false, due = t + lease, token = nextval('numbers')
+        FROM head h WHERE j.id = h.id
+        RETURNING j.id, j.rank, j.seq
+    )
+    SELECT coalesce(array_agg(c.id ORDER BY c.rank, c.seq), '{}') INTO ids FROM taken c;
+    IF cardinality(ids) < n AND held THEN
+        stopped := false;
+        SELECT * INTO s FROM slots(before, array_fill(t, ARRAY[cardinality(ids)]), horizon);
+        r := s.r;
+        starts := s.starts;
+    ELSIF NOT held THEN
+        starts := array_fill(t, ARRAY[cardinality(ids)]);
+    END IF;
+    IF held THEN
+        r.limited_queue := r.limited_queue + (SELECT count(*) FROM unnest(starts) a WHERE a > t);
+    END IF;
+END $$;
+
+-- Leases the first jobs of keys in the ring, by turns. With a limit for keys a round gives each key
+-- one job, since its next slot depends on the slot that the queue gave to the one before.
+CREATE FUNCTION {schema}.claim_keyed(
+    INOUT r {schema}.queues, t bigint, horizon bigint, want int, lease bigint,
+    OUT ids bytea[], OUT starts bigint[], OUT stopped boolean
+) LANGUAGE plpgsql AS $$
+DECLARE
+    left_over int := want;
+    share int;
+    ring bytea[];
+    job_ids bytea[];
+    job_keys bytea[];
+    ats bigint[];
+    slots bigint[];
+    n int;
+    s record;
+BEGIN
+    ids := '{}';
+    starts := '{}';
+    stopped := false;
+    FOR round IN 1..64 LOOP
+        EXIT WHEN left_over <= 0;
+        ring := array(
+            SELECT k.key FROM keys k WHERE k.queue = r.queue AND k.place = 1
+            ORDER BY k.turn LIMIT left_over
+        );
+        EXIT WHEN cardinality(ring) = 0;
+        share := CASE
+            WHEN r.key_quota IS NOT NULL THEN 1
+            ELSE (left_over + cardinality(ring) - 1) / cardinality(ring)
+        END;
+        WITH heads AS (
+            SELECT j.id, k.key, greatest(t, k.open_at) AS at, u.turn,
+                row_number() OVER (PARTITION BY u.turn ORDER BY j.rank, j.seq) AS nth
+            FROM unnest(ring) WITH ORDINALITY AS u(key, turn)
+            JOIN keys k ON k.queue = r.queue AND k.key = u.key
+            CROSS JOIN LATERAL (
+                SELECT o.id, o.rank, o.seq FROM jobs o
+                WHERE o.queue = r.queue AND o.key = k.key AND o.ready
+                ORDER BY o.rank, o.seq LIMIT least(share, r.concurrency - k.in_flight)
+            ) j
+            WHERE k.open_at <= horizon
+        ), first AS (
+            SELECT h.*, row_number() OVER (ORDER BY h.at, h.nth, h.turn) AS i FROM heads h
+            ORDER BY h.at, h.nth, h.turn LIMIT left_over
+        )
+        SELECT coalesce(array_agg(f.id ORDER BY f.i), '{}'), array_agg(f.key ORDER BY f.i),
+            coalesce(array_agg(f.at ORDER BY f.i), '{}')
+        INTO job_ids, job_keys, ats FROM first f;
+        IF r.quota IS NOT NULL OR r.hold > t THEN
+            SELECT * INTO s FROM slots(r, ats, horizon);
+            r := s.r;
+            slots := s.starts;
+            r.limited_queue := r.limited_queue
+                + (SELECT count(*) FROM unnest(slots, ats) AS a(slot, at) WHERE a.slot > a.at);
+        ELSE
+            slots := ats;
+        END IF;
+        n := cardinality(slots);
+        stopped := n < cardinality(job_ids);
+        job_ids := job_ids[1:n];
+        job_keys := job_keys[1:n];
+        UPDATE jobs j SET ready = false, due = t + lease, token = nextval('numbers')
+        FROM unnest(job_ids) AS u(id) WHERE j.id = u.id;
+        UPDATE keys k SET
+            turn = nextval('numbers'),
+            in_flight = CASE WHEN r.concurrency IS NULL THEN 0 ELSE k.in_flight + g.n END,
+            slot = CASE
+                WHEN r.key_quota IS NULL THEN k.slot
+                ELSE greatest(k.slot, g.at) + apart(r.key_quota, r.key_period)
+            END,
+            log = CASE
+                WHEN r.key_quota IS NULL THEN k.log
+                ELSE logged(k.log, g.at, r.key_quota, r.key_burst)
+            END
+        FROM (
+            SELECT u.key, count(*)::int AS n, max(u.at) AS at
+            FROM unnest(job_keys, slots) WITH ORDINALITY AS u(key, at, i)
+            GROUP BY u.key ORDER BY min(u.i)
+        ) g
+        WHERE k.queue = r.queue AND k.key = g.key;
+        IF r.key_quota IS NOT NULL THEN
+            r.limited_key := r.limited_key + (SELECT count(*) FROM unnest(ats[1:n]) a WHERE a > t);
+        END IF;
+        r := place(r, t, horizon, ring);
+        ids := ids || job_ids;
+        starts := starts || slots;
+        left_over := left_over - n;
+        EXIT WHEN stopped;
+    END LOOP;
+END $$;

@@ -1,0 +1,159 @@
+-- What an enqueue does last: counts, and wakes a process that waits. The caller holds the shared
+-- advisory lock, so that no process can fall asleep between having seen no job and having said so.
+CREATE FUNCTION {schema}.arrived(q int, added bigint) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF added > 0 THEN
+        UPDATE counts SET n = n + added WHERE queue = q AND shard = pg_backend_pid() % 16;
+    END IF;
+    IF (SELECT s.asleep FROM sleepers s WHERE s.queue = q) THEN
+        UPDATE sleepers SET asleep = false WHERE queue = q AND asleep;
+        IF FOUND THEN
+            PERFORM pg_notify((SELECT r.channel FROM queues r WHERE r.queue = q), '');
+        END IF;
+    END IF;
+END $$;
+
+-- Without room: how many of the jobs would be added at all.
+CREATE FUNCTION {schema}.fresh(q int, ids bytea[], names bytea[], spans bigint[], t bigint)
+RETURNS bigint LANGUAGE sql AS $$
+    SELECT count(*) FROM unnest(ids, names, spans) AS e(id, name, span)
+    WHERE NOT EXISTS (SELECT FROM {schema}.jobs j WHERE j.id = e.id)
+        AND NOT EXISTS (
+            SELECT FROM {schema}.names n
+            WHERE n.queue = q AND n.name = e.name AND (n.at + e.span > t OR n.id = e.id)
+        )
+$$;
+
+-- Takes the names that are free. Gives for each job the id that it is under; another than its own
+-- where the name is taken, and null in `mine` where it shall not be added.
+CREATE FUNCTION {schema}.take_names(
+    q int, INOUT ids bytea[], names bytea[], spans bigint[], t bigint, OUT mine bytea[]
+) LANGUAGE plpgsql AS $$
+DECLARE
+    e record;
+    holder bytea;
+BEGIN
+    mine := ids;
+    -- In the order of the names, so that two of these wait for each other in one direction only.
+    FOR e IN
+        SELECT u.name, u.span, u.i FROM unnest(names, spans) WITH ORDINALITY AS u(name, span, i)
+        WHERE u.name IS NOT NULL ORDER BY u.name, u.i
+    LOOP
+        INSERT INTO names AS n (queue, name, id, at, until)
+        VALUES (q, e.name, ids[e.i], t, t + e.span)
+        ON CONFLICT (queue, name) DO UPDATE
+        SET id = excluded.id, at = excluded.at, until = excluded.until
+        WHERE n.at + e.span <= t AND n.id <> excluded.id;
+        IF NOT FOUND THEN
+            SELECT n.id INTO holder FROM names n WHERE n.queue = q AND n.name = e.name;
+            -- Its own id: an answer was lost, and the job is there or was done already.
+            ids[e.i] := coalesce(holder, ids[e.i]);
+            mine[e.i] := NULL;
+        END IF;
+    END LOOP;
+    DELETE FROM names n WHERE n.ctid = ANY (ARRAY(
+        SELECT o.ctid FROM names o WHERE o.queue = q AND o.until < t
+        ORDER BY o.until LIMIT 2 * cardinality(names) FOR UPDATE SKIP LOCKED
+    ));
+END $$;
+
+-- Adds all jobs or none. Null where there is no room.
+CREATE FUNCTION {schema}.enqueue(
+    q int, ids bytea[], keys bytea[], payloads bytea[], delays bigint[], ranks smallint[],
+    names bytea[], spans bigint[], traces text[], capacity bigint, at_commit boolean
+) RETURNS bytea[] LANGUAGE plpgsql {set} AS $$
+DECLARE
+    t bigint := micros();
+    mine bytea[] := ids;
+    here bigint;
+    added bigint;
+BEGIN
+    SELECT sum(n) INTO here FROM counts WHERE queue = q;
+    IF here IS NULL THEN
+        RAISE EXCEPTION 'no queue %', q USING ERRCODE = 'no_data_found';
+    END IF;
+    IF here + cardinality(ids) > capacity THEN
+        added := fresh(q, ids, names, spans, t);
+        IF added > 0 AND here + added > capacity THEN
+            RETURN NULL;
+        END IF;
+    END IF;
+    -- Locks in this order everywhere: the queue, names, the advisory lock, jobs, counts.
+    IF NOT at_commit AND array_length(array_positions(keys, ''::bytea), 1) IS DISTINCT FROM cardinality(keys) THEN
+        IF NOT (SELECT r.keyed FROM queues r WHERE r.queue = q) THEN
+            UPDATE queues SET keyed = true WHERE queue = q AND NOT keyed;
+        END IF;
+    END IF;
+    IF names IS NOT NULL THEN
+        SELECT n.ids, n.mine INTO ids, mine FROM take_names(q, ids, names, spans, t) n;
+    END IF;
+    IF NOT at_commit THEN
+        PERFORM pg_advisory_xact_lock_shared(1885434737, q);
+        t := micros();
+    END IF;
+    INSERT INTO jobs (id, seq, due, enqueued, since, queue, rank, ready, key, long_key, payload, trace)
+    SELECT e.id, nextval('numbers'),
+        CASE WHEN at_commit THEN -1 - e.delay WHEN e.delay > 0 THEN t + e.delay END,
+        t, t + e.delay, q, e.rank, NOT at_commit AND e.delay = 0,
+        CASE WHEN length(e.key) <= 255 THEN e.key ELSE sha256(e.key) END,
+        CASE WHEN length(e.key) > 255 THEN e.key END,
+        e.payload, e.trace
+    FROM unnest(mine, keys, payloads, delays, ranks, traces)
+        AS e(id, key, payload, delay, rank, trace)
+    WHERE e.id IS NOT NULL
+    ON CONFLICT (id) DO NOTHING;
+    GET DIAGNOSTICS added = ROW_COUNT;
+    IF at_commit THEN
+        INSERT INTO commits (n, queue, ids) VALUES (nextval('numbers'), q, mine);
+        RETURN ids;
+    END IF;
+    INSERT INTO arrivals (n, queue, key)
+    SELECT nextval('numbers'), q, k.key FROM (
+        SELECT CASE WHEN length(e.key) <= 255 THEN e.key ELSE sha256(e.key) END AS key
+        FROM unnest(keys, delays) WITH ORDINALITY AS e(key, delay, i)
+        WHERE e.key <> '' AND e.delay = 0
+        GROUP BY e.key ORDER BY min(e.i)
+    ) k;
+    PERFORM arrived(q, added);
+    RETURN ids;
+END $$;
+
+-- The jobs of a transaction arrive when it commits, and get their places in the order then: of two
+-- commits, one of which was over before the other began, the jobs of the first go first.
+CREATE FUNCTION {schema}.committed() RETURNS trigger LANGUAGE plpgsql {set} AS $$
+DECLARE
+    t bigint;
+    added bigint;
+    has_key boolean;
+BEGIN
+    SELECT bool_or(j.key <> '') INTO has_key FROM jobs j WHERE j.id = ANY (NEW.ids) AND j.due < 0;
+    IF has_key AND NOT (SELECT r.keyed FROM queues r WHERE r.queue = NEW.queue) THEN
+        UPDATE queues SET keyed = true WHERE queue = NEW.queue AND NOT keyed;
+    END IF;
+    PERFORM pg_advisory_xact_lock_shared(1885434737, NEW.queue);
+    t := micros();
+    WITH placed AS (
+        UPDATE jobs j SET
+            seq = nextval('numbers'),
+            ready = j.due = -1,
+            due = CASE WHEN j.due < -1 THEN t - 1 - j.due END,
+            enqueued = t,
+            since = t - 1 - j.due
+        FROM unnest(NEW.ids) AS e(id)
+        WHERE j.id = e.id AND j.due < 0
+        RETURNING j.key, j.ready, j.seq
+    ), told AS (
+        INSERT INTO arrivals (n, queue, key)
+        SELECT nextval('numbers'), NEW.queue, k.key
+        FROM (
+            SELECT p.key FROM placed p WHERE p.ready AND p.key <> '' GROUP BY p.key ORDER BY min(p.seq)
+        ) k
+    )
+    SELECT count(*) INTO added FROM placed;
+    DELETE FROM commits WHERE n = NEW.n;
+    PERFORM arrived(NEW.queue, added);
+    RETURN NULL;
+END $$;
+
+CREATE CONSTRAINT TRIGGER committed AFTER INSERT ON {schema}.commits
+DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION {schema}.committed();

@@ -1,0 +1,152 @@
+-- Ends jobs, then leases others. An exchange that needs limits or keys has the queue's row to itself;
+-- others run side by side.
+CREATE FUNCTION {schema}.exchange(
+    q int, e_ids bytea[], e_tokens bigint[], e_hows smallint[], e_afters bigint[],
+    e_scopes smallint[], e_messages text[], want int, within bigint, lease bigint,
+    OUT lost bytea[], OUT next bigint, OUT limited bigint[], OUT paused boolean,
+    OUT ids bytea[], OUT tokens bigint[], OUT keys bytea[], OUT payloads bytea[],
+    OUT traces text[], OUT attempts int[], OUT errors text[], OUT starts bigint[],
+    OUT slotted boolean[], OUT ages bigint[], OUT waits bigint[]
+) LANGUAGE plpgsql {set} AS $$
+DECLARE
+    r {schema}.queues;
+    was {schema}.queues;
+    t bigint;
+    horizon bigint;
+    locked boolean;
+    gone bigint := 0;
+    touched bytea[] := '{}';
+    more bytea[];
+    got bytea[] := '{}';
+    slots bigint[] := '{}';
+    part record;
+    stopped boolean := false;
+    again bigint;
+BEGIN
+    SELECT * INTO r FROM queues WHERE queue = q;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'no queue %', q USING ERRCODE = 'no_data_found';
+    END IF;
+    t := micros();
+    locked := r.keyed OR r.quota IS NOT NULL OR r.hold > t OR e_scopes && '{1,2}'::smallint[];
+    IF locked THEN
+        SELECT * INTO r FROM queues WHERE queue = q FOR NO KEY UPDATE;
+        t := micros();
+    END IF;
+    was := r;
+    horizon := t + within;
+    lost := '{}';
+    IF cardinality(e_ids) > 0 THEN
+        SELECT * INTO part FROM settle(r, t, e_ids, e_tokens, e_hows, e_afters, e_scopes, e_messages);
+        r := part.r;
+        lost := part.lost;
+        gone := part.gone;
+        touched := part.touched;
+    END IF;
+    touched := touched || promote(r, t);
+    IF r.keyed AND locked THEN
+        WITH news AS (
+            DELETE FROM arrivals a WHERE (a.queue, a.n) IN (
+                SELECT o.queue, o.n FROM arrivals o WHERE o.queue = q
+                ORDER BY o.n LIMIT 1000 FOR UPDATE SKIP LOCKED
+            ) RETURNING a.key, a.n
+        ) SELECT array_agg(s.key ORDER BY s.n) INTO more FROM news s;
+        touched := touched || more;
+        touched := touched || array(
+            SELECT k.key FROM keys k WHERE k.queue = q AND k.place IN (2, 4) AND k.open_at <= horizon
+            ORDER BY k.open_at LIMIT 1000
+        );
+        IF cardinality(touched) > 0 THEN
+            r := place(r, t, horizon, touched);
+        END IF;
+    END IF;
+    IF want > 0 AND NOT r.paused THEN
+        -- Jobs without a key get half of it where there are others.
+        SELECT * INTO part FROM claim_straight(
+            r, t, horizon, CASE WHEN r.keyed THEN (want + 1) / 2 ELSE want END, lease
+        );
+        r := part.r;
+        got := part.ids;
+        slots := part.starts;
+        stopped := part.stopped;
+        IF r.keyed AND locked AND cardinality(got) < want THEN
+            SELECT * INTO part FROM claim_keyed(r, t, horizon, want - cardinality(got), lease);
+            r := part.r;
+            got := got || part.ids;
+            slots := slots || part.starts;
+            stopped := stopped OR part.stopped;
+        END IF;
+        IF cardinality(got) > 0 THEN
+            r.put_off := false;
+        ELSIF stopped AND NOT r.put_off THEN
+            r.put_off := true;
+            r.limited_queue := r.limited_queue + 1;
+        END IF;
+    END IF;
+    IF locked AND r IS DISTINCT FROM was THEN
+        UPDATE queues SET slot = r.slot, log = r.log, hold = r.hold, put_off = r.put_off,
+            limited_queue = r.limited_queue, limited_key = r.limited_key
+        WHERE queue = q;
+    END IF;
+
+    IF NOT r.paused THEN
+        SELECT j.due INTO next FROM jobs j WHERE j.queue = q AND j.due IS NOT NULL
+        ORDER BY j.due LIMIT 1;
+        IF r.keyed THEN
+            SELECT least(next, min(k.open_at)) INTO next FROM (
+                SELECT o.open_at FROM keys o WHERE o.queue = q AND o.place IN (2, 4)
+                ORDER BY o.open_at LIMIT 1
+            ) k;
+        END IF;
+        IF stopped THEN
+            again := greatest(t, opens(r.hold, r.slot, r.log, r.quota, r.period, r.burst));
+        ELSIF cardinality(got) >= want THEN
+            again := t;
+        ELSE
+            IF r.keyed THEN
+                PERFORM FROM keys k WHERE k.queue = q AND k.place = 1 LIMIT 1;
+                again := CASE WHEN FOUND THEN t END;
+            END IF;
+            again := least(again, fall_asleep(q, r.keyed, t));
+        END IF;
+        next := least(next, again) - t;
+        IF next < 0 THEN
+            next := 0;
+        END IF;
+    END IF;
+    IF gone > 0 THEN
+        UPDATE counts SET n = n - gone WHERE queue = q AND shard = pg_backend_pid() % 16;
+    END IF;
+    limited := ARRAY[r.limited_queue, r.limited_key];
+    paused := r.paused;
+    SELECT array_agg(j.id ORDER BY u.at, u.i), array_agg(j.token ORDER BY u.at, u.i),
+        array_agg(coalesce(j.long_key, j.key) ORDER BY u.at, u.i),
+        array_agg(j.payload ORDER BY u.at, u.i), array_agg(j.trace ORDER BY u.at, u.i),
+        array_agg(j.attempt ORDER BY u.at, u.i),
+        array_agg(array_to_json(j.errors)::text ORDER BY u.at, u.i),
+        array_agg(greatest(0, u.at - t) ORDER BY u.at, u.i),
+        array_agg(r.quota IS NOT NULL OR (r.key_quota IS NOT NULL AND j.key <> '') ORDER BY u.at, u.i),
+        array_agg(greatest(0, t - j.enqueued) ORDER BY u.at, u.i),
+        array_agg(greatest(0, t - j.since) ORDER BY u.at, u.i)
+    INTO ids, tokens, keys, payloads, traces, attempts, errors, starts, slotted, ages, waits
+    FROM unnest(got, slots) WITH ORDINALITY AS u(id, at, i) JOIN jobs j ON j.id = u.id;
+END $$;
+
+-- Notes that a process may wait to be notified. An enqueue that has not seen the note has committed
+-- before it was written, so a last look finds its job: then the answer is `t`.
+CREATE FUNCTION {schema}.fall_asleep(q int, keyed boolean, t bigint) RETURNS bigint
+LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM FROM sleepers s WHERE s.queue = q AND s.asleep;
+    IF FOUND THEN
+        RETURN NULL;
+    END IF;
+    PERFORM pg_advisory_xact_lock(1885434737, q);
+    UPDATE sleepers SET asleep = true WHERE queue = q AND NOT asleep;
+    PERFORM FROM jobs j WHERE j.queue = q AND j.key = '' AND j.ready LIMIT 1 FOR UPDATE SKIP LOCKED;
+    IF FOUND THEN
+        RETURN t;
+    END IF;
+    PERFORM FROM arrivals a WHERE a.queue = q LIMIT 1;
+    RETURN CASE WHEN FOUND THEN t END;
+END $$;

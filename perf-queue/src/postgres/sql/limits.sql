@@ -1,0 +1,120 @@
+-- Slots are this far apart: rounded up, so that `quota` of them fill the period.
+CREATE FUNCTION {schema}.apart(quota int, period bigint) RETURNS bigint LANGUAGE sql IMMUTABLE AS
+$$ SELECT (period + quota - 1) / quota $$;
+
+-- When a limiter lets the next job start. Without a burst, slots that are apart keep every window;
+-- with one, what keeps it is that the grant `quota` places back has left the period.
+CREATE FUNCTION {schema}.opens(
+    hold bigint, slot bigint, log bigint[], quota int, period bigint, burst int
+) RETURNS bigint LANGUAGE sql IMMUTABLE AS $$
+    SELECT CASE
+        WHEN quota IS NULL THEN hold
+        WHEN burst <= 1 THEN greatest(hold, slot, log[cardinality(log)])
+        ELSE greatest(
+            hold,
+            slot - (burst - 1) * {schema}.apart(quota, period),
+            log[cardinality(log)],
+            CASE WHEN cardinality(log) >= quota THEN log[cardinality(log) - quota + 1] + period END
+        )
+    END
+$$;
+
+-- The log of a limiter after another grant: no longer than it takes to keep the windows.
+CREATE FUNCTION {schema}.logged(log bigint[], grant_at bigint, quota int, burst int)
+RETURNS bigint[] LANGUAGE sql IMMUTABLE AS $$
+    SELECT CASE
+        WHEN burst <= 1 THEN '{}'
+        ELSE log[greatest(1, cardinality(log) - quota + 2):] || grant_at
+    END
+$$;
+
+-- Slots of the queue for jobs that may start at `ats`, which ascend; for as many as there are until
+-- `horizon`.
+CREATE FUNCTION {schema}.slots(INOUT r {schema}.queues, ats bigint[], horizon bigint, OUT starts bigint[])
+LANGUAGE plpgsql AS $$
+DECLARE
+    slot bigint := r.slot;
+    log bigint[] := r.log;
+    gap bigint := coalesce(apart(r.quota, r.period), 0);
+    bursts boolean := coalesce(r.burst > 1, false);
+    at bigint;
+BEGIN
+    starts := '{}';
+    FOREACH at IN ARRAY ats LOOP
+        IF bursts THEN
+            at := greatest(at, opens(r.hold, slot, log, r.quota, r.period, r.burst));
+        ELSIF r.quota IS NOT NULL THEN
+            at := greatest(at, r.hold, slot);
+        ELSE
+            at := greatest(at, r.hold);
+        END IF;
+        EXIT WHEN at > horizon;
+        starts := array_append(starts, at);
+        slot := greatest(slot, at) + gap;
+        IF bursts THEN
+            log := logged(log, at, r.quota, r.burst);
+        END IF;
+    END LOOP;
+    IF r.quota IS NOT NULL THEN
+        -- A burst that was allowed before does not count any more, except for its last grant.
+        r.log := CASE WHEN bursts THEN log ELSE '{}' END;
+        r.slot := slot;
+    END IF;
+END $$;
+
+-- Puts keys where they belong after something about them has changed. Those that may start until
+-- `horizon` go into the ring. What is as good as new is forgotten.
+CREATE FUNCTION {schema}.place(INOUT r {schema}.queues, t bigint, horizon bigint, touched bytea[])
+LANGUAGE plpgsql AS $$
+DECLARE
+    held bigint;
+BEGIN
+    INSERT INTO keys (queue, key)
+    SELECT r.queue, u.key FROM unnest(touched) AS u(key)
+    WHERE EXISTS (SELECT FROM jobs j WHERE j.queue = r.queue AND j.key = u.key AND j.ready)
+    ON CONFLICT (queue, key) DO NOTHING;
+    WITH seen AS (
+        SELECT k.key, k.place AS old_place, k.open_at AS old_open,
+            opens(k.hold, k.slot, k.log, r.key_quota, r.key_period, r.key_burst) AS open_at,
+            CASE
+                WHEN r.key_quota IS NULL THEN k.hold
+                ELSE greatest(k.hold, k.slot, k.log[cardinality(k.log)] + r.key_period)
+            END AS fresh_at,
+            coalesce(k.in_flight >= r.concurrency, false) AS full_up,
+            r.concurrency IS NOT NULL AND k.in_flight > 0 AS busy,
+            EXISTS (
+                SELECT FROM jobs j WHERE j.queue = r.queue AND j.key = k.key AND j.ready
+            ) AS waiting
+        FROM (
+            SELECT u.key, min(u.i) AS i FROM unnest(touched) WITH ORDINALITY AS u(key, i)
+            GROUP BY u.key ORDER BY min(u.i)
+        ) u
+        JOIN keys k ON k.queue = r.queue AND k.key = u.key
+        ORDER BY u.i
+    ), settled AS (
+        SELECT s.*, CASE
+            WHEN s.waiting AND s.full_up THEN 3
+            WHEN s.waiting AND s.open_at > horizon THEN 2
+            WHEN s.waiting THEN 1
+            WHEN s.busy THEN 0
+            WHEN s.fresh_at > t THEN 4
+            ELSE 5
+        END AS new_place
+        FROM seen s
+    ), forgotten AS (
+        DELETE FROM keys k USING settled s
+        WHERE k.queue = r.queue AND k.key = s.key AND s.new_place = 5
+    ), moved AS (
+        UPDATE keys k SET
+            place = s.new_place,
+            open_at = CASE WHEN s.new_place = 4 THEN s.fresh_at ELSE s.open_at END,
+            turn = CASE
+                WHEN s.new_place = 1 AND s.old_place <> 1 THEN nextval('numbers') ELSE k.turn
+            END
+        FROM settled s
+        WHERE k.queue = r.queue AND k.key = s.key AND s.new_place <> 5
+            AND (s.new_place <> s.old_place OR s.open_at <> s.old_open)
+    )
+    SELECT count(*) INTO held FROM settled s WHERE s.new_place = 2 AND s.old_place <> 2;
+    r.limited_key := r.limited_key + held;
+END $$;

@@ -1,0 +1,143 @@
+-- Times are microseconds since 1970 by the server's clock.
+
+CREATE TABLE {schema}.migrations (version int PRIMARY KEY);
+
+-- Order of enqueue, tokens and turns: later is larger.
+CREATE SEQUENCE {schema}.numbers;
+
+CREATE TABLE {schema}.queues (
+    queue int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    name text NOT NULL UNIQUE,
+    channel text NOT NULL,
+    -- The rules as they were set, and what follows from them.
+    rules text,
+    quota int,
+    period bigint,
+    burst int,
+    key_quota int,
+    key_period bigint,
+    key_burst int,
+    concurrency int,
+    paused boolean NOT NULL DEFAULT false,
+    -- Whether a job with a key was ever here.
+    keyed boolean NOT NULL DEFAULT false,
+    -- The queue's limiter: the next slot, the last grants (only with a burst), and the penalty.
+    slot bigint NOT NULL DEFAULT 0,
+    log bigint[] NOT NULL DEFAULT '{}',
+    hold bigint NOT NULL DEFAULT 0,
+    put_off boolean NOT NULL DEFAULT false,
+    limited_queue bigint NOT NULL DEFAULT 0,
+    limited_key bigint NOT NULL DEFAULT 0
+) WITH (fillfactor = 50);
+
+-- Whether a process may wait to be notified. Apart from the queue's row, which exchanges lock.
+CREATE TABLE {schema}.sleepers (
+    queue int PRIMARY KEY,
+    asleep boolean NOT NULL DEFAULT false
+) WITH (fillfactor = 50);
+
+-- How many jobs there are, in several rows so that enqueues do not wait for each other.
+CREATE TABLE {schema}.counts (
+    queue int NOT NULL,
+    shard int NOT NULL,
+    n bigint NOT NULL DEFAULT 0,
+    PRIMARY KEY (queue, shard)
+) WITH (fillfactor = 50);
+
+-- A job is ready, or scheduled (`due` is when), or leased (`token` is not 0, `due` is the end of the
+-- lease). Vacuum comes early, since every job is a dead row soon.
+CREATE TABLE {schema}.jobs (
+    id bytea PRIMARY KEY,
+    seq bigint NOT NULL,
+    due bigint,
+    token bigint NOT NULL DEFAULT 0,
+    enqueued bigint NOT NULL,
+    since bigint NOT NULL,
+    queue int NOT NULL,
+    attempt int NOT NULL DEFAULT 1,
+    -- The negative priority; 1000 less for those that are first of their key.
+    rank smallint NOT NULL,
+    ready boolean NOT NULL,
+    -- Empty without. One too long for an index is replaced by its hash.
+    key bytea NOT NULL,
+    long_key bytea,
+    payload bytea NOT NULL,
+    trace text NOT NULL,
+    errors text[]
+) WITH (
+    autovacuum_vacuum_scale_factor = 0,
+    autovacuum_vacuum_threshold = 5000,
+    autovacuum_vacuum_insert_scale_factor = 0,
+    autovacuum_vacuum_insert_threshold = 100000,
+    autovacuum_vacuum_cost_delay = 0
+);
+
+CREATE INDEX jobs_ready ON {schema}.jobs (queue, key, rank, seq) WHERE ready;
+CREATE INDEX jobs_due ON {schema}.jobs (queue, due, seq) WHERE due IS NOT NULL;
+
+-- Keys for which jobs were enqueued since an exchange last looked: rows are only added by enqueues
+-- and only taken by exchanges, so neither waits for the other.
+CREATE TABLE {schema}.arrivals (
+    n bigint NOT NULL,
+    queue int NOT NULL,
+    key bytea NOT NULL,
+    PRIMARY KEY (queue, n)
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
+
+-- Keys, each in one place: 0 nothing ready, 1 in the ring, 2 waits for `open_at`, 3 as many of its
+-- jobs run as may, 4 nothing ready and to be forgotten at `open_at`. Written by exchanges only, one at
+-- a time. A key without a row is as good as new.
+CREATE TABLE {schema}.keys (
+    queue int NOT NULL,
+    key bytea NOT NULL,
+    place smallint NOT NULL DEFAULT 0,
+    in_flight int NOT NULL DEFAULT 0,
+    turn bigint NOT NULL DEFAULT 0,
+    open_at bigint NOT NULL DEFAULT 0,
+    slot bigint NOT NULL DEFAULT 0,
+    log bigint[] NOT NULL DEFAULT '{}',
+    hold bigint NOT NULL DEFAULT 0,
+    PRIMARY KEY (queue, key)
+) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
+
+CREATE INDEX keys_ring ON {schema}.keys (queue, turn) WHERE place = 1;
+CREATE INDEX keys_timer ON {schema}.keys (queue, open_at) WHERE place IN (2, 4);
+
+-- Unique names, and until when they are remembered.
+CREATE TABLE {schema}.names (
+    queue int NOT NULL,
+    name bytea NOT NULL,
+    id bytea NOT NULL,
+    at bigint NOT NULL,
+    until bigint NOT NULL,
+    PRIMARY KEY (queue, name)
+);
+
+CREATE INDEX names_until ON {schema}.names (queue, until);
+
+CREATE TABLE {schema}.dead (
+    id bytea PRIMARY KEY,
+    queue int NOT NULL,
+    n bigint NOT NULL,
+    enqueued bigint NOT NULL,
+    died bigint NOT NULL,
+    attempts int NOT NULL,
+    rank smallint NOT NULL,
+    key bytea NOT NULL,
+    long_key bytea,
+    payload bytea NOT NULL,
+    trace text NOT NULL,
+    errors text[]
+);
+
+CREATE INDEX dead_n ON {schema}.dead (queue, n);
+
+-- Jobs of transactions that have not committed yet: a row makes its jobs arrive at the commit.
+CREATE TABLE {schema}.commits (
+    n bigint PRIMARY KEY,
+    queue int NOT NULL,
+    ids bytea[] NOT NULL
+);
+
+CREATE FUNCTION {schema}.micros() RETURNS bigint LANGUAGE sql VOLATILE AS
+$$ SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint $$;

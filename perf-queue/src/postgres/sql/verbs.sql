@@ -1,0 +1,142 @@
+-- Prolongs leases. Rows that another transaction has locked right now are left for the next time.
+CREATE FUNCTION {schema}.extend(q int, ids bytea[], tokens bigint[], lease bigint) RETURNS bytea[]
+LANGUAGE plpgsql {set} AS $$
+DECLARE
+    t bigint := micros();
+BEGIN
+    WITH held AS (
+        SELECT j.id FROM unnest(ids, tokens) AS e(id, token)
+        JOIN jobs j ON j.id = e.id AND j.token = e.token
+        FOR UPDATE OF j SKIP LOCKED
+    )
+    UPDATE jobs j SET due = t + lease FROM held h WHERE j.id = h.id;
+    RETURN array(
+        SELECT e.id FROM unnest(ids, tokens) AS e(id, token)
+        WHERE NOT EXISTS (SELECT FROM jobs j WHERE j.id = e.id AND j.token = e.token)
+    );
+END $$;
+
+CREATE FUNCTION {schema}.set_rules(
+    q int, new_rules text, new_quota int, new_period bigint, new_burst int,
+    new_key_quota int, new_key_period bigint, new_key_burst int, new_concurrency int
+) RETURNS void LANGUAGE plpgsql {set} AS $$
+DECLARE
+    r {schema}.queues;
+    t bigint;
+BEGIN
+    SELECT * INTO r FROM queues WHERE queue = q FOR NO KEY UPDATE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'no queue %', q USING ERRCODE = 'no_data_found';
+    END IF;
+    IF r.rules IS NOT DISTINCT FROM new_rules THEN
+        RETURN;
+    END IF;
+    t := micros();
+    UPDATE queues SET rules = new_rules, quota = new_quota, period = new_period, burst = new_burst,
+        key_quota = new_key_quota, key_period = new_key_period, key_burst = new_key_burst,
+        concurrency = new_concurrency
+    WHERE queue = q RETURNING * INTO r;
+    IF r.keyed THEN
+        -- Nobody counts where the number does not matter.
+        UPDATE keys SET in_flight = 0 WHERE queue = q AND in_flight <> 0;
+        IF r.concurrency IS NOT NULL THEN
+            INSERT INTO keys AS o (queue, key, in_flight)
+            SELECT q, j.key, count(*) FROM jobs j
+            WHERE j.queue = q AND j.due IS NOT NULL AND j.token <> 0 AND j.key <> ''
+            GROUP BY j.key
+            ON CONFLICT (queue, key) DO UPDATE SET in_flight = excluded.in_flight;
+        END IF;
+        r := place(r, t, t, array(SELECT k.key FROM keys k WHERE k.queue = q));
+        UPDATE queues SET limited_key = r.limited_key WHERE queue = q;
+    END IF;
+    PERFORM pg_notify(r.channel, '');
+END $$;
+
+CREATE FUNCTION {schema}.pause(q int, on_hold boolean) RETURNS void LANGUAGE plpgsql {set} AS $$
+DECLARE
+    r {schema}.queues;
+BEGIN
+    UPDATE queues SET paused = on_hold WHERE queue = q AND paused <> on_hold RETURNING * INTO r;
+    IF FOUND THEN
+        PERFORM pg_notify(r.channel, '');
+    END IF;
+END $$;
+
+CREATE FUNCTION {schema}.count_jobs(
+    q int, OUT ready bigint, OUT scheduled bigint, OUT limited bigint, OUT in_flight bigint,
+    OUT dead bigint, OUT oldest bigint, OUT paused boolean
+) LANGUAGE plpgsql {set} AS $$
+DECLARE
+    r {schema}.queues;
+    t bigint := micros();
+    late bigint;
+BEGIN
+    SELECT * INTO r FROM queues WHERE queue = q;
+    paused := r.paused;
+    SELECT count(*), t - min(j.since) INTO ready, oldest FROM jobs j WHERE j.queue = q AND j.ready;
+    SELECT count(*) FILTER (WHERE j.token = 0 AND j.due > t),
+        count(*) FILTER (WHERE j.token = 0 AND j.due <= t),
+        count(*) FILTER (WHERE j.token <> 0),
+        greatest(oldest, t - min(j.due) FILTER (WHERE j.token = 0 AND j.due <= t))
+    INTO scheduled, late, in_flight, oldest
+    FROM jobs j WHERE j.queue = q AND j.due IS NOT NULL;
+    ready := ready + late;
+    IF opens(r.hold, r.slot, r.log, r.quota, r.period, r.burst) > t THEN
+        limited := ready;
+    ELSE
+        SELECT count(*) INTO limited FROM keys k
+        JOIN jobs j ON j.queue = q AND j.key = k.key AND j.ready
+        WHERE k.queue = q AND (k.place = 3 OR k.place IN (1, 2) AND k.open_at > t);
+    END IF;
+    ready := ready - limited;
+    SELECT count(*) INTO dead FROM dead d WHERE d.queue = q;
+    IF oldest < 0 THEN
+        oldest := 0;
+    END IF;
+END $$;
+
+-- Null where there is no room.
+CREATE FUNCTION {schema}.replay(q int, letter bytea, capacity bigint) RETURNS boolean
+LANGUAGE plpgsql {set} AS $$
+DECLARE
+    t bigint;
+    d {schema}.dead;
+BEGIN
+    PERFORM FROM dead o WHERE o.queue = q AND o.id = letter;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    IF (SELECT sum(n) FROM counts WHERE queue = q) >= capacity THEN
+        RETURN NULL;
+    END IF;
+    PERFORM pg_advisory_xact_lock_shared(1885434737, q);
+    t := micros();
+    DELETE FROM dead o WHERE o.queue = q AND o.id = letter RETURNING * INTO d;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    INSERT INTO jobs (id, seq, enqueued, since, queue, rank, ready, key, long_key, payload, trace)
+    VALUES (d.id, nextval('numbers'), d.enqueued, t, q, d.rank, true, d.key, d.long_key, d.payload, d.trace)
+    ON CONFLICT (id) DO NOTHING;
+    IF NOT FOUND THEN
+        RETURN true;
+    END IF;
+    IF d.key <> '' THEN
+        INSERT INTO arrivals (n, queue, key) VALUES (nextval('numbers'), q, d.key);
+    END IF;
+    PERFORM arrived(q, 1);
+    RETURN true;
+END $$;
+
+CREATE FUNCTION {schema}.open_queue(the_name text, the_channel text, OUT queue int, OUT channel text)
+LANGUAGE plpgsql {set} AS $$
+BEGIN
+    INSERT INTO queues AS r (name, channel) VALUES (the_name, the_channel)
+    ON CONFLICT (name) DO NOTHING;
+    SELECT r.queue, r.channel INTO queue, channel FROM queues r WHERE r.name = the_name;
+    INSERT INTO sleepers AS s (queue) VALUES (open_queue.queue) ON CONFLICT DO NOTHING;
+    INSERT INTO counts AS c (queue, shard) SELECT open_queue.queue, s FROM generate_series(0, 15) s
+    ON CONFLICT DO NOTHING;
+END $$;
+
+INSERT INTO {schema}.migrations (version) VALUES (1);

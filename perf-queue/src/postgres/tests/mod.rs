@@ -1,0 +1,5 @@
+//! The verbs against a real server.
+
+mod speed;
+mod support;
+mod verbs;

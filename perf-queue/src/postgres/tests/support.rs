@@ -1,0 +1,108 @@
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use sqlx::PgPool;
+use sqlx::postgres::PgPoolOptions;
+
+use crate::remote::{Ended, Exchange, Granted, How, NewJob, Quota, Remote, Rules, Want};
+use crate::{JobId, Postgres, postgres::PostgresRemote};
+
+pub(super) const LEASE: Duration = Duration::from_secs(30);
+
+pub(super) fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+pub(super) async fn pool(url: &str) -> PgPool {
+    PgPoolOptions::new()
+        .max_connections(10)
+        .connect(url)
+        .await
+        .unwrap()
+}
+
+/// A backend with a schema of its own.
+pub(super) async fn backend() -> Option<Postgres> {
+    let server = testkit::Postgres::shared().await?;
+    let pool = pool(&server.url()).await;
+    Some(Postgres::new(pool).schema(testkit::unique("queue")))
+}
+
+pub(super) async fn open(rules: Rules) -> Option<PostgresRemote> {
+    Some(backend().await?.open("q", Some(&rules)).await.unwrap())
+}
+
+pub(super) fn id() -> JobId {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    JobId::new(7, NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+pub(super) fn job(key: &str) -> NewJob {
+    NewJob {
+        id: id(),
+        key: key.as_bytes().to_vec(),
+        payload: b"payload".to_vec(),
+        delay: Duration::ZERO,
+        priority: 0,
+        unique: None,
+        trace: String::new(),
+    }
+}
+
+pub(super) fn jobs(key: &str, n: usize) -> Vec<NewJob> {
+    (0..n).map(|_| job(key)).collect()
+}
+
+pub(super) fn ids(jobs: &[NewJob]) -> Vec<JobId> {
+    jobs.iter().map(|job| job.id).collect()
+}
+
+pub(super) fn got(exchange: &Exchange) -> Vec<JobId> {
+    exchange.granted.iter().map(|job| job.lease.id).collect()
+}
+
+pub(super) fn want(jobs: usize) -> Want {
+    Want {
+        jobs,
+        within: Duration::ZERO,
+        lease: LEASE,
+    }
+}
+
+pub(super) fn done(job: &Granted) -> Ended {
+    end(job, How::Done)
+}
+
+pub(super) fn end(job: &Granted, how: How) -> Ended {
+    Ended {
+        lease: job.lease,
+        how,
+    }
+}
+
+pub(super) fn every(quota: u32, period: Duration) -> Option<Quota> {
+    Some(Quota {
+        quota,
+        period,
+        burst: 1,
+    })
+}
+
+pub(super) async fn add(remote: &PostgresRemote, jobs: &[NewJob]) {
+    assert_eq!(remote.enqueue(jobs).await.unwrap(), Some(ids(jobs)));
+}
+
+pub(super) async fn take(remote: &PostgresRemote, n: usize) -> Exchange {
+    remote.exchange(&[], want(n)).await.unwrap()
+}
+
+/// Asks until there is a job, as often as the answers say that it is worth it.
+pub(super) async fn take_until(remote: &PostgresRemote, want: Want) -> Exchange {
+    loop {
+        let exchange = remote.exchange(&[], want).await.unwrap();
+        if !exchange.granted.is_empty() {
+            return exchange;
+        }
+        tokio::time::sleep(exchange.next.unwrap().min(ms(1_000))).await;
+    }
+}
