@@ -14,6 +14,8 @@ mod metrics;
 mod panics;
 mod queue;
 mod rate;
+#[cfg(feature = "redis")]
+mod redis;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis"))]
 mod remote;
 mod signals;
@@ -31,5 +33,7 @@ pub use job_error::{JobError, Scope};
 pub use memory::Memory;
 pub use queue::Queue;
 pub use rate::Rate;
+#[cfg(feature = "redis")]
+pub use redis::Redis;
 pub use stats::Stats;
 pub use workers::{Drain, Workers, WorkersBuilder};
