@@ -17,26 +17,13 @@ impl JobId {
         Self { queue, seq }
     }
 
-    #[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis"))]
-    pub(crate) const fn to_u128(self) -> u128 {
-        (self.queue as u128) << 64 | self.seq as u128
-    }
-
-    #[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis"))]
-    pub(crate) const fn from_u128(id: u128) -> Self {
-        Self {
-            queue: (id >> 64) as u64,
-            seq: id as u64,
-        }
-    }
-
     /// In the order of the ids.
-    #[cfg(feature = "postgres")]
+    #[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis"))]
     pub(crate) fn to_bytes(self) -> [u8; 16] {
         (u128::from(self.queue) << 64 | u128::from(self.seq)).to_be_bytes()
     }
 
-    #[cfg(feature = "postgres")]
+    #[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis"))]
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (queue, seq) = bytes.split_first_chunk()?;
         Some(Self {

@@ -17,6 +17,8 @@ mod panics;
 mod postgres;
 mod queue;
 mod rate;
+#[cfg(feature = "redis")]
+mod redis;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis"))]
 mod remote;
 mod signals;
@@ -37,5 +39,7 @@ pub use memory::Memory;
 pub use postgres::Postgres;
 pub use queue::Queue;
 pub use rate::{Rate, RatePerKey};
+#[cfg(feature = "redis")]
+pub use redis::Redis;
 pub use stats::Stats;
 pub use workers::{Drain, Failed, Handler, Run, Running, Workers, WorkersBuilder};

@@ -5,8 +5,12 @@ use sqlx::{AssertSqlSafe, PgPool, Row};
 use super::error::{backend_error, is_collision};
 use super::listen::Listener;
 use super::{NAME, Postgres, PostgresRemote, schema};
-use crate::BackendError;
-use crate::remote::{Remote, Rules};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::backend::{Boxed, Open, Parts, QueueBackend, Ready};
+use crate::remote::{Leased, Remote, Rules};
+use crate::{BackendError, BuildError};
 
 /// Held while migrating. An arbitrary number, the same in all versions of the crate.
 const MIGRATION_LOCK: i64 = 0x7065_7266_7175_6575;
@@ -108,5 +112,27 @@ async fn queue_row(
             Err(error) if is_collision(&error) => {}
             Err(error) => return Err(backend_error(error)),
         }
+    }
+}
+
+impl<T, K> QueueBackend<T, K> for Postgres
+where
+    T: Serialize + DeserializeOwned + Send + 'static,
+    K: Serialize + Send + 'static,
+{
+}
+
+impl<T, K> Open<T, K> for Postgres
+where
+    T: Serialize + DeserializeOwned + Send + 'static,
+    K: Serialize + Send + 'static,
+{
+    fn open(self, parts: Parts<T, K>) -> Boxed<'static, Result<Ready<T>, BuildError>> {
+        Box::pin(async move {
+            let rules = parts.rules()?;
+            let capacity = self.capacity;
+            let remote = Self::open(self, &parts.name, rules.as_ref()).await?;
+            Ok(Leased::start(remote, capacity, parts))
+        })
     }
 }

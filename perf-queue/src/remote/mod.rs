@@ -17,8 +17,8 @@ mod pump;
 use std::future::Future;
 use std::time::Duration;
 
-use crate::backend::Limits;
-use crate::{BackendError, JobId, Rate, Scope};
+use crate::backend::{Limits, Parts};
+use crate::{BackendError, BuildError, JobId, Rate, Scope};
 
 #[cfg(any(feature = "postgres", feature = "redis"))]
 pub(crate) use leased::Leased;
@@ -246,5 +246,18 @@ impl From<Limits> for Rules {
             key: limits.key.map(Quota::from),
             concurrency_per_key: limits.concurrency_per_key,
         }
+    }
+}
+
+#[cfg(any(feature = "postgres", feature = "redis"))]
+impl<T, K> Parts<T, K> {
+    /// What is to be set when the queue is built: a builder that names no limit leaves those that are
+    /// stored with the queue.
+    pub(crate) fn rules(&self) -> Result<Option<Rules>, BuildError> {
+        if self.rate_per_key.is_some() {
+            return Err(BuildError::RateByKey);
+        }
+        let rules = Rules::from(self.limits);
+        Ok((rules != Rules::default()).then_some(rules))
     }
 }

@@ -8,8 +8,12 @@ mod limits;
 mod memory;
 #[cfg(test)]
 mod metrics;
+#[cfg(all(test, feature = "postgres"))]
+mod postgres;
 #[cfg(test)]
 mod real_time;
+#[cfg(all(test, feature = "redis"))]
+mod redis;
 #[cfg(test)]
 mod retries;
 #[cfg(test)]

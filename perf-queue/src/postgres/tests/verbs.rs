@@ -17,7 +17,10 @@ async fn jobs_come_in_the_order_of_enqueue_and_are_gone_when_done() {
     let ended: Vec<_> = rest.granted.iter().map(done).collect();
     let none = remote.exchange(&ended, want(10)).await.unwrap();
     assert_eq!((none.granted.len(), none.next), (0, None));
-    assert_eq!(remote.counts().await.unwrap(), crate::remote::Counts::default());
+    assert_eq!(
+        remote.counts().await.unwrap(),
+        crate::remote::Counts::default()
+    );
 }
 
 #[tokio::test]

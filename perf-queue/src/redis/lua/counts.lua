@@ -1,0 +1,49 @@
+-- How many jobs are where. Looks at no more keys than this, so that no number of them makes it slow;
+-- where there are more, it estimates.
+local AT_MOST = 1000
+
+local all, flight, letters = call('HLEN', J), call('ZCARD', X), call('ZCARD', DZ)
+local scheduled = call('ZCOUNT', D, '(' .. now, '+inf')
+local due = all - flight - scheduled
+
+local function jobs_of(keys)
+  local n = 0
+  for i = 1, #keys do n = n + call('ZCARD', base .. 'q:' .. keys[i]) end
+  return n
+end
+
+local later = call('ZRANGEBYSCORE', W, '(' .. now, '+inf', 'LIMIT', 0, AT_MOST)
+local parked = call('SRANDMEMBER', P, AT_MOST)
+local n_later, n_parked = call('ZCOUNT', W, '(' .. now, '+inf'), call('SCARD', P)
+local opens = state.hold or 0
+if queue_limit then opens = math.max(opens, slot_after(queue_limit, base .. 'slot', base .. 'log')) end
+local limited
+if opens > now then
+  limited = due
+elseif n_later <= AT_MOST and n_parked <= AT_MOST then
+  limited = jobs_of(later) + jobs_of(parked)
+elseif call('LLEN', R) <= AT_MOST then
+  limited = due - jobs_of(call('LRANGE', R, 0, -1))
+else
+  limited = 0
+  if n_later > 0 then limited = jobs_of(later) * n_later / #later end
+  if n_parked > 0 then limited = limited + jobs_of(parked) * n_parked / #parked end
+end
+limited = math.max(0, math.min(due, math.floor(limited)))
+
+local oldest = first(D)
+local function look_at(keys)
+  local ids = {}
+  for i = 1, #keys do ids[#ids + 1] = call('ZRANGE', base .. 'q:' .. keys[i], 0, 0)[1] end
+  if #ids == 0 then return end
+  local recs = call('HMGET', J, unpack(ids))
+  for i = 1, #recs do
+    local at = recs[i] and struct.unpack('>I8', recs[i], 5)
+    if at and (not oldest or at < oldest) then oldest = at end
+  end
+end
+look_at(call('LRANGE', R, 0, AT_MOST - 1))
+look_at(call('ZRANGE', W, 0, AT_MOST - 1))
+look_at(parked)
+local age = oldest and oldest <= now and due > 0 and now - oldest or -1
+return {due - limited, scheduled, limited, flight, letters, age, state.paused == 1 and 1 or 0}

@@ -1,0 +1,83 @@
+-- ARGV: base, capacity, number of jobs, of those with a name. A job: id, key, delay, rest of its
+-- record; those with a name come first, and have the name and how long it is taken before that.
+local capacity, n, named = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local UNNAMED = 5 + named * 6
+
+local function at(i)
+  if i <= named then return 5 + (i - 1) * 6 + 2 end
+  return UNNAMED + (i - named - 1) * 4
+end
+
+local ids = {}
+for i = 1, n do ids[i] = ARGV[at(i)] end
+
+-- Which are there already, as jobs or as dead letters.
+local there = {}
+for from = 1, n, 1000 do
+  local to = math.min(n, from + 999)
+  local jobs = call('HMGET', J, unpack(ids, from, to))
+  for i = from, to do there[i] = jobs[i - from + 1] and true end
+end
+if call('EXISTS', DL) == 1 then
+  for i = 1, n do there[i] = there[i] or call('HEXISTS', DL, ids[i]) == 1 end
+end
+
+local answer, fresh, taken = {}, {}, {}
+for i = 1, named do
+  if not there[i] then
+    local name = ARGV[at(i) - 2]
+    local holder = taken[name] or call('GET', base .. 'u:' .. name)
+    if holder then
+      there[i] = true
+      answer[#answer + 1] = i
+      answer[#answer + 1] = holder
+    else
+      taken[name] = ids[i]
+    end
+  end
+end
+local seen = {}
+for i = 1, n do
+  if not there[i] and not seen[ids[i]] then
+    seen[ids[i]] = true
+    fresh[#fresh + 1] = i
+  end
+end
+if #fresh == 0 then return answer end
+if call('HLEN', J) + #fresh > capacity then return false end
+
+-- Those that fell due while nobody asked for a job come before these.
+promote()
+local ring_was_empty = call('EXISTS', R) == 0
+local keys, lists, records = {}, {}, {}
+for f = 1, #fresh do
+  local i = fresh[f]
+  local a = at(i)
+  local id, key, delay, rest = ARGV[a], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3]
+  records[2 * f - 1] = id
+  if delay == '0' then
+    records[2 * f] = record(1, now, now, rest)
+    local list = lists[key]
+    if not list then
+      list = {}
+      lists[key] = list
+      keys[#keys + 1] = key
+    end
+    list[#list + 1] = behind(string.byte(rest, 1))
+    list[#list + 1] = id
+  else
+    local due = now + delay
+    records[2 * f] = record(1, due, now, rest)
+    schedule(id, string.byte(rest, 1), key, due)
+  end
+  if i <= named then
+    call('SET', base .. 'u:' .. ARGV[a - 2], id, 'PX', math.max(1, math.ceil(ARGV[a - 1] / 1000)))
+  end
+end
+for from = 1, #records, 2000 do
+  call('HSET', J, unpack(records, from, math.min(#records, from + 1999)))
+end
+for i = 1, #keys do join(keys[i], lists[keys[i]]) end
+save()
+wake(ring_was_empty)
+return answer

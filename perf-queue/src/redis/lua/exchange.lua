@@ -1,0 +1,197 @@
+-- ARGV: base, how many jobs are wanted, within what time, for how long they are leased, how many
+-- dead letters are kept, how many jobs are done, how many ended otherwise, then those.
+local want, within, lease = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local letters, done, other = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local horizon = now + within
+local ring_was_empty = call('EXISTS', R) == 0
+
+for from = 8, 7 + done, 1000 do settle_done(from, math.min(7 + done, from + 999)) end
+for i = 0, other - 1 do settle_other(8 + done + 5 * i, letters) end
+reclaim()
+promote()
+
+-- Grants go forward in time, from now to the horizon, each at the time `t` of its slot.
+local t = now
+local ids, starts, count = {}, {}, 0
+local queue_slot, queue_log = base .. 'slot', base .. 'log'
+local queue_last, opens = nil, 0
+local function look_at_queue()
+  opens = state.hold or 0
+  if queue_limit then
+    local at
+    at, queue_last = slot_after(queue_limit, queue_slot, queue_log)
+    if at > opens then opens = at end
+  end
+end
+look_at_queue()
+
+-- The ring's keys as far as they were taken out of it; those that were served go to its end.
+local ring, at, served = {}, 1, {}
+local share, columns = 1, {}
+-- Keys looked at, and keys brought back from waiting: bounded, however many turn out not to be
+-- ready.
+local visits, returns = want + 1000, 1000
+local waiting = first(W)
+local full, put_off = false, false
+
+-- Of a round in which each key gave several jobs: one of each key in turn.
+local function deal()
+  for row = 1, share do
+    for c = 1, #columns do
+      local id = columns[c][2 * row - 1]
+      if id then ids[#ids + 1] = id end
+    end
+  end
+  columns = {}
+end
+
+-- Whether the key has to wait beyond `t`; if not, the last slot of its limit.
+local function has_to_wait(key)
+  if not key_limit and (state.key_hold or 0) <= now then return false end
+  local key_at, last, limited = key_opens(key)
+  if key_at <= t then return false, last end
+  wait(key, key_at, limited)
+  if not waiting or key_at < waiting then waiting = key_at end
+  return true
+end
+
+local function visit(key)
+  local waits, last = has_to_wait(key)
+  if waits then return end
+  local take = math.min(share, want - count)
+  local running = 0
+  if cap then
+    running = tonumber(call('HGET', F, key)) or 0
+    if running >= cap then
+      call('SADD', P, key)
+      return
+    end
+    take = math.min(take, cap - running)
+  end
+  local name = base .. 'q:' .. key
+  local popped = call('ZPOPMIN', name, take)
+  local got = #popped / 2
+  if got == 0 then return end
+  count = count + got
+  columns[#columns + 1] = popped
+  if cap then call('HINCRBY', F, key, got) end
+  if queue_limit then
+    take_slot(queue_limit, queue_slot, queue_log, t, queue_last)
+    if put_off and state.put_off ~= 1 then add('limited_queue', 1) end
+  end
+  if state.put_off == 1 then set('put_off', 0) end
+  put_off = false
+  look_at_queue()
+  if key_limit then take_slot(key_limit, base .. 'l:' .. key, base .. 'g:' .. key, t, last) end
+  if t > now then
+    for i = #starts + 1, count - got do starts[i] = 0 end
+    for i = count - got + 1, count do starts[i] = t - now end
+  end
+  if got < take or call('EXISTS', name) == 0 then return end
+  if cap and running + got >= cap then
+    call('SADD', P, key)
+    return
+  end
+  if not has_to_wait(key) then served[#served + 1] = key end
+end
+
+while state.paused ~= 1 and count < want and visits > 0 do
+  if opens > t then
+    if opens > horizon then
+      full = call('EXISTS', R) == 1 or at <= #ring or #served > 0
+      break
+    end
+    t = opens
+    put_off = true
+  end
+  if waiting and waiting <= t and returns > 0 then
+    local keys = call('ZRANGEBYSCORE', W, '-inf', t, 'LIMIT', 0, returns)
+    if #keys > 0 then
+      call('ZREMRANGEBYRANK', W, 0, #keys - 1)
+      call('RPUSH', R, unpack(keys))
+      returns = returns - #keys
+    end
+    waiting = first(W)
+  end
+  if at > #ring then
+    deal()
+    ring, at = call('LPOP', R, math.min(want - count, 1000)) or {}, 1
+    if #ring == 0 then ring, served = served, {} end
+    if queue_limit or key_limit then
+      share = 1
+    else
+      share = math.max(1, math.floor((want - count) / math.max(1, #ring)))
+    end
+  end
+  local key = ring[at]
+  if key then
+    at = at + 1
+    visits = visits - 1
+    visit(key)
+  elseif waiting and waiting <= horizon and returns > 0 then
+    if waiting > t then t = waiting end
+  else
+    break
+  end
+end
+deal()
+local back = {}
+for i = #ring, at, -1 do back[#back + 1] = ring[i] end
+if #back > 0 then call('LPUSH', R, unpack(back)) end
+for from = 1, #served, 1000 do
+  call('RPUSH', R, unpack(served, from, math.min(#served, from + 999)))
+end
+if full and state.put_off ~= 1 then
+  add('limited_queue', 1)
+  set('put_off', 1)
+end
+
+local recs, errors, token = {}, {}, 0
+if count > 0 then
+  -- Above the clock as well, so that a server that forgot its last second gives none twice.
+  token = math.max((state.token or 0) + 1, now)
+  set('token', token + count)
+  local failed = call('EXISTS', E) == 1
+  local till = string.format('%.0f', now + lease)
+  for from = 1, count, 1000 do
+    local to = math.min(count, from + 999)
+    local some, leases = call('HMGET', J, unpack(ids, from, to)), {}
+    for i = from, to do
+      recs[i] = some[i - from + 1]
+      leases[#leases + 1] = till
+      leases[#leases + 1] = ids[i] .. pack('>I8', token + i - 1)
+    end
+    call('ZADD', X, unpack(leases))
+    if failed then
+      some = call('HMGET', E, unpack(ids, from, to))
+      for i = from, to do errors[i] = some[i - from + 1] end
+    end
+  end
+end
+
+-- When it is worth to ask again: at the time of the next slot less the time within which it may be
+-- had ahead; for what falls due then.
+local next_at = -1
+local function soon(time)
+  if time and (next_at < 0 or time < next_at) then next_at = math.max(time, now) end
+end
+if state.paused ~= 1 then
+  local ready = call('EXISTS', R) == 1
+  if ready then soon(now) end
+  waiting = first(W)
+  soon(waiting and waiting - within)
+  soon(first(D))
+  soon(first(X))
+  if next_at >= 0 then next_at = math.max(next_at, opens - within) - now end
+  -- Others may have what this process has no use for.
+  if want == 0 then
+    wake(ring_was_empty)
+  elseif ready and ring_was_empty and count >= want then
+    soonest = nil
+    wake(true)
+  end
+end
+save()
+return {{now, next_at, state.paused == 1 and 1 or 0, state.limited_queue or 0,
+  state.limited_key or 0, token, (queue_limit or key_limit) and 1 or 0, state.dropped or 0},
+  lost, ids, recs, errors, starts}

@@ -1,0 +1,19 @@
+-- ARGV: base, the lease time, then leases. Returns the jobs of those that are over.
+local X, call = KEYS[5], redis.call
+local clock = call('TIME')
+local till = string.format('%.0f', clock[1] * 1000000 + clock[2] + ARGV[2])
+local lost = {}
+for from = 3, #ARGV, 1000 do
+  local to = math.min(#ARGV, from + 999)
+  local scores, held = call('ZMSCORE', X, unpack(ARGV, from, to)), {}
+  for i = from, to do
+    if scores[i - from + 1] then
+      held[#held + 1] = till
+      held[#held + 1] = ARGV[i]
+    else
+      lost[#lost + 1] = string.sub(ARGV[i], 1, 16)
+    end
+  end
+  if #held > 0 then call('ZADD', X, 'XX', unpack(held)) end
+end
+return lost

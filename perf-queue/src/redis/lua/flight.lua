@@ -1,0 +1,37 @@
+-- Ends of leases. A lease is in X by when it ends, as the job's id and 8 bytes of its token.
+
+-- One job less of the key runs.
+local function leave_flight(key)
+  if not cap then return end
+  local n = call('HINCRBY', F, key, -1)
+  if n <= 0 then call('HDEL', F, key) end
+  if n < cap and call('SREM', P, key) == 1 then place(key) end
+end
+
+-- The job is first of its key again. Several such go by the order in which they were leased.
+local function rejoin_first(key, id, lease)
+  leave_flight(key)
+  join(key, {struct.unpack('>I8', lease, 17) - 4503599627370496, id})
+end
+
+-- Leases that nobody prolonged: their jobs run again, as the next attempt since the process may
+-- have died of it. A thousand at most, so that any number of them in one instant makes no call slow.
+local function reclaim()
+  local over = call('ZRANGEBYSCORE', X, '-inf', now, 'WITHSCORES', 'LIMIT', 0, 1000)
+  if #over == 0 then return end
+  call('ZREMRANGEBYRANK', X, 0, #over / 2 - 1)
+  local ids = {}
+  for i = 1, #over, 2 do ids[#ids + 1] = sub(over[i], 1, 16) end
+  local recs = call('HMGET', J, unpack(ids))
+  local records = {}
+  for i = 1, #ids do
+    local rec = recs[i]
+    if rec then
+      local attempt = struct.unpack('>I4', rec)
+      records[#records + 1] = ids[i]
+      records[#records + 1] = pack('>I4I8', attempt + 1, over[2 * i]) .. sub(rec, 13)
+      rejoin_first(key_of(rec), ids[i], over[2 * i - 1])
+    end
+  end
+  if #records > 0 then call('HSET', J, unpack(records)) end
+end

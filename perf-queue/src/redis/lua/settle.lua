@@ -1,0 +1,93 @@
+-- Ends jobs. ARGV from `first_lease` on: the leases of those that are done; then, five each, the
+-- others: lease, what becomes of it, after how long, what it stops, its error.
+local lost = {}
+
+local function settle_done(from, to)
+  local scores = call('ZMSCORE', X, unpack(ARGV, from, to))
+  local leases, ids = {}, {}
+  for i = from, to do
+    local id = sub(ARGV[i], 1, 16)
+    if scores[i - from + 1] then
+      leases[#leases + 1] = ARGV[i]
+      ids[#ids + 1] = id
+    else
+      lost[#lost + 1] = id
+    end
+  end
+  if #ids == 0 then return end
+  local recs = cap and call('HMGET', J, unpack(ids))
+  call('ZREM', X, unpack(leases))
+  call('HDEL', J, unpack(ids))
+  if call('EXISTS', E) == 1 then call('HDEL', E, unpack(ids)) end
+  for i = 1, #ids do
+    if cap and recs[i] then leave_flight(key_of(recs[i])) end
+  end
+end
+
+-- The last ten errors of a job, each with its length before it.
+local function errors_with(id, message)
+  local all = call('HGET', E, id) or ''
+  local starts, at = {}, 1
+  while at <= #all do
+    starts[#starts + 1] = at
+    at = at + 4 + struct.unpack('>I4', all, at)
+  end
+  if #starts >= 10 then all = sub(all, starts[#starts - 8]) end
+  return all .. pack('>I4', #message) .. message
+end
+
+-- Makes the job a dead letter; the oldest ones give way.
+local function bury(id, rec, message, at_most)
+  local errors = errors_with(id, message)
+  call('HDEL', J, id)
+  call('HDEL', E, id)
+  set('seq', (state.seq or 0) + 1)
+  call('ZADD', DZ, state.seq, id)
+  call('HSET', DL, id, pack('>I8I4', now, #rec) .. rec .. errors)
+  local over = call('ZCARD', DZ) - at_most
+  if over > 0 then
+    local old = call('ZPOPMIN', DZ, over)
+    for i = 1, #old, 2 do call('HDEL', DL, old[i]) end
+    add('dropped', over)
+  end
+end
+
+local function settle_other(a, letters)
+  local lease, how, after, scope, message = unpack(ARGV, a, a + 4)
+  local id = sub(lease, 1, 16)
+  if call('ZREM', X, lease) == 0 then
+    lost[#lost + 1] = id
+    return
+  end
+  local rec = call('HGET', J, id)
+  if not rec then return end
+  local key = key_of(rec)
+  if how == 'dead' then
+    bury(id, rec, message, letters)
+    leave_flight(key)
+    return
+  end
+  if how == 'release' then
+    rejoin_first(key, id, lease)
+    return
+  end
+  local attempt, due = struct.unpack('>I4', rec), now + after
+  if how == 'retry' then
+    attempt = attempt + 1
+    call('HSET', E, id, errors_with(id, message))
+  end
+  call('HSET', J, id, pack('>I4I8', attempt, due) .. sub(rec, 13))
+  if scope == 'key' then
+    hold_key(key, due)
+    add('limited_key', 1)
+  elseif scope == 'queue' and due > (state.hold or 0) then
+    set('hold', due)
+  end
+  if cap == 1 then
+    hold_key(key, due)
+    rejoin_first(key, id, lease)
+  else
+    schedule(id, string.byte(rec, 21), key, due)
+    leave_flight(key)
+  end
+end

@@ -1,0 +1,184 @@
+-- What every script that moves jobs shares: the queue's state, and where its keys are.
+--
+-- A key that has jobs which are due is in one place of these, and else in none:
+--   the ring (R)     it may start a job, as far as was known when it got there
+--   the waiting (W)  it waits for its limit or the end of a penalty, by when that is over
+--   the parked (P)   as many of its jobs run as may
+-- Whoever takes a key out of the ring looks again, so places may be out of date, e.g. when the rules
+-- have changed. Times are microseconds of the server's clock.
+--
+-- Names of a single key's structures are made here and not passed as KEYS. They start with the same
+-- hash tag as all of KEYS, so a cluster has them in the same slot.
+local S, J, E, D, X, R, W, P, F, DZ, DL = unpack(KEYS)
+local base = ARGV[1]
+local call, pack, sub = redis.call, struct.pack, string.sub
+
+local clock = call('TIME')
+local now = clock[1] * 1000000 + clock[2]
+
+local fields = {'seq', 'cap', 'paused', 'hold', 'key_hold', 'limited_queue', 'limited_key',
+  'queue_step', 'queue_lead', 'queue_quota', 'queue_period',
+  'key_step', 'key_lead', 'key_quota', 'key_period', 'token', 'put_off', 'dropped'}
+local stored = call('HMGET', S, unpack(fields))
+local state = {}
+for i = 1, #fields do state[fields[i]] = tonumber(stored[i]) end
+
+local changed = {}
+local function set(field, value)
+  state[field] = value
+  changed[field] = true
+end
+local function add(field, n) set(field, (state[field] or 0) + n) end
+
+-- To be called once, at the end.
+local function save()
+  local args = {}
+  for field in pairs(changed) do
+    args[#args + 1] = field
+    args[#args + 1] = state[field]
+  end
+  if #args > 0 then call('HSET', S, unpack(args)) end
+end
+
+local function limit_of(scope)
+  if not state[scope .. '_step'] then return nil end
+  return {step = state[scope .. '_step'], lead = state[scope .. '_lead'],
+    quota = state[scope .. '_quota'], period = state[scope .. '_period']}
+end
+local queue_limit, key_limit, cap = limit_of('queue'), limit_of('key'), state.cap
+
+-- A limit keeps the slot that it gave last. Slots are `step` apart, so that is all there is to know,
+-- unless some may be ahead (`lead`): then the times of the last `quota` slots are kept as well, and
+-- none is given before the one `quota` places back has left the period, nor out of order.
+--
+-- The earliest time of the next slot, and the last one.
+local function slot_after(limit, name, log)
+  local last = tonumber(call('GET', name))
+  local at = last and last + limit.step - limit.lead or 0
+  if limit.quota then
+    local newest = tonumber(call('LINDEX', log, -1))
+    if newest and newest > at then at = newest end
+    local oldest = tonumber(call('LINDEX', log, -limit.quota))
+    if oldest and oldest + limit.period > at then at = oldest + limit.period end
+  end
+  return at, last
+end
+
+local function take_slot(limit, name, log, at, last)
+  local mark = at
+  if last and last + limit.step > mark then mark = last + limit.step end
+  -- Forgotten as soon as a limit that knows nothing would behave the same.
+  call('SET', name, mark, 'PXAT', math.ceil((mark + limit.step) / 1000))
+  if limit.quota then
+    call('RPUSH', log, at)
+    call('LTRIM', log, -limit.quota, -1)
+    call('PEXPIREAT', log, math.ceil((at + limit.period) / 1000))
+  end
+  return mark
+end
+
+-- When the key's limit and penalties let it start a job, the last slot of the limit, and whether it
+-- is the limit that puts it off.
+local function key_opens(key)
+  local hold, at, last = 0, 0, nil
+  -- Hardly ever is any key held, so it pays to know.
+  if (state.key_hold or 0) > now then hold = tonumber(call('GET', base .. 'h:' .. key)) or 0 end
+  if key_limit then at, last = slot_after(key_limit, base .. 'l:' .. key, base .. 'g:' .. key) end
+  if hold > at then return hold, last, at > now end
+  return at, last, at > now
+end
+
+-- Nothing of the key starts before.
+local function hold_key(key, till)
+  if till <= now then return end
+  local name = base .. 'h:' .. key
+  if (tonumber(call('GET', name)) or 0) < till then
+    call('SET', name, till, 'PXAT', math.ceil(till / 1000))
+  end
+  if (state.key_hold or 0) < till then set('key_hold', till) end
+end
+
+-- The earliest time at which something falls due that this call added.
+local soonest
+
+local function at_least(at)
+  if not soonest or at < soonest then soonest = at end
+end
+
+local function wait(key, at, limited)
+  call('ZADD', W, at, key)
+  at_least(at)
+  if limited then add('limited_key', 1) end
+end
+
+-- Puts a key that has jobs and is nowhere into its place.
+local function place(key)
+  if cap and (tonumber(call('HGET', F, key)) or 0) >= cap then
+    call('SADD', P, key)
+    return
+  end
+  local at, _, limited = key_opens(key)
+  if at > now then wait(key, at, limited) else call('RPUSH', R, key) end
+end
+
+-- Adds jobs that are due to a key: their scores and ids in turn.
+local function join(key, jobs)
+  local name, n = base .. 'q:' .. key, #jobs
+  for from = 1, n, 2000 do
+    call('ZADD', name, unpack(jobs, from, math.min(n, from + 1999)))
+  end
+  if call('ZCARD', name) * 2 == n then place(key) end
+end
+
+-- A place behind all jobs of the same urgency (0 for the highest priority, to 255).
+local function behind(urgency)
+  set('seq', (state.seq or 0) + 1)
+  return urgency * 17592186044416 + state.seq
+end
+
+-- Jobs that were scheduled and have fallen due join their keys: a thousand at most, so that any
+-- number of them in one instant makes no call slow.
+local function promote()
+  local due = call('ZRANGEBYSCORE', D, '-inf', now, 'LIMIT', 0, 1000)
+  if #due == 0 then return end
+  call('ZREMRANGEBYRANK', D, 0, #due - 1)
+  local keys, jobs = {}, {}
+  for i = 1, #due do
+    local key = sub(due[i], 18)
+    local list = jobs[key]
+    if not list then
+      list = {}
+      jobs[key] = list
+      keys[#keys + 1] = key
+    end
+    list[#list + 1] = behind(string.byte(due[i], 17))
+    list[#list + 1] = sub(due[i], 1, 16)
+  end
+  for i = 1, #keys do join(keys[i], jobs[keys[i]]) end
+end
+
+local function schedule(id, urgency, key, at)
+  call('ZADD', D, at, id .. string.char(urgency) .. key)
+  at_least(at)
+end
+
+-- A record is: attempt (4 bytes), due (8), enqueued (8), urgency (1), length of the key (4), the key,
+-- and what only the client reads.
+local function record(attempt, due, enqueued, rest)
+  return pack('>I4I8I8', attempt, due, enqueued) .. rest
+end
+
+local function key_of(rec)
+  return sub(rec, 26, 25 + struct.unpack('>I4', rec, 22))
+end
+
+local function first(set_name)
+  return tonumber(call('ZRANGE', set_name, 0, 0, 'WITHSCORES')[2])
+end
+
+-- Wakes processes that sleep, if they could not know of what this call added.
+local function wake(ring_was_empty)
+  local why = ring_was_empty and call('EXISTS', R) == 1
+  if not why and soonest then why = first(W) == soonest or first(D) == soonest end
+  if why and state.paused ~= 1 then call('PUBLISH', base .. 'wake', '') end
+end

@@ -1,0 +1,236 @@
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use redis::{Cmd, FromRedisValue, cmd};
+
+use super::connection::Connection;
+use super::error::{failed, unreadable};
+use super::keys::Keys;
+use super::script::{self, Script};
+use super::wake::Wake;
+use super::wire::{self, Record};
+use super::{exchange, rules};
+use crate::remote::{Counts, Ended, Exchange, Lease, Letter, NewJob, Remote, Rules, Want};
+use crate::{BackendError, JobId};
+
+/// A queue in Redis.
+pub(crate) struct RedisRemote {
+    server: Connection,
+    keys: Keys,
+    wake: Wake,
+    limits: Limits,
+    /// The lease time of the last exchange that wanted jobs, in microseconds: who extends a lease had
+    /// one before.
+    lease: AtomicU64,
+    /// How many dead letters had been dropped when it was last logged.
+    dropped: AtomicU64,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    pub(super) capacity: usize,
+    pub(super) dead_letters: usize,
+}
+
+impl RedisRemote {
+    pub(super) fn new(server: Connection, keys: Keys, wake: Wake, limits: Limits) -> Self {
+        Self {
+            server,
+            keys,
+            wake,
+            limits,
+            lease: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+        }
+    }
+
+    /// How many jobs fit in.
+    pub(crate) const fn capacity(&self) -> usize {
+        self.limits.capacity
+    }
+
+    async fn run<T: FromRedisValue>(
+        &self,
+        script: &Script,
+        arguments: impl Fn(&mut Cmd) + Send,
+    ) -> Result<T, BackendError> {
+        let answer = self.server.run(script, &self.keys, arguments).await;
+        answer.map_err(failed)
+    }
+
+    fn log_dropped(&self, now: u64) {
+        let before = self.dropped.swap(now, Ordering::Relaxed);
+        if now > before {
+            tracing::warn!(
+                letters = now - before,
+                "the oldest dead letters were dropped: more than {} of them",
+                self.limits.dead_letters
+            );
+        }
+    }
+}
+
+impl Remote for RedisRemote {
+    async fn enqueue(&self, jobs: &[NewJob]) -> Result<Option<Vec<JobId>>, BackendError> {
+        // Those with a name first, as the script has them; where each was before.
+        let (named, plain): (Vec<usize>, Vec<usize>) =
+            (0..jobs.len()).partition(|i| jobs.get(*i).is_some_and(|job| job.unique.is_some()));
+        let order: Vec<usize> = named.iter().chain(&plain).copied().collect();
+        let answer: Option<Vec<(usize, Vec<u8>)>> = self
+            .run(&script::ENQUEUE, |call| {
+                call.arg(self.limits.capacity)
+                    .arg(jobs.len())
+                    .arg(named.len());
+                let mut rest = Vec::new();
+                for job in order.iter().filter_map(|i| jobs.get(*i)) {
+                    if let Some((name, time)) = &job.unique {
+                        call.arg(name).arg(micros(*time));
+                    }
+                    wire::rest_of_record(job, &mut rest);
+                    call.arg(&wire::id_bytes(job.id)).arg(job.key.as_slice());
+                    call.arg(micros(job.delay)).arg(rest.as_slice());
+                }
+            })
+            .await?;
+        let Some(others) = answer else {
+            return Ok(None);
+        };
+        let mut ids: Vec<JobId> = jobs.iter().map(|job| job.id).collect();
+        for (number, id) in others {
+            let index = number.checked_sub(1).and_then(|i| order.get(i));
+            let place = index.and_then(|i| ids.get_mut(*i));
+            let (Some(place), Some(id)) = (place, wire::id_of(&id)) else {
+                return Err(unreadable("the answer to an enqueue"));
+            };
+            *place = id;
+        }
+        Ok(Some(ids))
+    }
+
+    async fn exchange(&self, ended: &[Ended], want: Want) -> Result<Exchange, BackendError> {
+        if want.jobs > 0 {
+            self.lease.store(micros(want.lease), Ordering::Relaxed);
+        }
+        let answer = self
+            .run(&script::EXCHANGE, |call| {
+                exchange::arguments(ended, want, self.limits.dead_letters, call);
+            })
+            .await?;
+        let (exchange, dropped) =
+            exchange::read(answer).ok_or_else(|| unreadable("the answer to an exchange"))?;
+        self.log_dropped(dropped);
+        Ok(exchange)
+    }
+
+    async fn extend(&self, leases: &[Lease]) -> Result<Vec<JobId>, BackendError> {
+        let time = self.lease.load(Ordering::Relaxed);
+        let lost: Vec<Vec<u8>> = self
+            .run(&script::EXTEND, |call| {
+                call.arg(time);
+                for lease in leases {
+                    call.arg(&wire::lease_bytes(lease));
+                }
+            })
+            .await?;
+        let lost: Option<Vec<JobId>> = lost.iter().map(|id| wire::id_of(id)).collect();
+        lost.ok_or_else(|| unreadable("the answer to an extension"))
+    }
+
+    async fn counts(&self) -> Result<Counts, BackendError> {
+        let (ready, scheduled, limited, in_flight, dead, oldest, paused) = self
+            .run::<(u64, u64, u64, u64, u64, i64, bool)>(&script::COUNTS, |_| {})
+            .await?;
+        Ok(Counts {
+            ready,
+            scheduled,
+            limited,
+            in_flight,
+            dead,
+            oldest: u64::try_from(oldest).ok().map(Duration::from_micros),
+            paused,
+        })
+    }
+
+    async fn set_rules(&self, rules: &Rules) -> Result<(), BackendError> {
+        self.run::<u64>(&script::SET_RULES, |call| rules::arguments(rules, call))
+            .await?;
+        Ok(())
+    }
+
+    async fn rules(&self) -> Result<Option<Rules>, BackendError> {
+        let mut command = cmd("HGET");
+        command.arg(self.keys.state()).arg("rules");
+        let line: Option<String> = self.server.query(&command).await.map_err(failed)?;
+        line.map(|line| rules::read(&line).ok_or_else(|| unreadable("the rules")))
+            .transpose()
+    }
+
+    async fn pause(&self, paused: bool) -> Result<(), BackendError> {
+        self.run::<u64>(&script::PAUSE, |call| {
+            call.arg(u8::from(paused));
+        })
+        .await?;
+        Ok(())
+    }
+
+    async fn dead(&self, at_most: usize) -> Result<Vec<Letter>, BackendError> {
+        let letters: Vec<(Vec<u8>, Option<Vec<u8>>)> = self
+            .run(&script::DEAD, |call| {
+                call.arg(at_most.min(u32::MAX as usize));
+            })
+            .await?;
+        let letters = letters
+            .into_iter()
+            .filter_map(|(id, letter)| Some((id, letter?)));
+        let read = |(id, letter): (Vec<u8>, Vec<u8>)| {
+            let (died, record, errors) = wire::read_letter(&letter)?;
+            Some(letter_of(wire::id_of(&id)?, died, record, errors))
+        };
+        let letters: Option<Vec<Letter>> = letters.map(read).collect();
+        letters.ok_or_else(|| unreadable("the dead letters"))
+    }
+
+    async fn replay(&self, id: JobId) -> Result<Option<bool>, BackendError> {
+        let outcome: i64 = self
+            .run(&script::REPLAY, |call| {
+                call.arg(self.limits.capacity).arg(&wire::id_bytes(id));
+            })
+            .await?;
+        Ok((outcome >= 0).then_some(outcome == 1))
+    }
+
+    async fn purge(&self) -> Result<u64, BackendError> {
+        self.run(&script::PURGE, |_| {}).await
+    }
+
+    async fn woken(&self) {
+        self.wake.woken().await;
+    }
+}
+
+impl fmt::Debug for RedisRemote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisRemote")
+            .field("keys", &self.keys.base())
+            .finish_non_exhaustive()
+    }
+}
+
+fn letter_of(id: JobId, died: u64, record: Record, errors: Vec<String>) -> Letter {
+    Letter {
+        id,
+        key: record.key,
+        payload: record.payload,
+        attempts: record.attempt,
+        errors,
+        age: Duration::from_micros(died.saturating_sub(record.enqueued)),
+    }
+}
+
+/// Whole microseconds, rounded up, and no more than 35 years of them: added to the clock, they are
+/// exact as numbers of Lua.
+pub(super) fn micros(time: Duration) -> u64 {
+    let micros = time.as_nanos().div_ceil(1_000).min(1 << 50);
+    u64::try_from(micros).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,62 @@
+use std::sync::LazyLock;
+
+use redis::{Cmd, cmd};
+
+use super::keys::Keys;
+
+/// A script and the hash by which the server knows it.
+#[derive(Debug)]
+pub(super) struct Script {
+    text: &'static str,
+    hash: String,
+}
+
+impl Script {
+    fn new(text: &'static str) -> Self {
+        let hash = redis::Script::new(text).get_hash().to_owned();
+        Self { text, hash }
+    }
+
+    /// A call of the script by its hash.
+    pub(super) fn by_hash(&self, keys: &Keys) -> Cmd {
+        Self::call("EVALSHA", &self.hash, keys)
+    }
+
+    /// A call that brings the script along, for a server that does not know it (any more).
+    pub(super) fn by_text(&self, keys: &Keys) -> Cmd {
+        Self::call("EVAL", self.text, keys)
+    }
+
+    fn call(verb: &str, script: &str, keys: &Keys) -> Cmd {
+        let mut call = cmd(verb);
+        call.arg(script).arg(keys.all().len()).arg(keys.all());
+        call.arg(keys.base());
+        call
+    }
+}
+
+// What ends jobs has to run where the memory is full, or it would stay so.
+macro_rules! script {
+    ($name:ident, $flags:literal, $($file:literal),+) => {
+        pub(super) static $name: LazyLock<Script> = LazyLock::new(|| {
+            Script::new(concat!("#!lua flags=", $flags, "\n", $(include_str!($file)),+))
+        });
+    };
+}
+
+script!(ENQUEUE, "", "lua/state.lua", "lua/enqueue.lua");
+script!(
+    EXCHANGE,
+    "allow-oom",
+    "lua/state.lua",
+    "lua/flight.lua",
+    "lua/settle.lua",
+    "lua/exchange.lua"
+);
+script!(EXTEND, "allow-oom", "lua/extend.lua");
+script!(COUNTS, "no-writes", "lua/state.lua", "lua/counts.lua");
+script!(SET_RULES, "allow-oom", "lua/state.lua", "lua/set_rules.lua");
+script!(PAUSE, "allow-oom", "lua/pause.lua");
+script!(DEAD, "no-writes", "lua/dead.lua");
+script!(REPLAY, "", "lua/state.lua", "lua/replay.lua");
+script!(PURGE, "allow-oom", "lua/purge.lua");

@@ -1,0 +1,3 @@
+mod basics;
+mod speed;
+mod support;

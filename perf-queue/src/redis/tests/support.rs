@@ -1,0 +1,127 @@
+use std::time::Duration;
+
+use crate::redis::{Redis, RedisRemote};
+use crate::remote::{Ended, Exchange, Granted, How, Lease, NewJob, Quota, Remote, Rules, Want};
+use crate::{JobId, Scope};
+
+pub(super) const MS: Duration = Duration::from_millis(1);
+pub(super) const LEASE: Duration = Duration::from_secs(30);
+/// Longer than any test waits.
+pub(super) const LONG: Duration = Duration::from_secs(3_600);
+
+/// A backend on the shared server below a prefix of its own.
+pub(super) async fn backend() -> Option<Redis> {
+    let server = testkit::Redis::shared().await?;
+    Some(
+        Redis::connect(server.url())
+            .prefix(server.prefix())
+            .allow_data_loss(),
+    )
+}
+
+pub(super) async fn open_with(rules: Rules) -> Option<RedisRemote> {
+    Some(backend().await?.open("q", Some(&rules)).await.unwrap())
+}
+
+pub(super) async fn open() -> Option<RedisRemote> {
+    open_with(Rules::default()).await
+}
+
+pub(super) const fn quota(quota: u32, period: Duration, burst: u32) -> Quota {
+    Quota {
+        quota,
+        period,
+        burst,
+    }
+}
+
+pub(super) fn one_per_key() -> Rules {
+    Rules {
+        concurrency_per_key: Some(1),
+        ..Rules::default()
+    }
+}
+
+/// A job whose number is its payload.
+pub(super) fn job(key: &str, number: u64) -> NewJob {
+    NewJob {
+        id: JobId::new(7, number),
+        key: key.as_bytes().to_vec(),
+        payload: number.to_be_bytes().to_vec(),
+        delay: Duration::ZERO,
+        priority: 0,
+        unique: None,
+        trace: String::new(),
+    }
+}
+
+pub(super) fn jobs(key: &str, numbers: std::ops::Range<u64>) -> Vec<NewJob> {
+    numbers.map(|number| job(key, number)).collect()
+}
+
+pub(super) fn number(granted: &Granted) -> u64 {
+    u64::from_be_bytes(granted.payload.as_slice().try_into().unwrap())
+}
+
+pub(super) fn numbers(exchange: &Exchange) -> Vec<u64> {
+    exchange.granted.iter().map(number).collect()
+}
+
+pub(super) const fn want(jobs: usize) -> Want {
+    Want {
+        jobs,
+        within: Duration::ZERO,
+        lease: LEASE,
+    }
+}
+
+pub(super) fn end(lease: Lease, how: How) -> Ended {
+    Ended { lease, how }
+}
+
+pub(super) fn done(granted: &[Granted]) -> Vec<Ended> {
+    granted
+        .iter()
+        .map(|granted| end(granted.lease, How::Done))
+        .collect()
+}
+
+pub(super) fn retry(after: Duration) -> How {
+    How::Retry {
+        after,
+        error: "no".to_owned(),
+    }
+}
+
+pub(super) const fn snooze(after: Duration, penalty: Option<Scope>) -> How {
+    How::Snooze { after, penalty }
+}
+
+impl RedisRemote {
+    pub(super) async fn add(&self, jobs: &[NewJob]) {
+        let ids = self.enqueue(jobs).await.unwrap().unwrap();
+        assert_eq!(ids.len(), jobs.len());
+    }
+
+    pub(super) async fn claim(&self, jobs: usize) -> Exchange {
+        self.exchange(&[], want(jobs)).await.unwrap()
+    }
+
+    /// Ends a job and claims nothing.
+    pub(super) async fn settle(&self, lease: Lease, how: How) -> Exchange {
+        let exchange = self.exchange(&[end(lease, how)], want(0)).await.unwrap();
+        assert!(exchange.granted.is_empty());
+        exchange
+    }
+
+    /// Asks until something is granted.
+    pub(super) async fn claim_some(&self, jobs: usize) -> Exchange {
+        loop {
+            let exchange = self.claim(jobs).await;
+            if !exchange.granted.is_empty() {
+                return exchange;
+            }
+            tokio::time::sleep(exchange.next.unwrap_or(MS).clamp(MS / 10, 20 * MS)).await;
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Bytes that the client and the scripts exchange; `lua/state.lua` has the other half.
+
+use crate::JobId;
+use crate::remote::{Lease, NewJob};
+
+pub(super) fn id_bytes(id: JobId) -> [u8; 16] {
+    id.to_bytes()
+}
+
+pub(super) fn id_of(bytes: &[u8]) -> Option<JobId> {
+    let mut bytes = Reader(bytes);
+    Some(JobId::new(bytes.u64()?, bytes.u64()?))
+}
+
+pub(super) fn lease_bytes(lease: &Lease) -> [u8; 24] {
+    let mut bytes = [0; 24];
+    bytes[..16].copy_from_slice(&id_bytes(lease.id));
+    bytes[16..].copy_from_slice(&lease.token.to_be_bytes());
+    bytes
+}
+
+/// A record from its fourth field on: the first three are the script's.
+pub(super) fn rest_of_record(job: &NewJob, rest: &mut Vec<u8>) {
+    rest.clear();
+    rest.push(i8::MAX.wrapping_sub(job.priority).cast_unsigned());
+    for part in [job.key.as_slice(), job.trace.as_bytes()] {
+        rest.extend_from_slice(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
+        rest.extend_from_slice(part);
+    }
+    rest.extend_from_slice(&job.payload);
+}
+
+/// A job as it is kept. Times are microseconds of the server's clock.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Record {
+    pub(super) attempt: u32,
+    pub(super) due: u64,
+    pub(super) enqueued: u64,
+    pub(super) key: Vec<u8>,
+    pub(super) trace: String,
+    pub(super) payload: Vec<u8>,
+}
+
+impl Record {
+    pub(super) fn read(mut bytes: Vec<u8>) -> Option<Self> {
+        let mut reader = Reader(&bytes);
+        let (attempt, due, enqueued) = (reader.u32()?, reader.u64()?, reader.u64()?);
+        reader.take(1)?;
+        let key = reader.part()?.to_vec();
+        let trace = String::from_utf8_lossy(reader.part()?).into_owned();
+        let payload = bytes.len() - reader.0.len();
+        bytes.drain(..payload);
+        Some(Self {
+            attempt,
+            due,
+            enqueued,
+            key,
+            trace,
+            payload: bytes,
+        })
+    }
+}
+
+/// A dead letter as it is kept: when it died, its record, its errors.
+pub(super) fn read_letter(bytes: &[u8]) -> Option<(u64, Record, Vec<String>)> {
+    let mut reader = Reader(bytes);
+    let died = reader.u64()?;
+    let record = Record::read(reader.part()?.to_vec())?;
+    Some((died, record, read_errors(reader.0)?))
+}
+
+pub(super) fn read_errors(bytes: &[u8]) -> Option<Vec<String>> {
+    let (mut reader, mut errors) = (Reader(bytes), Vec::new());
+    while !reader.0.is_empty() {
+        errors.push(String::from_utf8_lossy(reader.part()?).into_owned());
+    }
+    Some(errors)
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, n: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(n)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.take(4)?.try_into().ok().map(u32::from_be_bytes)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.take(8)?.try_into().ok().map(u64::from_be_bytes)
+    }
+
+    /// Bytes with their number before them.
+    fn part(&mut self) -> Option<&'a [u8]> {
+        let n = self.u32()?;
+        self.take(n as usize)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn job(priority: i8) -> NewJob {
+        NewJob {
+            id: JobId::new(1, u64::MAX),
+            key: b"k\0ey".to_vec(),
+            payload: vec![0, 255],
+            delay: Duration::ZERO,
+            priority,
+            unique: None,
+            trace: "00-1".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_record_reads_as_it_was_written_and_never_in_part() {
+        let mut bytes = Vec::new();
+        rest_of_record(&job(0), &mut bytes);
+        bytes.splice(
+            ..0,
+            [
+                [0, 0, 0, 7].as_slice(),
+                &9u64.to_be_bytes(),
+                &8u64.to_be_bytes(),
+            ]
+            .concat(),
+        );
+        let record = Record::read(bytes.clone()).unwrap();
+        assert_eq!((record.attempt, record.due, record.enqueued), (7, 9, 8));
+        assert_eq!((record.key, record.payload), (job(0).key, job(0).payload));
+        assert_eq!(record.trace, "00-1");
+        let header = bytes.len() - 2;
+        for n in 0..header {
+            assert_eq!(Record::read(bytes[..n].to_vec()), None);
+        }
+    }
+
+    #[test]
+    fn the_highest_priority_is_the_lowest_byte() {
+        for (priority, urgency) in [(127, 0), (0, 127), (-1, 128), (-128, 255)] {
+            let mut bytes = Vec::new();
+            rest_of_record(&job(priority), &mut bytes);
+            assert_eq!(bytes[0], urgency);
+        }
+    }
+
+    #[test]
+    fn ids_keep_their_halves() {
+        let id = JobId::new(1, u64::MAX);
+        assert_eq!(id_of(&id_bytes(id)), Some(id));
+        assert_eq!(id_of(&[0; 15]), None);
+    }
+}
