@@ -4,8 +4,6 @@
 //! processes. It sees keys and payloads as bytes. All verbs take batches, since a trip is what
 //! costs.
 
-#![expect(dead_code, reason = "until the backends are wired in")]
-
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod buffer;
 mod codec;

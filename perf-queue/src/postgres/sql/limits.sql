@@ -2,6 +2,18 @@
 CREATE FUNCTION {schema}.apart(quota int, period bigint) RETURNS bigint LANGUAGE sql IMMUTABLE AS
 $$ SELECT (period + quota - 1) / quota $$;
 
+-- The next slot under a new limit, given that under the old one. A faster one goes on from the last
+-- grant; before a slower one, what was granted by the faster has to leave its period.
+CREATE FUNCTION {schema}.moved(slot bigint, quota int, period bigint, new_quota int, new_period bigint)
+RETURNS bigint LANGUAGE sql IMMUTABLE AS $$
+    SELECT CASE
+        WHEN quota IS NULL OR new_quota IS NULL THEN slot
+        WHEN {schema}.apart(new_quota, new_period) <= {schema}.apart(quota, period)
+            THEN slot - {schema}.apart(quota, period) + {schema}.apart(new_quota, new_period)
+        ELSE slot - {schema}.apart(quota, period) + new_period
+    END
+$$;
+
 -- When a limiter lets the next job start. Without a burst, slots that are apart keep every window;
 -- with one, what keeps it is that the grant `quota` places back has left the period.
 CREATE FUNCTION {schema}.opens(

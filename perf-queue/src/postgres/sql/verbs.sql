@@ -22,6 +22,7 @@ CREATE FUNCTION {schema}.set_rules(
 ) RETURNS void LANGUAGE plpgsql {set} AS $$
 DECLARE
     r {schema}.queues;
+    old {schema}.queues;
     t bigint;
 BEGIN
     SELECT * INTO r FROM queues WHERE queue = q FOR NO KEY UPDATE;
@@ -32,7 +33,8 @@ BEGIN
         RETURN;
     END IF;
     t := micros();
-    UPDATE queues SET rules = new_rules, quota = new_quota, period = new_period, burst = new_burst,
+    old := r;
+    UPDATE queues SET slot = moved(r.slot, r.quota, r.period, new_quota, new_period), rules = new_rules, quota = new_quota, period = new_period, burst = new_burst,
         key_quota = new_key_quota, key_period = new_key_period, key_burst = new_key_burst,
         concurrency = new_concurrency
     WHERE queue = q RETURNING * INTO r;
@@ -45,6 +47,11 @@ BEGIN
             WHERE j.queue = q AND j.due IS NOT NULL AND j.token <> 0 AND j.key <> ''
             GROUP BY j.key
             ON CONFLICT (queue, key) DO UPDATE SET in_flight = excluded.in_flight;
+        END IF;
+        IF (old.key_quota, old.key_period) IS DISTINCT FROM (new_key_quota, new_key_period) THEN
+            UPDATE keys SET
+                slot = moved(slot, old.key_quota, old.key_period, new_key_quota, new_key_period)
+            WHERE queue = q;
         END IF;
         r := place(r, t, t, array(SELECT k.key FROM keys k WHERE k.queue = q));
         UPDATE queues SET limited_key = r.limited_key WHERE queue = q;
