@@ -20,6 +20,12 @@ impl JobId {
     pub(crate) const fn seq(self) -> u64 {
         self.seq
     }
+
+    /// The half that is drawn at random.
+    #[cfg(feature = "sqlite")]
+    pub(crate) const fn queue(self) -> u64 {
+        self.queue
+    }
 }
 
 impl fmt::Display for JobId {

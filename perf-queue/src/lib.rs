@@ -17,6 +17,8 @@ mod rate;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis"))]
 mod remote;
 mod signals;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 mod stats;
 mod workers;
 
@@ -31,5 +33,7 @@ pub use job_error::{JobError, Scope};
 pub use memory::Memory;
 pub use queue::Queue;
 pub use rate::Rate;
+#[cfg(feature = "sqlite")]
+pub use sqlite::{EnqueueInError, Sqlite};
 pub use stats::Stats;
 pub use workers::{Drain, Workers, WorkersBuilder};

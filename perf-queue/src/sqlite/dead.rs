@@ -1,0 +1,66 @@
+use sqlx::{Connection, Row, SqliteConnection};
+
+use super::load;
+use super::rows::{Stored, between, halves, id_of};
+use crate::JobId;
+use crate::remote::Letter;
+
+pub(super) async fn list(
+    conn: &mut SqliteConnection,
+    queue: i64,
+    at_most: usize,
+) -> sqlx::Result<Vec<Letter>> {
+    let rows = sqlx::query(include_str!("sql/list_dead.sql"))
+        .bind(queue)
+        .bind(i64::try_from(at_most).unwrap_or(i64::MAX))
+        .fetch_all(conn)
+        .await?;
+    let letters = rows.iter().map(|row| {
+        Ok(Letter {
+            id: id_of(row.try_get(0)?, row.try_get(1)?),
+            key: Vec::new(),
+            attempts: row.try_get(2)?,
+            age: between(row.try_get(3)?, row.try_get(4)?),
+            payload: row.try_get(5)?,
+            errors: load::errors_of(row.try_get(6)?),
+        })
+    });
+    letters.collect()
+}
+
+/// Puts the oldest letter of this id back.
+pub(super) async fn replay(
+    conn: &mut SqliteConnection,
+    queue: i64,
+    id: JobId,
+) -> sqlx::Result<Option<Stored>> {
+    let [high, low] = halves(id);
+    let mut tx = conn.begin_with("BEGIN IMMEDIATE").await?;
+    let added = sqlx::query(include_str!("sql/replay.sql"))
+        .bind(queue)
+        .bind(high)
+        .bind(low)
+        .execute(&mut *tx)
+        .await?;
+    if added.rows_affected() == 0 {
+        return Ok(None);
+    }
+    sqlx::query(include_str!("sql/delete_replayed.sql"))
+        .bind(queue)
+        .bind(high)
+        .bind(low)
+        .execute(&mut *tx)
+        .await?;
+    let row = added.last_insert_rowid();
+    let job = load::range(&mut tx, queue, [row, row], 1).await?.pop();
+    tx.commit().await?;
+    Ok(job)
+}
+
+pub(super) async fn purge(conn: &mut SqliteConnection, queue: i64) -> sqlx::Result<u64> {
+    let purged = sqlx::query(include_str!("sql/purge.sql"))
+        .bind(queue)
+        .execute(conn)
+        .await?;
+    Ok(purged.rows_affected())
+}

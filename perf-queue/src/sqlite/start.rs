@@ -1,0 +1,82 @@
+use std::sync::Arc;
+
+use sqlx::{Row, SqliteConnection};
+use tokio::sync::mpsc;
+
+use super::error::{backend, ended, unfit};
+use super::file::OwnedFile;
+use super::inbox::Inbox;
+use super::rows::wall_clock;
+use super::watch::{ARRIVALS, Watch};
+use super::writer::Writer;
+use super::{Journal, Sqlite, Stored, load, names};
+use crate::BackendError;
+
+/// Of the tables.
+const VERSION: i64 = 1;
+
+/// In the history of a job that was marked as started when its process ended.
+const ENDED: &str = "the process ended while the job ran";
+
+impl Sqlite {
+    /// Takes a queue for this process, and reads what is there, in the order in which it runs.
+    ///
+    /// A job that was marked as started, by a process that has not told its end, comes back with
+    /// another attempt before it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it lets go of the queue; attempts of jobs that were started may be counted already.
+    pub(crate) async fn start(&self, queue: &str) -> Result<(Journal, Vec<Stored>), BackendError> {
+        let path = self.path.clone();
+        let name = queue.to_owned();
+        let file = tokio::task::spawn_blocking(move || OwnedFile::take(&path, &name));
+        let file = file.await.map_err(|_| ended())??;
+        let mut conn = file.connect().await.map_err(backend)?;
+        let id = register(&mut conn, queue).await?;
+        let (jobs, watch) = read(&mut conn, id).await.map_err(backend)?;
+        let inbox = Arc::new(Inbox::default());
+        let (sender, arrivals) = mpsc::channel(ARRIVALS);
+        let path = file.path().to_owned();
+        let writer = Writer::new(file, conn, id, self.dead_letters, watch, sender);
+        let writer = tokio::spawn(writer.run(Arc::clone(&inbox)));
+        Ok((Journal::new(inbox, arrivals, writer, id, path), jobs))
+    }
+}
+
+/// Makes the tables where they are missing. Returns the queue's number in the file.
+async fn register(conn: &mut SqliteConnection, queue: &str) -> Result<i64, BackendError> {
+    sqlx::raw_sql(include_str!("sql/schema.sql"))
+        .execute(&mut *conn)
+        .await
+        .map_err(backend)?;
+    let row = sqlx::query(include_str!("sql/register.sql"))
+        .bind(queue)
+        .bind(VERSION)
+        .fetch_one(conn)
+        .await
+        .map_err(backend)?;
+    let version: i64 = row.try_get(1).map_err(backend)?;
+    if version > VERSION {
+        return Err(unfit(format!(
+            "queue {queue} was written by a newer version of perf-queue: use that one"
+        )));
+    }
+    row.try_get(0).map_err(backend)
+}
+
+async fn read(conn: &mut SqliteConnection, queue: i64) -> sqlx::Result<(Vec<Stored>, Watch)> {
+    names::forget_old(conn, wall_clock()).await?;
+    sqlx::query(include_str!("sql/recover.sql"))
+        .bind(queue)
+        .bind(ENDED)
+        .execute(&mut *conn)
+        .await?;
+    // In this order: a job that another connection adds in between is in both, and is left out of
+    // those that arrive.
+    let jobs = load::all(conn, queue).await?;
+    let last = jobs.iter().map(|job| job.row.0).max();
+    let mut watch = Watch::new(last.unwrap_or(0));
+    watch.look(conn).await?;
+    Ok((jobs, watch))
+}
