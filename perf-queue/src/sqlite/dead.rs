@@ -1,7 +1,7 @@
-use sqlx::{Connection, Row, SqliteConnection};
+use sqlx::{Row, SqliteConnection};
 
-use super::load;
 use super::rows::{Stored, between, halves, id_of};
+use super::{load, transaction};
 use crate::JobId;
 use crate::remote::Letter;
 
@@ -34,13 +34,22 @@ pub(super) async fn replay(
     queue: i64,
     id: JobId,
 ) -> sqlx::Result<Option<Stored>> {
+    transaction::begin(conn).await?;
+    let done = put_back(conn, queue, id).await;
+    transaction::end(conn, done).await
+}
+
+async fn put_back(
+    conn: &mut SqliteConnection,
+    queue: i64,
+    id: JobId,
+) -> sqlx::Result<Option<Stored>> {
     let [high, low] = halves(id);
-    let mut tx = conn.begin_with("BEGIN IMMEDIATE").await?;
     let added = sqlx::query(include_str!("sql/replay.sql"))
         .bind(queue)
         .bind(high)
         .bind(low)
-        .execute(&mut *tx)
+        .execute(&mut *conn)
         .await?;
     if added.rows_affected() == 0 {
         return Ok(None);
@@ -49,12 +58,10 @@ pub(super) async fn replay(
         .bind(queue)
         .bind(high)
         .bind(low)
-        .execute(&mut *tx)
+        .execute(&mut *conn)
         .await?;
     let row = added.last_insert_rowid();
-    let job = load::range(&mut tx, queue, [row, row], 1).await?.pop();
-    tx.commit().await?;
-    Ok(job)
+    Ok(load::range(conn, queue, [row, row], 1).await?.pop())
 }
 
 pub(super) async fn purge(conn: &mut SqliteConnection, queue: i64) -> sqlx::Result<u64> {

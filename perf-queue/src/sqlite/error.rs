@@ -7,6 +7,7 @@ use crate::BackendError;
 const BACKEND: &str = "SQLite";
 
 // The primary result codes of SQLite.
+const ERROR: i32 = 1;
 const BUSY: i32 = 5;
 const LOCKED: i32 = 6;
 const NO_MEMORY: i32 = 7;
@@ -35,6 +36,11 @@ pub(super) fn backend(error: sqlx::Error) -> BackendError {
 /// Whether somebody else has the file locked for so long that SQLite has given up.
 pub(super) fn is_busy(error: &sqlx::Error) -> bool {
     matches!(primary_code(error), Some(BUSY | LOCKED))
+}
+
+/// Whether the statement makes no sense to SQLite.
+pub(super) fn is_refused(error: &sqlx::Error) -> bool {
+    primary_code(error) == Some(ERROR)
 }
 
 /// Whether the connection can be used again after this.

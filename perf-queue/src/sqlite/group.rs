@@ -1,10 +1,11 @@
-use sqlx::{Connection, SqliteConnection};
+use sqlx::SqliteConnection;
 
 use super::changes::Changes;
 use super::inbox::Append;
 use super::insert::{Insert, insert};
 use super::names::Names;
 use super::rows::{Added, RowId};
+use super::transaction;
 use crate::BackendError;
 
 type Answer = Result<Vec<Added>, BackendError>;
@@ -91,13 +92,21 @@ pub(super) async fn commit(
     queue: i64,
     dead_letters: usize,
 ) -> sqlx::Result<u64> {
-    // Alone, the file is not locked for longer than it is written. A transaction that is not
-    // committed is rolled back.
-    let mut tx = conn.begin_with("BEGIN IMMEDIATE").await?;
-    let dropped = changes.write(&mut tx, queue, dead_letters).await?;
+    transaction::begin(conn).await?;
+    let done = write(conn, group, changes, queue, dead_letters).await;
+    transaction::end(conn, done).await
+}
+
+async fn write(
+    conn: &mut SqliteConnection,
+    group: &mut Group,
+    changes: &Changes,
+    queue: i64,
+    dead_letters: usize,
+) -> sqlx::Result<u64> {
+    let dropped = changes.write(conn, queue, dead_letters).await?;
     if !group.appends.is_empty() {
-        group.insert(&mut tx, queue).await?;
+        group.insert(conn, queue).await?;
     }
-    tx.commit().await?;
     Ok(dropped)
 }

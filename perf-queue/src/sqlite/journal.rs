@@ -1,4 +1,4 @@
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use sqlx::SqliteConnection;
@@ -247,11 +247,6 @@ impl Journal {
             let _ = task.await;
             *writer = None;
         }
-    }
-
-    /// Of the file, without symbolic links.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
     }
 
     fn tell(&self, op: Op) {

@@ -20,10 +20,13 @@ mod rows;
 mod start;
 #[cfg(test)]
 mod tests;
+mod transaction;
 mod watch;
 mod writer;
 
 use std::path::{Path, PathBuf};
+
+use crate::BuildError;
 
 pub use foreign::EnqueueInError;
 pub(crate) use journal::Journal;
@@ -74,7 +77,21 @@ impl Sqlite {
         self
     }
 
-    pub(crate) const fn holds(&self) -> usize {
+    pub(crate) fn check(&self) -> Result<(), BuildError> {
+        // As in memory, where all of them are.
+        let max = (u32::MAX - 1) as usize;
+        if self.capacity == 0 || self.capacity > max {
+            return Err(BuildError::Bound {
+                option: "Sqlite::capacity",
+                value: self.capacity,
+                max,
+            });
+        }
+        Ok(())
+    }
+
+    /// How many jobs the queue holds.
+    pub(crate) const fn bound(&self) -> usize {
         self.capacity
     }
 }

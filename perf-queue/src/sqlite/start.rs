@@ -32,16 +32,26 @@ impl Sqlite {
         let name = queue.to_owned();
         let file = tokio::task::spawn_blocking(move || OwnedFile::take(&path, &name));
         let file = file.await.map_err(|_| ended())??;
-        let mut conn = file.connect().await.map_err(backend)?;
-        let id = register(&mut conn, queue).await?;
-        let (jobs, watch) = read(&mut conn, id).await.map_err(backend)?;
-        let inbox = Arc::new(Inbox::default());
-        let (sender, arrivals) = mpsc::channel(ARRIVALS);
-        let path = file.path().to_owned();
-        let writer = Writer::new(file, conn, id, self.dead_letters, watch, sender);
-        let writer = tokio::spawn(writer.run(Arc::clone(&inbox)));
-        Ok((Journal::new(inbox, arrivals, writer, id, path), jobs))
+        let conn = file.connect().await.map_err(backend)?;
+        start_on(conn, file, queue, self.dead_letters).await
     }
+}
+
+pub(super) async fn start_on(
+    mut conn: SqliteConnection,
+    file: OwnedFile,
+    queue: &str,
+    dead_letters: usize,
+) -> Result<(Journal, Vec<Stored>), BackendError> {
+    let queue = register(&mut conn, queue).await?;
+    let (jobs, watch) = read(&mut conn, queue).await.map_err(backend)?;
+    let inbox = Arc::new(Inbox::default());
+    let (sender, arrivals) = mpsc::channel(ARRIVALS);
+    let path = file.path().to_owned();
+    let writer = Writer::new(file, conn, queue, dead_letters, watch, sender);
+    let writer = tokio::spawn(writer.run(Arc::clone(&inbox)));
+    let journal = Journal::new(inbox, arrivals, writer, queue, path);
+    Ok((journal, jobs))
 }
 
 /// Makes the tables where they are missing. Returns the queue's number in the file.

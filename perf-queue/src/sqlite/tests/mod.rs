@@ -1,13 +1,24 @@
 mod basics;
+mod cancel;
+mod faults;
+mod foreign;
+mod kill;
+mod letters;
+mod marks;
+mod names;
+mod order;
+mod owners;
 mod speed;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use sqlx::Connection;
+
 use super::{Added, End, Journal, Place, RowId, Sqlite, Stored};
-use crate::JobId;
 use crate::remote::NewJob;
+use crate::{BackendError, JobId};
 
 /// A directory of the test's own with a path for a queue's file.
 struct Dir {
@@ -70,4 +81,20 @@ fn retry(attempt: u32, error: &str) -> End {
         place: Place::Kept,
         error: error.to_owned(),
     }
+}
+
+/// What somebody else does to the file.
+async fn sql(path: &Path, sql: &str) {
+    let url = format!("sqlite://{}", path.display());
+    let mut conn = sqlx::SqliteConnection::connect(&url).await.unwrap();
+    let sql = sqlx::AssertSqlSafe(sql);
+    sqlx::raw_sql(sql).execute(&mut conn).await.unwrap();
+    conn.close().await.unwrap();
+}
+
+async fn number(path: &Path, sql: &str) -> i64 {
+    let url = format!("sqlite://{}", path.display());
+    let mut conn = sqlx::SqliteConnection::connect(&url).await.unwrap();
+    let sql = sqlx::AssertSqlSafe(sql);
+    sqlx::query_scalar(sql).fetch_one(&mut conn).await.unwrap()
 }

@@ -1,0 +1,54 @@
+use super::*;
+
+fn reason(refused: Result<(Journal, Vec<Stored>), BackendError>) -> String {
+    match refused {
+        Err(BackendError::Unfit { reason, .. }) => reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_queue_has_one_owner() {
+    let dir = Dir::new();
+    let (journal, _) = dir.open().await;
+    let reason_ = reason(Sqlite::open(dir.file()).start("test").await);
+    assert!(reason_.contains("is open already"), "{reason_}");
+    journal.shutdown().await;
+    dir.open().await;
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn another_name_of_the_file_does_not_help() {
+    let dir = Dir::new();
+    let (_journal, _) = dir.open().await;
+    let link = dir.file().with_extension("link");
+    std::os::unix::fs::symlink(dir.file(), &link).unwrap();
+    reason(Sqlite::open(link).start("test").await);
+}
+
+#[tokio::test]
+async fn a_file_of_a_newer_version_is_left_alone() {
+    let dir = Dir::new();
+    dir.open().await.0.shutdown().await;
+    sql(&dir.file(), "UPDATE perf_queue SET version = 2").await;
+    let reason = reason(Sqlite::open(dir.file()).start("test").await);
+    assert!(reason.contains("newer version"), "{reason}");
+}
+
+#[tokio::test]
+async fn what_is_no_database_is_refused() {
+    let dir = Dir::new();
+    std::fs::write(dir.file(), [b'x'; 4_096]).unwrap();
+    let reason = reason(Sqlite::open(dir.file()).start("test").await);
+    assert!(reason.contains("not a database"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_directory_that_is_not_there_is_named() {
+    let dir = Dir::new();
+    let file = dir.dir.path().join("missing").join("jobs.db");
+    let error = Sqlite::open(&file).start("test").await.unwrap_err();
+    assert!(error.to_string().contains("missing"), "{error}");
+    assert!(error.is_retryable());
+}
