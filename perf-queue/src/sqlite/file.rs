@@ -6,38 +6,36 @@ use std::time::Duration;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, SqliteConnection};
 
-use super::error::{unavailable, unfit};
+use super::error::{backend, unavailable, unfit};
 use crate::BackendError;
 
 /// How long a commit waits for a transaction of somebody else's to end.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A queue's file, owned by this queue for as long as this value lives.
+///
+/// The file itself is opened by SQLite alone: when a process closes a file, it loses all its locks of
+/// that file, those of its other connections too.
 #[derive(Debug)]
 pub(super) struct OwnedFile {
     /// Without symbolic links.
     path: PathBuf,
-    identity: Identity,
+    /// Once it is known to be there.
+    identity: Option<Identity>,
     /// Locked. The kernel lets go of it when the process ends, in whichever way.
     _lock: File,
 }
 
 impl OwnedFile {
-    /// Makes the file if it is not there, and takes the queue for this process. Blocks.
+    /// Takes the queue for this process. Blocks.
     pub(super) fn take(path: &Path, queue: &str) -> Result<Self, BackendError> {
-        let what = |error: io::Error| {
-            unavailable(io::Error::new(
-                error.kind(),
-                format!("{}: {error}", path.display()),
-            ))
-        };
-        // An empty file is an empty database. It must be there to have one name only.
-        let file = File::options().append(true).create(true).open(path);
-        let identity = file.and_then(|file| file.metadata()).map_err(what)?;
-        let path = fs::canonicalize(path).map_err(what)?;
+        let path = resolve(path).map_err(|error| {
+            let path = path.display();
+            unavailable(io::Error::new(error.kind(), format!("{path}: {error}")))
+        })?;
         Ok(Self {
             _lock: lock(&path, queue)?,
-            identity: Identity::of(&identity),
+            identity: None,
             path,
         })
     }
@@ -46,11 +44,27 @@ impl OwnedFile {
         &self.path
     }
 
+    /// Makes the file if it is not there.
+    pub(super) async fn open(&mut self) -> Result<SqliteConnection, BackendError> {
+        let conn = self.options().create_if_missing(true).connect().await;
+        let conn = conn.map_err(backend)?;
+        self.identity = fs::metadata(&self.path).ok().map(|it| Identity::of(&it));
+        // It had one name before it was there, and has another one now.
+        if fs::canonicalize(&self.path).is_ok_and(|path| path != self.path) {
+            return Err(unfit(format!(
+                "{} was a symbolic link to nowhere: build the queue again",
+                self.path.display()
+            )));
+        }
+        self.check()?;
+        Ok(conn)
+    }
+
     /// Whether the file is still where it was. SQLite would not notice: it would write on to a file
     /// that has no name any more, and all would be lost with the process.
     pub(super) fn check(&self) -> Result<(), BackendError> {
         let found = fs::metadata(&self.path).map(|found| Identity::of(&found));
-        if found.is_ok_and(|found| found == self.identity) {
+        if found.is_ok_and(|found| self.identity == Some(found)) {
             return Ok(());
         }
         Err(unfit(format!(
@@ -60,18 +74,35 @@ impl OwnedFile {
         )))
     }
 
+    /// Opens the file once more.
     pub(super) async fn connect(&self) -> sqlx::Result<SqliteConnection> {
+        self.options().create_if_missing(false).connect().await
+    }
+
+    fn options(&self) -> SqliteConnectOptions {
         SqliteConnectOptions::new()
             .filename(&self.path)
-            .create_if_missing(false)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(BUSY_TIMEOUT)
-            // Nobody else reads the statistics that a slow statement leaves.
+            // Errors are said where they matter.
             .disable_statement_logging()
             .row_buffer_size(1_024)
-            .connect()
-            .await
+    }
+}
+
+/// The one name of a file that may not be there yet.
+fn resolve(path: &Path) -> io::Result<PathBuf> {
+    match fs::canonicalize(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let name = path.file_name().ok_or(error)?;
+            let parent = match path.parent() {
+                Some(parent) if parent != Path::new("") => parent,
+                _ => Path::new("."),
+            };
+            Ok(fs::canonicalize(parent)?.join(name))
+        }
+        found => found,
     }
 }
 

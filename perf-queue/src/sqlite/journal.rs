@@ -2,10 +2,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use sqlx::SqliteConnection;
-use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
+use tokio::sync::{Mutex, Semaphore, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::arrivals::Arrivals;
 use super::error::{ended, refused};
 use super::foreign::{self, EnqueueInError};
 use super::inbox::{Append, Inbox, Op};
@@ -25,7 +26,7 @@ const MAX_PAYLOAD: usize = 512 << 20;
 pub(crate) struct Journal {
     inbox: Arc<Inbox>,
     room: Arc<Semaphore>,
-    arrivals: Mutex<mpsc::Receiver<Vec<Stored>>>,
+    arrivals: Arc<Arrivals>,
     writer: Mutex<Option<JoinHandle<()>>>,
     /// Of the queue, in its file.
     queue: i64,
@@ -92,7 +93,7 @@ impl<T: Handed> Drop for Asked<'_, T> {
 impl Journal {
     pub(super) fn new(
         inbox: Arc<Inbox>,
-        arrivals: mpsc::Receiver<Vec<Stored>>,
+        arrivals: Arc<Arrivals>,
         writer: JoinHandle<()>,
         queue: i64,
         path: PathBuf,
@@ -100,7 +101,7 @@ impl Journal {
         Self {
             inbox,
             room: Arc::new(Semaphore::new(WAITING)),
-            arrivals: Mutex::new(arrivals),
+            arrivals,
             writer: Mutex::new(Some(writer)),
             queue,
             path,
@@ -174,21 +175,24 @@ impl Journal {
         self.ask(Op::Flush).await
     }
 
-    /// Jobs that were committed by somebody else ([`enqueue_in`](Self::enqueue_in), another process),
-    /// or whose `append` or `replay` was dropped: in the order of commit. They are ready before a later
-    /// append returns, unless thousands are. `None` when the journal has ended.
+    /// Waits until there are jobs that were committed by somebody else
+    /// ([`enqueue_in`](Self::enqueue_in), another process), or whose `append` or `replay` was dropped;
+    /// [`arrived`](Self::arrived) has them. False when the journal has ended, and there are none.
     ///
     /// # Cancel safety
     ///
     /// Dropping it loses nothing.
-    pub(crate) async fn arrived(&self) -> Option<Vec<Stored>> {
-        self.arrivals.lock().await.recv().await
+    pub(crate) async fn arrival(&self) -> bool {
+        self.arrivals.wait().await
     }
 
-    /// What [`arrived`](Self::arrived) would return at once; `None` if it would wait, also for another
-    /// call of it that has them.
-    pub(crate) fn try_arrived(&self) -> Option<Vec<Stored>> {
-        self.arrivals.try_lock().ok()?.try_recv().ok()
+    /// Takes the next of those jobs, in the order of commit.
+    ///
+    /// What was committed before an append or a replay is here before that one returns, unless
+    /// thousands of jobs are. So whoever takes all there is before it adds its own jobs, and does both
+    /// under one lock, keeps the order of commit.
+    pub(crate) fn arrived(&self) -> Option<Vec<Stored>> {
+        self.arrivals.take()
     }
 
     /// Adds a job within the transaction that is open on `conn`: it is there if and when that

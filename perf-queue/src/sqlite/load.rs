@@ -18,8 +18,8 @@ pub(super) async fn all(conn: &mut SqliteConnection, queue: i64) -> sqlx::Result
         for row in &rows {
             let job = stored(row)?;
             from = job.row.0 + 1;
-            let enqueued: i64 = row.try_get(ENQUEUED)?;
-            let place = match row.try_get(PLACE)? {
+            let enqueued: i64 = row.try_get_unchecked(ENQUEUED)?;
+            let place = match row.try_get_unchecked(PLACE)? {
                 Some(place) => place,
                 None => {
                     latest = latest.max(enqueued);
@@ -81,24 +81,35 @@ fn in_order(jobs: Vec<Stored>, places: Vec<i64>) -> Vec<Stored> {
 const ENQUEUED: usize = 5;
 const PLACE: usize = 7;
 
+/// Takes what somebody else has put there for what it is most likely meant to be: one such row must
+/// not keep a queue from starting.
 fn stored(row: &SqliteRow) -> sqlx::Result<Stored> {
     let now = wall_clock();
-    let due: Option<i64> = row.try_get(6)?;
-    let place: Option<i64> = row.try_get(PLACE)?;
+    let due: Option<i64> = row.try_get_unchecked(6)?;
+    let place: Option<i64> = row.try_get_unchecked(PLACE)?;
+    let attempt: i64 = row.try_get_unchecked(4)?;
+    let priority: i64 = row.try_get_unchecked(3)?;
     let wait = between(now, due.unwrap_or(now));
-    let errors: Option<String> = row.try_get(10)?;
     Ok(Stored {
-        row: RowId(row.try_get(0)?),
-        id: id_of(row.try_get(1)?, row.try_get(2)?),
-        payload: row.try_get(8)?,
-        trace: row.try_get::<Option<String>, _>(9)?.unwrap_or_default(),
-        attempt: row.try_get(4)?,
-        priority: row.try_get(3)?,
-        errors: errors_of(errors),
-        age: between(row.try_get(ENQUEUED)?, now),
+        row: RowId(row.try_get_unchecked(0)?),
+        id: id_of(row.try_get_unchecked(1)?, row.try_get_unchecked(2)?),
+        payload: row.try_get_unchecked(8)?,
+        trace: text(row, 9)?.unwrap_or_default(),
+        attempt: u32::try_from(attempt.max(1)).unwrap_or(u32::MAX),
+        priority: priority.clamp(i8::MIN.into(), i8::MAX.into()) as i8,
+        errors: errors_of(text(row, 10)?),
+        age: between(row.try_get_unchecked(ENQUEUED)?, now),
         due: wait,
         blocks: !wait.is_zero() && due != place,
     })
+}
+
+fn text(row: &SqliteRow, column: usize) -> sqlx::Result<Option<String>> {
+    let bytes: Option<Vec<u8>> = row.try_get_unchecked(column)?;
+    Ok(bytes.map(|bytes| match String::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
+    }))
 }
 
 /// A history that is not ours to read is none.

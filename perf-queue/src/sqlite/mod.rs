@@ -5,6 +5,7 @@
 
 #![cfg_attr(not(test), expect(dead_code, reason = "until the backend is wired in"))]
 
+mod arrivals;
 mod changes;
 mod dead;
 mod error;

@@ -1,13 +1,13 @@
 use std::sync::Arc;
 
 use sqlx::{Row, SqliteConnection};
-use tokio::sync::mpsc;
 
+use super::arrivals::Arrivals;
 use super::error::{backend, ended, unfit};
 use super::file::OwnedFile;
 use super::inbox::Inbox;
 use super::rows::wall_clock;
-use super::watch::{ARRIVALS, Watch};
+use super::watch::Watch;
 use super::writer::Writer;
 use super::{Journal, Sqlite, Stored, load, names};
 use crate::BackendError;
@@ -31,8 +31,8 @@ impl Sqlite {
         let path = self.path.clone();
         let name = queue.to_owned();
         let file = tokio::task::spawn_blocking(move || OwnedFile::take(&path, &name));
-        let file = file.await.map_err(|_| ended())??;
-        let conn = file.connect().await.map_err(backend)?;
+        let mut file = file.await.map_err(|_| ended())??;
+        let conn = file.open().await?;
         start_on(conn, file, queue, self.dead_letters).await
     }
 }
@@ -46,9 +46,16 @@ pub(super) async fn start_on(
     let queue = register(&mut conn, queue).await?;
     let (jobs, watch) = read(&mut conn, queue).await.map_err(backend)?;
     let inbox = Arc::new(Inbox::default());
-    let (sender, arrivals) = mpsc::channel(ARRIVALS);
+    let arrivals = Arc::new(Arrivals::default());
     let path = file.path().to_owned();
-    let writer = Writer::new(file, conn, queue, dead_letters, watch, sender);
+    let writer = Writer::new(
+        file,
+        conn,
+        queue,
+        dead_letters,
+        watch,
+        Arc::clone(&arrivals),
+    );
     let writer = tokio::spawn(writer.run(Arc::clone(&inbox)));
     let journal = Journal::new(inbox, arrivals, writer, queue, path);
     Ok((journal, jobs))

@@ -1,16 +1,13 @@
 use std::collections::VecDeque;
 
 use sqlx::SqliteConnection;
-use tokio::sync::mpsc;
 use tokio::time::{Duration, Instant};
 
+use super::arrivals::Arrivals;
 use super::load;
-use super::rows::{RowId, Stored};
+use super::rows::RowId;
 
-/// Batches of jobs that may wait to be taken; more stay in the file.
-pub(super) const ARRIVALS: usize = 16;
-
-/// Jobs in such a batch.
+/// Jobs in a batch.
 const BATCH: i64 = 1_024;
 
 /// How often to look, by the time since the last job was added to a transaction of the
@@ -20,6 +17,8 @@ const PACE: [(Duration, Duration); 2] = [
     (Duration::from_secs(60), Duration::from_millis(20)),
 ];
 const IDLE: Duration = Duration::from_millis(250);
+/// While there are more jobs than wait to be taken.
+const FULL: Duration = Duration::from_millis(2);
 
 /// Finds jobs that others have committed: SQLite numbers rows in the order of commit, as there is one
 /// transaction at a time that writes.
@@ -66,6 +65,10 @@ impl Watch {
 
     /// When to look next.
     pub(super) fn next(&self) -> Instant {
+        // There may be room by then.
+        if self.has_more() {
+            return self.looked + FULL;
+        }
         let pace = self.expected.and_then(|at| {
             let since = at.elapsed();
             PACE.iter().find(|(until, _)| since < *until)
@@ -87,12 +90,12 @@ impl Watch {
         &mut self,
         conn: &mut SqliteConnection,
         queue: i64,
-        arrivals: &mpsc::Sender<Vec<Stored>>,
+        arrivals: &Arrivals,
     ) -> sqlx::Result<()> {
         while let Some([first, last]) = self.ranges.front_mut() {
-            let Ok(room) = arrivals.try_reserve() else {
+            if !arrivals.has_room() {
                 return Ok(());
-            };
+            }
             let jobs = load::range(conn, queue, [*first, *last], BATCH).await?;
             match jobs.last() {
                 Some(job) if (jobs.len() as i64) == BATCH => *first = job.row.0 + 1,
@@ -101,7 +104,7 @@ impl Watch {
                 }
             }
             if !jobs.is_empty() {
-                room.send(jobs);
+                arrivals.push(jobs);
             }
         }
         Ok(())

@@ -1,15 +1,14 @@
 use std::sync::Arc;
 
 use sqlx::{Connection, SqliteConnection};
-use tokio::sync::mpsc;
 use tokio::time::{Duration, Instant, sleep_until};
 
+use super::arrivals::Arrivals;
 use super::changes::Changes;
 use super::error::{backend, is_busy, keeps_connection};
 use super::file::OwnedFile;
 use super::group::{Group, commit};
 use super::inbox::{Append, Due, Inbox, Op};
-use super::rows::Stored;
 use super::watch::Watch;
 use super::{Added, dead};
 use crate::BackendError;
@@ -32,7 +31,7 @@ pub(super) struct Writer {
     dead_letters: usize,
     changes: Changes,
     watch: Watch,
-    arrivals: mpsc::Sender<Vec<Stored>>,
+    arrivals: Arc<Arrivals>,
     failing: Option<Failing>,
     /// Dropped last: others may open the queue then.
     file: OwnedFile,
@@ -61,7 +60,7 @@ impl Writer {
         queue: i64,
         dead_letters: usize,
         watch: Watch,
-        arrivals: mpsc::Sender<Vec<Stored>>,
+        arrivals: Arc<Arrivals>,
     ) -> Self {
         Self {
             conn: Some(conn),
@@ -337,5 +336,11 @@ impl Writer {
         {
             tracing::warn!(%error, "the queue's file was not closed well");
         }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.arrivals.end();
     }
 }

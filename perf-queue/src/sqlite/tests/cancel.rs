@@ -30,7 +30,7 @@ async fn jobs_of_a_dropped_append_arrive_or_are_not_there() {
     journal.flush().await.unwrap();
     // A dropped answer is delivered with what comes after it.
     journal.flush().await.unwrap();
-    while let Some(arrived) = journal.try_arrived() {
+    while let Some(arrived) = journal.arrived() {
         known.extend(arrived.iter().map(|job| job.id));
     }
     journal.shutdown().await;

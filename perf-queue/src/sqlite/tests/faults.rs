@@ -11,8 +11,8 @@ fn is_unavailable<T: std::fmt::Debug>(refused: Result<T, BackendError>) {
 
 /// A journal whose file cannot grow beyond 64 pages.
 async fn open_small(dir: &Dir) -> (Journal, Vec<Stored>) {
-    let file = OwnedFile::take(&dir.file(), "test").unwrap();
-    let mut conn = file.connect().await.unwrap();
+    let mut file = OwnedFile::take(&dir.file(), "test").unwrap();
+    let mut conn = file.open().await.unwrap();
     let limit = sqlx::raw_sql("PRAGMA max_page_count = 64");
     limit.execute(&mut conn).await.unwrap();
     start_on(conn, file, "test", 10).await.unwrap()

@@ -35,7 +35,6 @@ async fn adds_and_ends_jobs() {
         out.write_all(text.as_bytes()).unwrap();
         out.flush().unwrap();
     };
-    say('=', &found.iter().map(|job| job.row).collect::<Vec<_>>());
     let mut alive: Vec<RowId> = found.iter().map(|job| job.row).collect();
     loop {
         let size = fastrand::usize(1..40);

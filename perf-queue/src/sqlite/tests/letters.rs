@@ -71,7 +71,7 @@ async fn a_replayed_letter_is_the_last_job_and_has_its_first_attempt_before_it()
     assert_eq!(replayed.errors, [""; 0]);
     assert_eq!(journal.replay(id).await.unwrap(), None);
     assert_eq!(journal.dead(10).await.unwrap(), []);
-    assert_eq!(journal.try_arrived(), None);
+    assert_eq!(journal.arrived(), None);
     journal.shutdown().await;
     assert_eq!(payloads(&dir.open().await.1), ["b", "a"]);
 }

@@ -69,6 +69,12 @@ async fn append(journal: &Journal, payload: &str) -> RowId {
     rows(&journal.append(vec![job(payload)]).await.unwrap())[0]
 }
 
+/// The next jobs that come without an append.
+async fn arrived(journal: &Journal) -> Vec<Stored> {
+    assert!(journal.arrival().await);
+    journal.arrived().unwrap()
+}
+
 fn payloads(jobs: &[Stored]) -> Vec<&str> {
     let texts = jobs.iter().map(|job| std::str::from_utf8(&job.payload));
     texts.map(Result::unwrap).collect()

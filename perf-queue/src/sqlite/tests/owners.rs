@@ -52,3 +52,15 @@ async fn a_directory_that_is_not_there_is_named() {
     assert!(error.to_string().contains("missing"), "{error}");
     assert!(error.is_retryable());
 }
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_link_to_nowhere_is_no_second_name() {
+    let dir = Dir::new();
+    let link = dir.file().with_extension("link");
+    std::os::unix::fs::symlink(dir.file(), &link).unwrap();
+    reason(Sqlite::open(&link).start("test").await);
+    let (_journal, _) = Sqlite::open(&link).start("test").await.unwrap();
+    let reason = reason(Sqlite::open(dir.file()).start("test").await);
+    assert!(reason.contains("is open already"), "{reason}");
+}
