@@ -23,7 +23,15 @@ pub(super) struct OwnedFile {
     /// Once it is known to be there.
     identity: Option<Identity>,
     /// Locked. The kernel lets go of it when the process ends, in whichever way.
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for OwnedFile {
+    fn drop(&mut self) {
+        // Closing it would do, if no other thread is about to start a program: the child has a copy of
+        // the open file until then. Where this fails, that is how it ends.
+        let _ = self.lock.unlock();
+    }
 }
 
 impl OwnedFile {
@@ -34,7 +42,7 @@ impl OwnedFile {
             unavailable(io::Error::new(error.kind(), format!("{path}: {error}")))
         })?;
         Ok(Self {
-            _lock: lock(&path, queue)?,
+            lock: lock(&path, queue)?,
             identity: None,
             path,
         })
