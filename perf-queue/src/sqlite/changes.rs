@@ -47,6 +47,14 @@ struct Run {
     marked: bool,
 }
 
+/// What became of dead letters.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Buried {
+    pub(super) added: u64,
+    /// For lack of room.
+    pub(super) dropped: u64,
+}
+
 impl Changes {
     pub(super) fn started(&mut self, row: RowId, since: Instant) {
         let run = Run {
@@ -111,6 +119,16 @@ impl Changes {
         update
     }
 
+    /// Marks a job that starts.
+    pub(super) fn mark_at_once(&mut self, row: RowId, since: Instant) {
+        let run = Run {
+            since,
+            marked: true,
+        };
+        self.running.insert(row.0, run);
+        self.updates.entry(row.0).or_default().started = true;
+    }
+
     /// Marks jobs that have run for a while.
     pub(super) fn mark(&mut self, now: Instant) {
         while let Some((row, since)) = self.unmarked.front().copied() {
@@ -142,13 +160,12 @@ impl Changes {
     }
 
     /// Writes all, which can be written a second time if it is unknown whether the first did.
-    /// Returns how many dead letters are kept no more.
     pub(super) async fn write(
         &self,
         conn: &mut SqliteConnection,
         queue: i64,
         dead_letters: usize,
-    ) -> sqlx::Result<u64> {
+    ) -> sqlx::Result<Buried> {
         if !self.updates.is_empty() {
             let updates: Vec<_> = self.updates.iter().map(as_json).collect();
             sqlx::query(include_str!("sql/update.sql"))
@@ -163,7 +180,7 @@ impl Changes {
                 .await?;
         }
         if self.dead.is_empty() {
-            return Ok(0);
+            return Ok(Buried::default());
         }
         self.bury(conn, queue, dead_letters).await
     }
@@ -173,10 +190,10 @@ impl Changes {
         conn: &mut SqliteConnection,
         queue: i64,
         dead_letters: usize,
-    ) -> sqlx::Result<u64> {
+    ) -> sqlx::Result<Buried> {
         let dead: Vec<_> = self.dead.iter().map(Death::as_json).collect();
         let dead = json(&dead)?;
-        sqlx::query(include_str!("sql/bury.sql"))
+        let buried = sqlx::query(include_str!("sql/bury.sql"))
             .bind(&dead)
             .execute(&mut *conn)
             .await?;
@@ -189,7 +206,10 @@ impl Changes {
             .bind(i64::try_from(dead_letters).unwrap_or(i64::MAX))
             .execute(&mut *conn)
             .await?;
-        Ok(trimmed.rows_affected())
+        Ok(Buried {
+            added: buried.rows_affected(),
+            dropped: trimmed.rows_affected(),
+        })
     }
 
     /// All is in the file.

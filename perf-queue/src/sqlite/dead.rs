@@ -1,9 +1,51 @@
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
 use sqlx::{Row, SqliteConnection};
 
 use super::rows::{Stored, between, halves, id_of};
 use super::{load, transaction};
 use crate::JobId;
 use crate::remote::Letter;
+
+/// How many letters there are, for who does not want to wait for the file.
+#[derive(Debug, Default)]
+pub(super) struct Letters {
+    kept: AtomicU64,
+    dropped: AtomicU64,
+}
+
+impl Letters {
+    pub(super) const fn new(kept: u64) -> Self {
+        Self {
+            kept: AtomicU64::new(kept),
+            dropped: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn kept(&self) -> u64 {
+        self.kept.load(Relaxed)
+    }
+
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped.load(Relaxed)
+    }
+
+    /// The writer alone counts.
+    pub(super) fn count(&self, added: u64, removed: u64, dropped: u64) {
+        let kept = self.kept().saturating_add(added);
+        let kept = kept.saturating_sub(removed.saturating_add(dropped));
+        self.kept.store(kept, Relaxed);
+        self.dropped.fetch_add(dropped, Relaxed);
+    }
+}
+
+pub(super) async fn count(conn: &mut SqliteConnection, queue: i64) -> sqlx::Result<u64> {
+    let count: i64 = sqlx::query_scalar(include_str!("sql/count_dead.sql"))
+        .bind(queue)
+        .fetch_one(conn)
+        .await?;
+    Ok(u64::try_from(count).unwrap_or(0))
+}
 
 pub(super) async fn list(
     conn: &mut SqliteConnection,

@@ -1,6 +1,6 @@
 use sqlx::SqliteConnection;
 
-use super::changes::Changes;
+use super::changes::{Buried, Changes};
 use super::inbox::Append;
 use super::insert::{Insert, insert};
 use super::names::Names;
@@ -84,14 +84,14 @@ impl Group {
     }
 }
 
-/// Writes changes and jobs in one transaction. Returns how many dead letters are kept no more.
+/// Writes changes and jobs in one transaction.
 pub(super) async fn commit(
     conn: &mut SqliteConnection,
     group: &mut Group,
     changes: &Changes,
     queue: i64,
     dead_letters: usize,
-) -> sqlx::Result<u64> {
+) -> sqlx::Result<Buried> {
     transaction::begin(conn).await?;
     let done = write(conn, group, changes, queue, dead_letters).await;
     transaction::end(conn, done).await
@@ -103,10 +103,10 @@ async fn write(
     changes: &Changes,
     queue: i64,
     dead_letters: usize,
-) -> sqlx::Result<u64> {
-    let dropped = changes.write(conn, queue, dead_letters).await?;
+) -> sqlx::Result<Buried> {
+    let buried = changes.write(conn, queue, dead_letters).await?;
     if !group.appends.is_empty() {
         group.insert(conn, queue).await?;
     }
-    Ok(dropped)
+    Ok(buried)
 }

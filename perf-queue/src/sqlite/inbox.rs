@@ -17,6 +17,8 @@ type Reply<T> = oneshot::Sender<Result<T, BackendError>>;
 pub(super) enum Op {
     Append(Append),
     Started(RowId, Instant),
+    /// The same, and to be marked before the answer.
+    Mark(RowId, Reply<()>),
     /// With the wall clock's time.
     Ended(RowId, End, i64),
     /// Jobs that are in the file, and whose enqueue nobody waits for any more.

@@ -7,10 +7,12 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::arrivals::Arrivals;
+use super::dead::Letters;
 use super::error::{ended, refused};
 use super::foreign::{self, EnqueueInError};
 use super::inbox::{Append, Inbox, Op};
 use super::rows::{Added, End, RowId, Stored, wall_clock};
+use super::writer::Writer;
 use crate::remote::{Letter, NewJob};
 use crate::{BackendError, JobId};
 
@@ -27,6 +29,7 @@ pub(crate) struct Journal {
     inbox: Arc<Inbox>,
     room: Arc<Semaphore>,
     arrivals: Arc<Arrivals>,
+    letters: Arc<Letters>,
     writer: Mutex<Option<JoinHandle<()>>>,
     /// Of the queue, in its file.
     queue: i64,
@@ -91,18 +94,14 @@ impl<T: Handed> Drop for Asked<'_, T> {
 }
 
 impl Journal {
-    pub(super) fn new(
-        inbox: Arc<Inbox>,
-        arrivals: Arc<Arrivals>,
-        writer: JoinHandle<()>,
-        queue: i64,
-        path: PathBuf,
-    ) -> Self {
+    pub(super) fn new(writer: Writer, queue: i64, path: PathBuf) -> Self {
+        let inbox = Arc::new(Inbox::default());
         Self {
-            inbox,
             room: Arc::new(Semaphore::new(WAITING)),
-            arrivals,
-            writer: Mutex::new(Some(writer)),
+            arrivals: writer.arrivals(),
+            letters: writer.letters(),
+            writer: Mutex::new(Some(tokio::spawn(writer.run(Arc::clone(&inbox))))),
+            inbox,
             queue,
             path,
         }
@@ -148,9 +147,23 @@ impl Journal {
 
     /// A job has started. Costs nothing for jobs that end within ten milliseconds: only others are
     /// marked in the file, so that they come back as the next attempt if the process dies. A job that
-    /// kills the process sooner comes back as the same attempt.
+    /// kills the process sooner comes back as the same attempt, but as a [suspect](Stored::suspect).
     pub(crate) fn started(&self, row: RowId) {
         self.tell(Op::Started(row, Instant::now()));
+    }
+
+    /// The same for a job that may have killed the process before ([`Stored::suspect`]): when this
+    /// returns, the file has it marked as started, however soon the process dies.
+    ///
+    /// # Errors
+    ///
+    /// If that could not be written now; it is tried again.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped future may have marked the job, until its end is told.
+    pub(crate) async fn started_for_sure(&self, row: RowId) -> Result<(), BackendError> {
+        self.ask(|reply| Op::Mark(row, reply)).await
     }
 
     /// A job has ended. This is in the file with one of the next commits, at the latest some
@@ -213,6 +226,12 @@ impl Journal {
         let id = foreign::enqueue_in(conn, &self.path, self.queue, job).await?;
         self.tell(Op::Expect);
         Ok(id)
+    }
+
+    /// How many dead letters there are, and how many were dropped for lack of room since the start.
+    /// Letters of jobs whose end is not in the file yet are not counted.
+    pub(crate) fn letters(&self) -> [u64; 2] {
+        [self.letters.kept(), self.letters.dropped()]
     }
 
     /// The oldest dead letters, at most so many.

@@ -7,7 +7,11 @@ use super::rows::{RowId, Stored, between, id_of, wall_clock};
 const AT_ONCE: i64 = 4_096;
 
 /// All jobs of a queue in the order in which they run.
-pub(super) async fn all(conn: &mut SqliteConnection, queue: i64) -> sqlx::Result<Vec<Stored>> {
+pub(super) async fn all(
+    conn: &mut SqliteConnection,
+    queue: i64,
+    suspect: bool,
+) -> sqlx::Result<Vec<Stored>> {
     let mut places = Vec::new();
     let mut jobs = Vec::new();
     // The clock may have been set back between two jobs; their order is that of the enqueue.
@@ -16,7 +20,10 @@ pub(super) async fn all(conn: &mut SqliteConnection, queue: i64) -> sqlx::Result
     loop {
         let rows = fetch(conn, queue, [from, i64::MAX], AT_ONCE).await?;
         for row in &rows {
-            let job = stored(row)?;
+            let job = Stored {
+                suspect,
+                ..stored(row)?
+            };
             from = job.row.0 + 1;
             let enqueued: i64 = row.try_get_unchecked(ENQUEUED)?;
             let place = match row.try_get_unchecked(PLACE)? {
@@ -101,6 +108,7 @@ fn stored(row: &SqliteRow) -> sqlx::Result<Stored> {
         age: between(row.try_get_unchecked(ENQUEUED)?, now),
         due: wait,
         blocks: !wait.is_zero() && due != place,
+        suspect: false,
     })
 }
 

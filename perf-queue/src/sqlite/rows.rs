@@ -46,6 +46,11 @@ pub(crate) struct Stored {
     pub(crate) due: Duration,
     /// It is not due, and was put back in its place ([`Place::Kept`]): it comes first of its key.
     pub(crate) blocks: bool,
+    /// The process that had the queue before did not let go of it, so this job may be what killed it:
+    /// to be started with [`Journal::started_for_sure`].
+    ///
+    /// [`Journal::started_for_sure`]: super::Journal::started_for_sure
+    pub(crate) suspect: bool,
 }
 
 /// Where a job that comes back stands among those of its key.

@@ -1,15 +1,11 @@
-use std::sync::Arc;
-
 use sqlx::{Row, SqliteConnection};
 
-use super::arrivals::Arrivals;
 use super::error::{backend, ended, unfit};
 use super::file::OwnedFile;
-use super::inbox::Inbox;
 use super::rows::wall_clock;
 use super::watch::Watch;
 use super::writer::Writer;
-use super::{Journal, Sqlite, Stored, load, names};
+use super::{Journal, Sqlite, Stored, dead, load, names};
 use crate::BackendError;
 
 /// Of the tables.
@@ -43,26 +39,17 @@ pub(super) async fn start_on(
     queue: &str,
     dead_letters: usize,
 ) -> Result<(Journal, Vec<Stored>), BackendError> {
-    let queue = register(&mut conn, queue).await?;
-    let (jobs, watch) = read(&mut conn, queue).await.map_err(backend)?;
-    let inbox = Arc::new(Inbox::default());
-    let arrivals = Arc::new(Arrivals::default());
+    let (queue, clean) = register(&mut conn, queue).await?;
+    let read = read(&mut conn, queue, clean).await;
+    let (jobs, watch, letters) = read.map_err(backend)?;
     let path = file.path().to_owned();
-    let writer = Writer::new(
-        file,
-        conn,
-        queue,
-        dead_letters,
-        watch,
-        Arc::clone(&arrivals),
-    );
-    let writer = tokio::spawn(writer.run(Arc::clone(&inbox)));
-    let journal = Journal::new(inbox, arrivals, writer, queue, path);
-    Ok((journal, jobs))
+    let writer = Writer::new(file, conn, queue, dead_letters, watch, letters);
+    Ok((Journal::new(writer, queue, path), jobs))
 }
 
-/// Makes the tables where they are missing. Returns the queue's number in the file.
-async fn register(conn: &mut SqliteConnection, queue: &str) -> Result<i64, BackendError> {
+/// Makes the tables where they are missing. Returns the queue's number in the file, and whether who
+/// had it before has let go of it.
+async fn register(conn: &mut SqliteConnection, queue: &str) -> Result<(i64, bool), BackendError> {
     sqlx::raw_sql(include_str!("sql/schema.sql"))
         .execute(&mut *conn)
         .await
@@ -79,10 +66,16 @@ async fn register(conn: &mut SqliteConnection, queue: &str) -> Result<i64, Backe
             "queue {queue} was written by a newer version of perf-queue: use that one"
         )));
     }
-    row.try_get(0).map_err(backend)
+    let found = (row.try_get(0), row.try_get(2));
+    Ok((found.0.map_err(backend)?, found.1.map_err(backend)?))
 }
 
-async fn read(conn: &mut SqliteConnection, queue: i64) -> sqlx::Result<(Vec<Stored>, Watch)> {
+async fn read(
+    conn: &mut SqliteConnection,
+    queue: i64,
+    clean: bool,
+) -> sqlx::Result<(Vec<Stored>, Watch, u64)> {
+    set_clean(conn, queue, false).await?;
     names::forget_old(conn, wall_clock()).await?;
     sqlx::query(include_str!("sql/recover.sql"))
         .bind(queue)
@@ -91,9 +84,22 @@ async fn read(conn: &mut SqliteConnection, queue: i64) -> sqlx::Result<(Vec<Stor
         .await?;
     // In this order: a job that another connection adds in between is in both, and is left out of
     // those that arrive.
-    let jobs = load::all(conn, queue).await?;
+    let jobs = load::all(conn, queue, !clean).await?;
     let last = jobs.iter().map(|job| job.row.0).max();
     let mut watch = Watch::new(last.unwrap_or(0));
     watch.look(conn).await?;
-    Ok((jobs, watch))
+    Ok((jobs, watch, dead::count(conn, queue).await?))
+}
+
+pub(super) async fn set_clean(
+    conn: &mut SqliteConnection,
+    queue: i64,
+    clean: bool,
+) -> sqlx::Result<()> {
+    sqlx::query(include_str!("sql/set_clean.sql"))
+        .bind(queue)
+        .bind(clean)
+        .execute(conn)
+        .await?;
+    Ok(())
 }

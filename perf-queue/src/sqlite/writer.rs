@@ -4,13 +4,14 @@ use sqlx::{Connection, SqliteConnection};
 use tokio::time::{Duration, Instant, sleep_until};
 
 use super::arrivals::Arrivals;
-use super::changes::Changes;
+use super::changes::{Buried, Changes};
+use super::dead::{self, Letters};
 use super::error::{backend, is_busy, keeps_connection};
 use super::file::OwnedFile;
 use super::group::{Group, commit};
 use super::inbox::{Append, Due, Inbox, Op};
 use super::watch::Watch;
-use super::{Added, dead};
+use super::{Added, start};
 use crate::BackendError;
 
 /// How long ended jobs wait for others, to be written with them; nobody waits for them.
@@ -32,6 +33,7 @@ pub(super) struct Writer {
     changes: Changes,
     watch: Watch,
     arrivals: Arc<Arrivals>,
+    letters: Arc<Letters>,
     failing: Option<Failing>,
     /// Dropped last: others may open the queue then.
     file: OwnedFile,
@@ -60,7 +62,7 @@ impl Writer {
         queue: i64,
         dead_letters: usize,
         watch: Watch,
-        arrivals: Arc<Arrivals>,
+        letters: u64,
     ) -> Self {
         Self {
             conn: Some(conn),
@@ -68,10 +70,19 @@ impl Writer {
             dead_letters,
             changes: Changes::default(),
             watch,
-            arrivals,
+            arrivals: Arc::default(),
+            letters: Arc::new(Letters::new(letters)),
             failing: None,
             file,
         }
+    }
+
+    pub(super) fn arrivals(&self) -> Arc<Arrivals> {
+        Arc::clone(&self.arrivals)
+    }
+
+    pub(super) fn letters(&self) -> Arc<Letters> {
+        Arc::clone(&self.letters)
     }
 
     pub(super) async fn run(mut self, inbox: Arc<Inbox>) {
@@ -122,6 +133,10 @@ impl Writer {
                 Op::Append(append) if append.reply.is_closed() => {}
                 Op::Append(append) => appends.push(append),
                 Op::Started(row, at) => self.changes.started(row, at),
+                Op::Mark(row, reply) => {
+                    self.changes.mark_at_once(row, Instant::now());
+                    asks.push(Op::Flush(reply));
+                }
                 Op::Ended(row, end, at) => self.changes.ended(row, end, at),
                 Op::Deliver(rows) => self.watch.deliver(rows),
                 Op::Expect => self.watch.expect(),
@@ -197,8 +212,12 @@ impl Writer {
         };
         self.changes = changes;
         match done {
-            Ok(dropped) if dropped > 0 => tracing::warn!(dropped, "dead letters dropped: no room"),
-            Ok(_) => {}
+            Ok(Buried { added, dropped }) => {
+                self.letters.count(added, 0, dropped);
+                if dropped > 0 {
+                    tracing::warn!(dropped, "dead letters dropped: no room");
+                }
+            }
             Err(error) => {
                 if !keeps_connection(&error) {
                     self.conn = None;
@@ -290,6 +309,7 @@ impl Writer {
                     Err(error) => Err(error),
                 };
                 if let Ok(Some(job)) = &done {
+                    self.letters.count(0, 1, 0);
                     self.watch.own(job.row.0, job.row.0);
                 }
                 if let Err(Ok(Some(job))) = reply.send(done) {
@@ -301,6 +321,9 @@ impl Writer {
                     Ok(conn) => dead::purge(conn, queue).await.map_err(backend),
                     Err(error) => Err(error),
                 };
+                if let Ok(purged) = done {
+                    self.letters.count(0, purged, 0);
+                }
                 drop(reply.send(done));
             }
             _ => {}
@@ -331,9 +354,11 @@ impl Writer {
             // Said by itself.
             let _ = self.commit(Vec::new()).await;
         }
-        if let Some(conn) = self.conn.take()
-            && let Err(error) = conn.close().await
-        {
+        let Some(mut conn) = self.conn.take() else {
+            return;
+        };
+        let clean = start::set_clean(&mut conn, self.queue, true).await;
+        if let Err(error) = clean.and(conn.close().await) {
             tracing::warn!(%error, "the queue's file was not closed well");
         }
     }

@@ -2,7 +2,9 @@ CREATE TABLE IF NOT EXISTS perf_queue (
     id INTEGER PRIMARY KEY,
     name TEXT NOT NULL UNIQUE,
     -- Of the tables, when this queue was last opened.
-    version INTEGER NOT NULL
+    version INTEGER NOT NULL,
+    -- Whether whoever had it last has let go of it, and did not just end.
+    clean INTEGER NOT NULL
 );
 
 -- AUTOINCREMENT, so that the number of a job that is gone is never given again: the numbers are the

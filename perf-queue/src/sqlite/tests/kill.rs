@@ -165,3 +165,34 @@ async fn a_job_that_kills_its_process_counts_each_attempt() {
         (1, 4, 3)
     );
 }
+
+/// Starts the first job, and dies of it before it has run for a millisecond.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "run by the tests here"]
+async fn dies_of_a_job() {
+    let Ok(file) = std::env::var(FILE) else {
+        return;
+    };
+    let (journal, found) = open(Path::new(&file)).await;
+    match found.first() {
+        Some(job) if job.suspect => journal.started_for_sure(job.row).await.unwrap(),
+        Some(job) => journal.started(job.row),
+        None => journal.started(append(&journal, "fatal").await),
+    }
+    std::process::abort();
+}
+
+#[tokio::test]
+async fn a_job_that_kills_its_process_at_once_is_a_suspect_and_then_counted() {
+    let dir = Dir::new();
+    for _ in 0..4 {
+        let mut child = child("dies_of_a_job", &dir.file());
+        assert!(!child.wait().unwrap().success());
+    }
+    let (journal, jobs) = dir.open().await;
+    // The first time nobody could know.
+    assert_eq!((jobs.len(), jobs[0].attempt), (1, 4));
+    assert!(jobs[0].suspect);
+    journal.shutdown().await;
+    assert!(!dir.open().await.1[0].suspect);
+}

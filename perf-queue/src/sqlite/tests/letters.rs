@@ -32,6 +32,7 @@ async fn what_died_is_a_letter_with_its_history() {
     let (journal, jobs) = dir.open().await;
     assert_eq!(payloads(&jobs), ["b"]);
     assert_eq!(journal.dead(10).await.unwrap(), letters);
+    assert_eq!(journal.letters(), [1, 0]);
 }
 
 #[tokio::test]
@@ -44,7 +45,9 @@ async fn the_newest_letters_are_kept() {
     }
     assert_eq!(texts(&journal.dead(10).await.unwrap()), ["c", "d"]);
     assert_eq!(texts(&journal.dead(1).await.unwrap()), ["c"]);
+    assert_eq!(journal.letters(), [2, 2]);
     assert_eq!(journal.purge().await.unwrap(), 2);
+    assert_eq!(journal.letters(), [0, 2]);
     assert_eq!(journal.dead(10).await.unwrap(), []);
 }
 
@@ -70,6 +73,7 @@ async fn a_replayed_letter_is_the_last_job_and_has_its_first_attempt_before_it()
     assert_eq!(replayed.payload, b"a");
     assert_eq!(replayed.errors, [""; 0]);
     assert_eq!(journal.replay(id).await.unwrap(), None);
+    assert_eq!(journal.letters(), [0, 0]);
     assert_eq!(journal.dead(10).await.unwrap(), []);
     assert_eq!(journal.arrived(), None);
     journal.shutdown().await;

@@ -5,6 +5,7 @@ mod foreign;
 mod kill;
 mod letters;
 mod marks;
+mod model;
 mod names;
 mod order;
 mod owners;

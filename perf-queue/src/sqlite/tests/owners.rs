@@ -64,3 +64,24 @@ async fn a_link_to_nowhere_is_no_second_name() {
     let reason = reason(Sqlite::open(dir.file()).start("test").await);
     assert!(reason.contains("is open already"), "{reason}");
 }
+
+/// A child has copies of all open files until it has become another program.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_program_that_is_being_started_does_not_keep_the_queue() {
+    let dir = Dir::new();
+    let done = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let until = std::sync::Arc::clone(&done);
+    let starts = std::thread::spawn(move || {
+        while !until.load(std::sync::atomic::Ordering::Relaxed) {
+            let program = std::env::current_exe().unwrap();
+            let mut program = std::process::Command::new(program);
+            program.arg("--list").stdout(std::process::Stdio::null());
+            program.status().unwrap();
+        }
+    });
+    for _ in 0..50 {
+        dir.open().await.0.shutdown().await;
+    }
+    done.store(true, std::sync::atomic::Ordering::Relaxed);
+    starts.join().unwrap();
+}
