@@ -17,13 +17,18 @@ impl JobId {
         Self { queue, seq }
     }
 
+    #[cfg(feature = "sqlite")]
+    pub(crate) const fn halves(self) -> [u64; 2] {
+        [self.queue, self.seq]
+    }
+
     /// In the order of the ids.
-    #[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis"))]
+    #[cfg(any(feature = "postgres", feature = "redis"))]
     pub(crate) fn to_bytes(self) -> [u8; 16] {
         (u128::from(self.queue) << 64 | u128::from(self.seq)).to_be_bytes()
     }
 
-    #[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis"))]
+    #[cfg(feature = "postgres")]
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (queue, seq) = bytes.split_first_chunk()?;
         Some(Self {

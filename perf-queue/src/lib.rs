@@ -22,6 +22,8 @@ mod redis;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis"))]
 mod remote;
 mod signals;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 mod stats;
 mod workers;
 
@@ -41,5 +43,7 @@ pub use queue::Queue;
 pub use rate::{Rate, RatePerKey};
 #[cfg(feature = "redis")]
 pub use redis::Redis;
+#[cfg(feature = "sqlite")]
+pub use sqlite::{EnqueueInError, Sqlite};
 pub use stats::Stats;
 pub use workers::{Drain, Failed, Handler, Run, Running, Workers, WorkersBuilder};

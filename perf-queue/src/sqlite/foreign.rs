@@ -1,0 +1,70 @@
+use std::path::{Path, PathBuf};
+
+use sqlx::{Connection, SqliteConnection};
+
+use super::insert::{Insert, insert};
+use super::names::Names;
+use super::rows::wall_clock;
+use crate::JobId;
+use crate::remote::NewJob;
+
+/// A job was not added to a transaction of the application's.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EnqueueInError {
+    /// The connection is to another file than the queue's, so that the job could not commit with the
+    /// transaction.
+    #[error(
+        "the transaction is on {}, the queue in {}: open both on the same file",
+        .found.display(),
+        .queue.display()
+    )]
+    OtherFile {
+        /// The file of the connection; empty for a database in memory.
+        found: PathBuf,
+        /// The file of the queue.
+        queue: PathBuf,
+    },
+    /// No transaction is open on the connection, as far as sqlx knows.
+    #[error("no transaction is open on this connection: begin one with sqlx's begin")]
+    NoTransaction,
+    /// The database refused.
+    #[error("the job was not added to the transaction: {source}")]
+    Database {
+        /// Why.
+        #[from]
+        source: sqlx::Error,
+    },
+}
+
+/// Adds a job to the transaction that is open on this connection.
+pub(super) async fn enqueue_in(
+    conn: &mut SqliteConnection,
+    file: &Path,
+    queue: i64,
+    job: NewJob,
+) -> Result<JobId, EnqueueInError> {
+    if !conn.is_in_transaction() {
+        return Err(EnqueueInError::NoTransaction);
+    }
+    let found: Option<String> = sqlx::query_scalar(include_str!("sql/main_file.sql"))
+        .fetch_one(&mut *conn)
+        .await?;
+    let found = PathBuf::from(found.unwrap_or_default());
+    // SQLite's name for it may lead there by a symbolic link.
+    if found != file && !found.canonicalize().is_ok_and(|found| found == file) {
+        return Err(EnqueueInError::OtherFile {
+            found,
+            queue: file.to_owned(),
+        });
+    }
+    let now = wall_clock();
+    let mut add = Insert { queue, now, job };
+    let mut names = Names::ask(conn, queue, now, std::iter::once(&add.job)).await?;
+    if let Some(other) = names.other(&add) {
+        return Ok(other);
+    }
+    insert(conn, std::slice::from_mut(&mut add)).await?;
+    names.write(conn, queue, now).await?;
+    Ok(add.job.id)
+}

@@ -1,0 +1,98 @@
+//! Jobs in a file of SQLite's.
+//!
+//! The machine in memory decides which job starts; what is here makes its jobs durable. One task
+//! writes ([`writer`]), and commits what has gathered since its last commit at once.
+
+#![cfg_attr(not(test), expect(dead_code, reason = "until the backend is wired in"))]
+
+mod arrivals;
+mod changes;
+mod dead;
+mod error;
+mod file;
+mod foreign;
+mod group;
+mod inbox;
+mod insert;
+mod journal;
+mod load;
+mod names;
+mod rows;
+mod start;
+#[cfg(test)]
+mod tests;
+mod transaction;
+mod watch;
+mod writer;
+
+use std::path::{Path, PathBuf};
+
+use crate::BuildError;
+
+pub use foreign::EnqueueInError;
+pub(crate) use journal::Journal;
+#[allow(unused_imports, reason = "until the backend is wired in")]
+pub(crate) use rows::{Added, End, Place, RowId, Stored};
+
+/// The SQLite backend: jobs live in a file, and survive the process.
+///
+/// It is for one process: a queue in a file belongs to whoever opened it, until that queue is dropped
+/// or its process has ended in whichever way. A file can hold several queues, each with a name of its
+/// own, and tables of the application's.
+///
+/// The file is in WAL mode, and a job is on the disk (`synchronous = FULL`) when its enqueue returns.
+#[derive(Debug, Clone)]
+pub struct Sqlite {
+    path: PathBuf,
+    capacity: usize,
+    dead_letters: usize,
+}
+
+impl Sqlite {
+    /// Keeps jobs in this file, which is made if it is not there. The file is opened when the queue is
+    /// built.
+    pub fn open(path: impl AsRef<Path>) -> Self {
+        Self {
+            path: path.as_ref().to_owned(),
+            capacity: 100_000,
+            dead_letters: 1_000,
+        }
+    }
+
+    /// Holds up to `jobs` jobs, those that run among them. When it is full,
+    /// [`enqueue`](crate::Queue::enqueue) waits and [`try_enqueue`](crate::Queue::try_enqueue) gives
+    /// the job back. Jobs that are in the file already, and those that come by a transaction of the
+    /// application's, are taken whether there is room or not. All of them are in memory, too.
+    /// Defaults to 100,000.
+    #[must_use]
+    pub const fn capacity(mut self, jobs: usize) -> Self {
+        self.capacity = jobs;
+        self
+    }
+
+    /// Keeps up to `letters` dead letters, beside the queue's own bound. When there are more, the
+    /// oldest is dropped and logged; 0 keeps none. Defaults to 1,000.
+    #[must_use]
+    pub const fn dead_letters(mut self, letters: usize) -> Self {
+        self.dead_letters = letters;
+        self
+    }
+
+    pub(crate) fn check(&self) -> Result<(), BuildError> {
+        // As in memory, where all of them are.
+        let max = (u32::MAX - 1) as usize;
+        if self.capacity == 0 || self.capacity > max {
+            return Err(BuildError::Bound {
+                option: "Sqlite::capacity",
+                value: self.capacity,
+                max,
+            });
+        }
+        Ok(())
+    }
+
+    /// How many jobs the queue holds.
+    pub(crate) const fn bound(&self) -> usize {
+        self.capacity
+    }
+}

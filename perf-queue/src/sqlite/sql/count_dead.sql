@@ -1,0 +1,1 @@
+SELECT count(*) FROM perf_queue_dead WHERE queue = ?1

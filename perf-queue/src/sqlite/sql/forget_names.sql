@@ -1,0 +1,1 @@
+DELETE FROM perf_queue_unique WHERE until <= ?1

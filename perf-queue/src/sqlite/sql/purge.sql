@@ -1,0 +1,1 @@
+DELETE FROM perf_queue_dead WHERE queue = ?1

@@ -1,0 +1,58 @@
+CREATE TABLE IF NOT EXISTS perf_queue (
+    id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    -- Of the tables, when this queue was last opened.
+    version INTEGER NOT NULL,
+    -- Whether whoever had it last has let go of it, and did not just end.
+    clean INTEGER NOT NULL
+);
+
+-- AUTOINCREMENT, so that the number of a job that is gone is never given again: the numbers are the
+-- order of enqueue, and a higher one than before is how jobs of other connections are noticed.
+-- There is no further index: the jobs of a queue are read as a whole, and once.
+CREATE TABLE IF NOT EXISTS perf_queue_job (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    queue INTEGER NOT NULL,
+    id_hi INTEGER NOT NULL,
+    id_lo INTEGER NOT NULL,
+    priority INTEGER NOT NULL DEFAULT 0,
+    attempt INTEGER NOT NULL DEFAULT 1,
+    started INTEGER NOT NULL DEFAULT 0,
+    -- These three in milliseconds since 1970.
+    enqueued INTEGER NOT NULL,
+    -- Not to run before.
+    due INTEGER,
+    -- Its place in the order: that of a job enqueued then; by `seq` where there is none.
+    place INTEGER,
+    payload BLOB NOT NULL,
+    trace TEXT,
+    -- A list in JSON, the oldest first.
+    errors TEXT
+);
+
+CREATE TABLE IF NOT EXISTS perf_queue_dead (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    queue INTEGER NOT NULL,
+    id_hi INTEGER NOT NULL,
+    id_lo INTEGER NOT NULL,
+    priority INTEGER NOT NULL,
+    attempts INTEGER NOT NULL,
+    enqueued INTEGER NOT NULL,
+    died INTEGER NOT NULL,
+    payload BLOB NOT NULL,
+    trace TEXT,
+    errors TEXT
+);
+
+CREATE INDEX IF NOT EXISTS perf_queue_dead_of_queue ON perf_queue_dead (queue, seq);
+
+CREATE TABLE IF NOT EXISTS perf_queue_unique (
+    queue INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    id_hi INTEGER NOT NULL,
+    id_lo INTEGER NOT NULL,
+    until INTEGER NOT NULL,
+    PRIMARY KEY (queue, name)
+) WITHOUT ROWID;
+
+CREATE INDEX IF NOT EXISTS perf_queue_unique_until ON perf_queue_unique (until);
