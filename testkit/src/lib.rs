@@ -12,5 +12,5 @@ mod watchdog;
 
 pub use postgres::{OwnPostgres, Postgres, PostgresOptions};
 pub use proxy::{Counts, Proxy, contains, nth};
-pub use redis::Redis;
+pub use redis::{OwnRedis, Redis};
 pub use unique::unique;

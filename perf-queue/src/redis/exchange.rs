@@ -55,8 +55,15 @@ pub(super) type Answer = (
     Vec<u64>,
 );
 
-/// The exchange, and how many dead letters have been dropped for newer ones.
-pub(super) fn read(answer: Answer) -> Option<(Exchange, u64)> {
+pub(super) struct Read {
+    pub(super) exchange: Exchange,
+    /// Microseconds of the server's clock.
+    pub(super) now: u64,
+    /// How many dead letters have been dropped for newer ones.
+    pub(super) dropped: u64,
+}
+
+pub(super) fn read(answer: Answer) -> Option<Read> {
     let (numbers, lost, ids, records, errors, starts) = answer;
     let [now, next, paused, by_queue, by_key, token, limited, dropped] =
         <[i64; 8]>::try_from(numbers).ok()?;
@@ -93,5 +100,9 @@ pub(super) fn read(answer: Answer) -> Option<(Exchange, u64)> {
         limited: [u64::try_from(by_queue).ok()?, u64::try_from(by_key).ok()?],
         paused: paused == 1,
     };
-    Some((exchange, u64::try_from(dropped).ok()?))
+    Some(Read {
+        exchange,
+        now,
+        dropped: u64::try_from(dropped).ok()?,
+    })
 }

@@ -50,6 +50,11 @@ impl RedisRemote {
         self.limits.capacity
     }
 
+    /// How many dead letters were dropped for newer ones, over all processes, as far as this one knows.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
     async fn run<T: FromRedisValue>(
         &self,
         script: &Script,
@@ -59,15 +64,30 @@ impl RedisRemote {
         answer.map_err(failed)
     }
 
-    fn log_dropped(&self, now: u64) {
-        let before = self.dropped.swap(now, Ordering::Relaxed);
-        if now > before {
+    /// An exchange, and when it was, in microseconds of the server's clock.
+    pub(super) async fn exchange_by_clock(
+        &self,
+        ended: &[Ended],
+        want: Want,
+    ) -> Result<(Exchange, u64), BackendError> {
+        if want.jobs > 0 {
+            self.lease.store(micros(want.lease), Ordering::Relaxed);
+        }
+        let answer = self
+            .run(&script::EXCHANGE, |call| {
+                exchange::arguments(ended, want, self.limits.dead_letters, call);
+            })
+            .await?;
+        let read = exchange::read(answer).ok_or_else(|| unreadable("the answer to an exchange"))?;
+        let before = self.dropped.fetch_max(read.dropped, Ordering::Relaxed);
+        if read.dropped > before {
             tracing::warn!(
-                letters = now - before,
-                "the oldest dead letters were dropped: more than {} of them",
+                letters = read.dropped - before,
+                "the oldest dead letters were dropped: there were more than {}",
                 self.limits.dead_letters
             );
         }
+        Ok((read.exchange, read.now))
     }
 }
 
@@ -109,18 +129,7 @@ impl Remote for RedisRemote {
     }
 
     async fn exchange(&self, ended: &[Ended], want: Want) -> Result<Exchange, BackendError> {
-        if want.jobs > 0 {
-            self.lease.store(micros(want.lease), Ordering::Relaxed);
-        }
-        let answer = self
-            .run(&script::EXCHANGE, |call| {
-                exchange::arguments(ended, want, self.limits.dead_letters, call);
-            })
-            .await?;
-        let (exchange, dropped) =
-            exchange::read(answer).ok_or_else(|| unreadable("the answer to an exchange"))?;
-        self.log_dropped(dropped);
-        Ok(exchange)
+        Ok(self.exchange_by_clock(ended, want).await?.0)
     }
 
     async fn extend(&self, leases: &[Lease]) -> Result<Vec<JobId>, BackendError> {

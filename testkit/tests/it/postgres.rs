@@ -180,4 +180,5 @@ fn handles_are_send_sync_and_debug() {
     check::<testkit::OwnPostgres>();
     check::<PostgresOptions>();
     check::<testkit::Redis>();
+    check::<testkit::OwnRedis>();
 }

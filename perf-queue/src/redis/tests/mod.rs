@@ -1,3 +1,9 @@
 mod basics;
+mod crowds;
+mod endings;
+mod faults;
+mod leases;
+mod limits;
 mod speed;
 mod support;
+mod waking;

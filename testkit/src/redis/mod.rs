@@ -1,3 +1,5 @@
+mod own;
+
 use std::env;
 use std::ffi::OsStr;
 use std::fmt;
@@ -12,6 +14,8 @@ use crate::postgres::blocking;
 use crate::unique;
 use crate::watchdog::{Program, Watched};
 
+pub use own::OwnRedis;
+
 const URL: &str = "PERF_TEST_REDIS_URL";
 
 const KIND: Kind = Kind {
@@ -22,7 +26,13 @@ const KIND: Kind = Kind {
 const START: &str = r#"exec "$TESTKIT_BIN/redis-server" --bind 127.0.0.1 --port "$port" \
     --dir "$dir" --save "" --appendonly no"#;
 
-/// A Redis server for tests, without persistence.
+// The append-only file is written before a client gets its answer, so what was answered outlives the
+// process however it ends; it is synced once a second, which matters to the machine's end alone.
+const START_DURABLE: &str = r#"exec "$TESTKIT_BIN/redis-server" --bind 127.0.0.1 --port "$port" \
+    --dir "$dir" --save "" --appendonly yes"#;
+
+/// A Redis server for tests: the shared one without persistence, one of a test's own with an
+/// append-only file.
 ///
 /// A cheap handle; nothing in it belongs to a tokio runtime.
 #[derive(Clone)]
@@ -34,6 +44,15 @@ pub struct Redis {
 enum Inner {
     External(String),
     Private(Watched),
+}
+
+impl Inner {
+    fn server(&self) -> Option<&Watched> {
+        match self {
+            Self::Private(server) => Some(server),
+            Self::External(_) => None,
+        }
+    }
 }
 
 impl Redis {
@@ -53,24 +72,41 @@ impl Redis {
         or_skip(outcome, &KIND)
     }
 
+    /// A private server for one test, with an append-only file, which the test may stop and restart.
+    /// Dropping the last handle stops it and removes its files.
+    ///
+    /// `None` where the binary is missing, as with [`Redis::shared`].
+    ///
+    /// # Panics
+    ///
+    /// As [`Redis::shared`].
+    pub async fn start() -> Option<OwnRedis> {
+        let outcome = blocking(|| Self::private(START_DURABLE)).await;
+        or_skip(outcome, &KIND).map(|server| OwnRedis {
+            redis: Self {
+                inner: Arc::new(Inner::Private(server)),
+            },
+        })
+    }
+
     fn external_or_private() -> Result<Self, Unavailable> {
         let inner = match env::var(URL) {
             Ok(url) if !url.is_empty() => Inner::External(url),
-            _ => Inner::Private(Self::private()?),
+            _ => Inner::Private(Self::private(START)?),
         };
         Ok(Self {
             inner: Arc::new(inner),
         })
     }
 
-    fn private() -> Result<Watched, Unavailable> {
+    fn private(start: &str) -> Result<Watched, Unavailable> {
         let bin = binaries::directory_with(&["redis-server"]).ok_or(Unavailable::Missing)?;
         let program = Program {
             name: "redis",
             bin,
             account: None,
             prepare: ":",
-            start: OsStr::new(START),
+            start: OsStr::new(start),
             halt: "KILL",
             ready,
         };

@@ -1,0 +1,152 @@
+use std::time::Duration;
+
+use super::support::*;
+use crate::remote::{How, Lease, Remote, Want};
+
+fn brief(jobs: usize) -> Want {
+    Want {
+        lease: 20 * MS,
+        ..want(jobs)
+    }
+}
+
+#[tokio::test]
+async fn when_a_lease_ends_the_job_runs_again_first_of_its_key_as_the_next_attempt() {
+    for rules in [crate::remote::Rules::default(), one_per_key()] {
+        let Some(remote) = open_with(rules).await else {
+            return;
+        };
+        remote.add(&jobs("k", 0..3)).await;
+        let exchange = remote.exchange(&[], brief(1)).await.unwrap();
+        let old = exchange.granted[0].lease;
+        assert!(exchange.next.is_some_and(|next| next <= 20 * MS));
+        tokio::time::sleep(25 * MS).await;
+        let exchange = remote.claim_some(1).await;
+        let granted = &exchange.granted[0];
+        assert_eq!((number(granted), granted.attempt), (0, 2));
+        assert!(granted.waited < granted.age);
+        // Who has the old lease has no say any more, in whatever it says.
+        assert_ne!(granted.lease.token, old.token);
+        assert_eq!(
+            remote.extend(&[old, granted.lease]).await.unwrap(),
+            [old.id]
+        );
+        for how in [How::Done, How::Released, retry(MS), snooze(MS, None)] {
+            assert_eq!(remote.settle(old, how).await.lost, [old.id]);
+        }
+        let dead = How::Dead {
+            error: String::new(),
+        };
+        assert_eq!(remote.settle(old, dead).await.lost, [old.id]);
+        assert_eq!(remote.counts().await.unwrap().in_flight, 1);
+        let exchange = remote.settle(granted.lease, How::Done).await;
+        assert!(exchange.lost.is_empty());
+        assert_eq!(numbers(&remote.claim(1).await), [1]);
+    }
+}
+
+#[tokio::test]
+async fn a_lease_that_is_prolonged_does_not_end() {
+    let Some(remote) = open().await else { return };
+    remote.add(&jobs("k", 0..2)).await;
+    let granted = remote
+        .exchange(
+            &[],
+            Want {
+                lease: 200 * MS,
+                ..want(2)
+            },
+        )
+        .await
+        .unwrap()
+        .granted;
+    let start = std::time::Instant::now();
+    while start.elapsed() < 500 * MS {
+        assert!(remote.extend(&[granted[0].lease]).await.unwrap().is_empty());
+        tokio::time::sleep(20 * MS).await;
+        let exchange = remote
+            .exchange(
+                &[],
+                Want {
+                    lease: 200 * MS,
+                    ..want(2)
+                },
+            )
+            .await
+            .unwrap();
+        assert!(exchange.granted.iter().all(|granted| number(granted) == 1));
+    }
+    assert!(
+        remote
+            .settle(granted[0].lease, How::Done)
+            .await
+            .lost
+            .is_empty()
+    );
+    assert_eq!(
+        remote.extend(&[granted[0].lease]).await.unwrap(),
+        [granted[0].lease.id]
+    );
+}
+
+#[tokio::test]
+async fn a_lease_that_is_over_counts_until_somebody_takes_the_job() {
+    let Some(remote) = open().await else { return };
+    remote.add(&jobs("k", 0..1)).await;
+    let granted = remote.exchange(&[], brief(1)).await.unwrap().granted;
+    tokio::time::sleep(30 * MS).await;
+    // The work is done, so better not again.
+    assert!(
+        remote
+            .settle(granted[0].lease, How::Done)
+            .await
+            .lost
+            .is_empty()
+    );
+    assert_eq!(remote.claim(1).await.next, None);
+}
+
+#[tokio::test]
+async fn nobody_ends_a_job_with_a_lease_that_never_was() {
+    let Some(remote) = open().await else { return };
+    remote.add(&jobs("k", 0..2)).await;
+    let lease = remote.claim(1).await.granted[0].lease;
+    let forged = [
+        Lease {
+            token: lease.token + 1,
+            ..lease
+        },
+        Lease {
+            id: job("k", 1).id,
+            ..lease
+        },
+    ];
+    let ended: Vec<_> = forged.iter().map(|lease| end(*lease, How::Done)).collect();
+    let exchange = remote.exchange(&ended, want(0)).await.unwrap();
+    assert_eq!(exchange.lost, [forged[0].id, forged[1].id]);
+    assert_eq!(remote.counts().await.unwrap().ready, 1);
+    assert_eq!(remote.extend(&[]).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn ended_jobs_and_granted_ones_go_in_one_trip_in_any_number() {
+    let Some(remote) = open().await else { return };
+    remote.add(&jobs("k", 0..5_000)).await;
+    let mut granted = Vec::new();
+    while granted.len() < 5_000 {
+        granted.extend(remote.claim(5_000).await.granted);
+    }
+    let mut ended = done(&granted);
+    for ended in ended.iter_mut().step_by(2) {
+        ended.how = How::Released;
+    }
+    let exchange = remote.exchange(&ended, want(1)).await.unwrap();
+    assert_eq!((numbers(&exchange), exchange.lost.len()), (vec![0], 0));
+    let counts = remote.counts().await.unwrap();
+    assert_eq!((counts.ready, counts.in_flight), (2_499, 1));
+    assert!(
+        counts
+            .oldest
+            .is_some_and(|oldest| oldest < Duration::from_secs(60))
+    );
+}
