@@ -189,4 +189,4 @@ pub(super) fn want(want: &crate::remote::Want) -> (i32, i64, i64) {
 }
 
 /// More in one answer helps nobody, and the claims of others would have to wait for it.
-const MAX_WANT: i32 = 10_000;
+const MAX_WANT: i32 = 1_000;

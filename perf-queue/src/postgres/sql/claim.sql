@@ -1,7 +1,9 @@
--- Leases ready jobs without a key.
+-- Leases jobs without a key.
 CREATE FUNCTION {schema}.claim_straight(
-    INOUT r {schema}.queues, t bigint, horizon bigint, want int, lease bigint,
-    OUT ids bytea[], OUT starts bigint[], OUT stopped boolean
+    INOUT r {schema}.queues, t bigint, horizon bigint, want int, lease bigint, number bigint,
+    OUT ids bytea[], OUT starts bigint[], OUT stopped boolean,
+    OUT tokens bigint[], OUT payloads bytea[], OUT traces text[], OUT attempts int[],
+    OUT errors text[], OUT ages bigint[], OUT waits bigint[]
 ) LANGUAGE plpgsql AS $$
 DECLARE
     n int := want;
@@ -20,21 +22,26 @@ BEGIN
         stopped := n < want;
     END IF;
     IF n = 0 THEN
-        PERFORM FROM jobs j WHERE j.queue = r.queue AND j.key = '' AND j.ready LIMIT 1;
+        PERFORM FROM jobs j WHERE j.queue = r.queue AND j.key = '' AND j.placed AND j.token = 0 LIMIT 1;
         stopped := FOUND;
         r := before;
         RETURN;
     END IF;
     WITH head AS (
-        SELECT j.id, j.rank, j.seq FROM jobs j
-        WHERE j.queue = r.queue AND j.key = '' AND j.ready
+        SELECT j.ctid FROM jobs j
+        WHERE j.queue = r.queue AND j.key = '' AND j.placed AND j.token = 0
         ORDER BY j.rank, j.seq LIMIT n FOR UPDATE SKIP LOCKED
     ), taken AS (
-        UPDATE jobs j SET ready = false, due = t + lease, token = nextval('numbers')
-        FROM head h WHERE j.id = h.id
-        RETURNING j.id, j.rank, j.seq
+        UPDATE jobs j SET token = number, until = t + lease
+        FROM head h WHERE j.ctid = h.ctid
+        RETURNING j.*
+    ), sorted AS (
+        SELECT * FROM taken c ORDER BY c.rank, c.seq
     )
-    SELECT coalesce(array_agg(c.id ORDER BY c.rank, c.seq), '{}') INTO ids FROM taken c;
+    SELECT coalesce(array_agg(c.id), '{}'), array_agg(c.token), array_agg(c.payload),
+        array_agg(c.trace), array_agg(c.attempt), array_agg(array_to_json(c.errors)::text),
+        array_agg(greatest(0, t - c.enqueued)), array_agg(greatest(0, t - c.since))
+    INTO ids, tokens, payloads, traces, attempts, errors, ages, waits FROM sorted c;
     IF cardinality(ids) < n AND held THEN
         stopped := false;
         SELECT * INTO s FROM slots(before, array_fill(t, ARRAY[cardinality(ids)]), horizon);
@@ -51,7 +58,7 @@ END $$;
 -- Leases the first jobs of keys in the ring, by turns. With a limit for keys a round gives each key
 -- one job, since its next slot depends on the slot that the queue gave to the one before.
 CREATE FUNCTION {schema}.claim_keyed(
-    INOUT r {schema}.queues, t bigint, horizon bigint, want int, lease bigint,
+    INOUT r {schema}.queues, t bigint, horizon bigint, want int, lease bigint, number bigint,
     OUT ids bytea[], OUT starts bigint[], OUT stopped boolean
 ) LANGUAGE plpgsql AS $$
 DECLARE
@@ -86,7 +93,7 @@ BEGIN
             JOIN keys k ON k.queue = r.queue AND k.key = u.key
             CROSS JOIN LATERAL (
                 SELECT o.id, o.rank, o.seq FROM jobs o
-                WHERE o.queue = r.queue AND o.key = k.key AND o.ready
+                WHERE o.queue = r.queue AND o.key = k.key AND o.placed AND o.token = 0
                 ORDER BY o.rank, o.seq LIMIT least(share, r.concurrency - k.in_flight)
             ) j
             WHERE k.open_at <= horizon
@@ -110,7 +117,7 @@ BEGIN
         stopped := n < cardinality(job_ids);
         job_ids := job_ids[1:n];
         job_keys := job_keys[1:n];
-        UPDATE jobs j SET ready = false, due = t + lease, token = nextval('numbers')
+        UPDATE jobs j SET token = number, until = t + lease
         FROM unnest(job_ids) AS u(id) WHERE j.id = u.id;
         UPDATE keys k SET
             turn = nextval('numbers'),

@@ -21,6 +21,7 @@ DECLARE
     slots bigint[] := '{}';
     part record;
     stopped boolean := false;
+    number bigint;
     again bigint;
 BEGIN
     SELECT * INTO r FROM queues WHERE queue = q;
@@ -53,7 +54,10 @@ BEGIN
         ) SELECT array_agg(s.key ORDER BY s.n) INTO more FROM news s;
         touched := touched || more;
         touched := touched || array(
-            SELECT k.key FROM keys k WHERE k.queue = q AND k.place IN (2, 4) AND k.open_at <= horizon
+            SELECT k.key FROM keys k WHERE k.queue = q AND k.place = 2 AND k.open_at <= horizon
+            ORDER BY k.open_at LIMIT 1000
+        ) || array(
+            SELECT k.key FROM keys k WHERE k.queue = q AND k.place = 4 AND k.open_at <= t
             ORDER BY k.open_at LIMIT 1000
         );
         IF cardinality(touched) > 0 THEN
@@ -61,22 +65,36 @@ BEGIN
         END IF;
     END IF;
     IF want > 0 AND NOT r.paused THEN
+        number := nextval('numbers');
         -- Jobs without a key get half of it where there are others.
         SELECT * INTO part FROM claim_straight(
-            r, t, horizon, CASE WHEN r.keyed THEN (want + 1) / 2 ELSE want END, lease
+            r, t, horizon, CASE WHEN r.keyed THEN (want + 1) / 2 ELSE want END, lease, number
         );
         r := part.r;
         got := part.ids;
         slots := part.starts;
         stopped := part.stopped;
+        IF cardinality(got) > 0 THEN
+            ids := got;
+            tokens := part.tokens;
+            keys := array_fill(''::bytea, ARRAY[cardinality(got)]);
+            payloads := part.payloads;
+            traces := part.traces;
+            attempts := part.attempts;
+            errors := part.errors;
+            ages := part.ages;
+            waits := part.waits;
+        END IF;
         IF r.keyed AND locked AND cardinality(got) < want THEN
-            SELECT * INTO part FROM claim_keyed(r, t, horizon, want - cardinality(got), lease);
+            SELECT * INTO part FROM claim_keyed(r, t, horizon, want - cardinality(got), lease, number);
             r := part.r;
             got := got || part.ids;
             slots := slots || part.starts;
             stopped := stopped OR part.stopped;
         END IF;
         IF cardinality(got) > 0 THEN
+            INSERT INTO leases (n, queue, until, left_over, ids)
+            VALUES (number, q, t + lease, cardinality(got), got);
             r.put_off := false;
         ELSIF stopped AND NOT r.put_off THEN
             r.put_off := true;
@@ -90,19 +108,19 @@ BEGIN
     END IF;
 
     IF NOT r.paused THEN
-        SELECT j.due INTO next FROM jobs j WHERE j.queue = q AND j.due IS NOT NULL
-        ORDER BY j.due LIMIT 1;
-        IF r.keyed THEN
-            SELECT least(next, min(k.open_at)) INTO next FROM (
-                SELECT o.open_at FROM keys o WHERE o.queue = q AND o.place IN (2, 4)
-                ORDER BY o.open_at LIMIT 1
-            ) k;
-        END IF;
         IF stopped THEN
             again := greatest(t, opens(r.hold, r.slot, r.log, r.quota, r.period, r.burst));
         ELSIF cardinality(got) >= want THEN
             again := t;
         ELSE
+            SELECT j.due INTO next FROM jobs j WHERE j.queue = q AND j.due IS NOT NULL
+            ORDER BY j.due LIMIT 1;
+            SELECT least(next, min(f.at)) INTO next FROM (
+                (SELECT l.until AS at FROM leases l WHERE l.queue = q ORDER BY l.until LIMIT 1)
+                UNION ALL
+                (SELECT o.open_at FROM keys o WHERE o.queue = q AND o.place = 2
+                    ORDER BY o.open_at LIMIT 1)
+            ) f;
             IF r.keyed THEN
                 PERFORM FROM keys k WHERE k.queue = q AND k.place = 1 LIMIT 1;
                 again := CASE WHEN FOUND THEN t END;
@@ -119,17 +137,23 @@ BEGIN
     END IF;
     limited := ARRAY[r.limited_queue, r.limited_key];
     paused := r.paused;
-    SELECT array_agg(j.id ORDER BY u.at, u.i), array_agg(j.token ORDER BY u.at, u.i),
-        array_agg(coalesce(j.long_key, j.key) ORDER BY u.at, u.i),
-        array_agg(j.payload ORDER BY u.at, u.i), array_agg(j.trace ORDER BY u.at, u.i),
-        array_agg(j.attempt ORDER BY u.at, u.i),
-        array_agg(array_to_json(j.errors)::text ORDER BY u.at, u.i),
-        array_agg(greatest(0, u.at - t) ORDER BY u.at, u.i),
-        array_agg(r.quota IS NOT NULL OR (r.key_quota IS NOT NULL AND j.key <> '') ORDER BY u.at, u.i),
-        array_agg(greatest(0, t - j.enqueued) ORDER BY u.at, u.i),
-        array_agg(greatest(0, t - j.since) ORDER BY u.at, u.i)
-    INTO ids, tokens, keys, payloads, traces, attempts, errors, starts, slotted, ages, waits
-    FROM unnest(got, slots) WITH ORDINALITY AS u(id, at, i) JOIN jobs j ON j.id = u.id;
+    IF cardinality(got) = cardinality(ids) THEN
+        starts := array(SELECT greatest(0, s - t) FROM unnest(slots) s);
+        slotted := array_fill(r.quota IS NOT NULL, ARRAY[cardinality(got)]);
+    ELSIF cardinality(got) > 0 THEN
+        -- There are jobs with keys among them.
+        SELECT array_agg(f.id), array_agg(f.token), array_agg(f.name), array_agg(f.payload),
+            array_agg(f.trace), array_agg(f.attempt), array_agg(array_to_json(f.errors)::text),
+            array_agg(greatest(0, f.at - t)), array_agg(f.slotted),
+            array_agg(greatest(0, t - f.enqueued)), array_agg(greatest(0, t - f.since))
+        INTO ids, tokens, keys, payloads, traces, attempts, errors, starts, slotted, ages, waits
+        FROM (
+            SELECT j.*, u.at, coalesce(j.long_key, j.key) AS name,
+                r.quota IS NOT NULL OR (r.key_quota IS NOT NULL AND j.key <> '') AS slotted
+            FROM unnest(got, slots) WITH ORDINALITY AS u(id, at, i) JOIN jobs j ON j.id = u.id
+            ORDER BY u.at, u.i
+        ) f;
+    END IF;
 END $$;
 
 -- Notes that a process may wait to be notified. An enqueue that has not seen the note has committed
@@ -143,7 +167,8 @@ BEGIN
     END IF;
     PERFORM pg_advisory_xact_lock(1885434737, q);
     UPDATE sleepers SET asleep = true WHERE queue = q AND NOT asleep;
-    PERFORM FROM jobs j WHERE j.queue = q AND j.key = '' AND j.ready LIMIT 1 FOR UPDATE SKIP LOCKED;
+    PERFORM FROM jobs j WHERE j.queue = q AND j.key = '' AND j.placed AND j.token = 0
+    LIMIT 1 FOR UPDATE SKIP LOCKED;
     IF FOUND THEN
         RETURN t;
     END IF;

@@ -83,7 +83,7 @@ DECLARE
 BEGIN
     INSERT INTO keys (queue, key)
     SELECT r.queue, u.key FROM unnest(touched) AS u(key)
-    WHERE EXISTS (SELECT FROM jobs j WHERE j.queue = r.queue AND j.key = u.key AND j.ready)
+    WHERE EXISTS (SELECT FROM jobs j WHERE j.queue = r.queue AND j.key = u.key AND j.placed AND j.token = 0)
     ON CONFLICT (queue, key) DO NOTHING;
     WITH seen AS (
         SELECT k.key, k.place AS old_place, k.open_at AS old_open,
@@ -95,7 +95,8 @@ BEGIN
             coalesce(k.in_flight >= r.concurrency, false) AS full_up,
             r.concurrency IS NOT NULL AND k.in_flight > 0 AS busy,
             EXISTS (
-                SELECT FROM jobs j WHERE j.queue = r.queue AND j.key = k.key AND j.ready
+                SELECT FROM jobs j
+                WHERE j.queue = r.queue AND j.key = k.key AND j.placed AND j.token = 0
             ) AS waiting
         FROM (
             SELECT u.key, min(u.i) AS i FROM unnest(touched) WITH ORDINALITY AS u(key, i)

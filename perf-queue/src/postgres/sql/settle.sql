@@ -14,7 +14,7 @@ DECLARE
 BEGIN
     WITH done AS (
         DELETE FROM jobs j USING unnest(ids, tokens, hows) AS e(id, token, how)
-        WHERE e.how = 0 AND j.id = e.id AND j.token = e.token AND j.due > t
+        WHERE e.how = 0 AND j.id = e.id AND j.token = e.token AND j.until > t
         RETURNING j.id, j.key
     ) SELECT array_agg(d.id), array_agg(d.key) INTO ended, ended_keys FROM done d;
     gone := coalesce(cardinality(ended), 0);
@@ -22,7 +22,7 @@ BEGIN
     IF gone < cardinality(ids) AND 3 = ANY (hows) THEN
         WITH failed AS (
             DELETE FROM jobs j USING unnest(ids, tokens, hows, messages) AS e(id, token, how, message)
-            WHERE e.how = 3 AND j.id = e.id AND j.token = e.token AND j.due > t
+            WHERE e.how = 3 AND j.id = e.id AND j.token = e.token AND j.until > t
             RETURNING j.*, e.message
         ), letters AS (
             INSERT INTO dead (id, queue, n, enqueued, died, attempts, rank, key, long_key, payload, trace, errors)
@@ -51,7 +51,7 @@ BEGIN
                     ELSE j.rank
                 END,
                 seq = CASE WHEN e.stays THEN j.seq ELSE nextval('numbers') END,
-                ready = e.stays OR e.after = 0,
+                placed = e.stays OR e.after = 0,
                 due = CASE WHEN NOT e.stays AND e.after > 0 THEN t + e.after END,
                 since = CASE WHEN e.how = 4 THEN j.since ELSE t + e.after END
             FROM (
@@ -60,7 +60,7 @@ BEGIN
                 JOIN jobs k ON k.id = u.id
                 WHERE u.how IN (1, 2, 4)
             ) e
-            WHERE j.id = e.id AND j.token = e.token AND j.due > t
+            WHERE j.id = e.id AND j.token = e.token AND j.until > t
             RETURNING j.id, j.key
         ) SELECT array_agg(b.id), array_agg(b.key) INTO more, more_keys FROM back b;
         ended := ended || more;
@@ -92,6 +92,12 @@ BEGIN
     ELSE
         lost := '{}';
     END IF;
+    UPDATE leases l SET left_over = l.left_over - e.n FROM (
+        SELECT u.token, count(*)::int AS n FROM unnest(ids, tokens) AS u(id, token)
+        WHERE cardinality(lost) = 0 OR u.id <> ALL (lost)
+        GROUP BY u.token ORDER BY u.token
+    ) e WHERE l.n = e.token;
+    DELETE FROM leases l WHERE l.n = ANY (tokens) AND l.left_over <= 0;
 END $$;
 
 CREATE FUNCTION {schema}.last_errors(errors text[], message text) RETURNS text[]
@@ -100,36 +106,64 @@ LANGUAGE sql IMMUTABLE AS $$
     FROM (SELECT coalesce(errors, '{}') || message AS e) a
 $$;
 
--- Makes jobs ready whose time has come or whose lease is over: those that waited the longest, no
--- more than a thousand, so that a call takes no longer when very many are due at once.
+-- Gives jobs their place whose time has come or whose lease is over: those that waited the longest,
+-- about a thousand, so that a call takes no longer when very many are due at once.
 CREATE FUNCTION {schema}.promote(r {schema}.queues, t bigint, OUT touched bytea[])
 LANGUAGE plpgsql AS $$
 DECLARE
     flown bytea[];
+    over bigint[];
 BEGIN
     WITH due AS (
         SELECT j.id FROM jobs j WHERE j.queue = r.queue AND j.due <= t
         ORDER BY j.due, j.seq LIMIT 1000 FOR UPDATE SKIP LOCKED
     ), up AS (
-        UPDATE jobs j SET
-            ready = true,
-            due = NULL,
-            token = 0,
-            since = j.due,
-            attempt = j.attempt + (j.token <> 0)::int,
-            rank = CASE WHEN j.token <> 0 AND j.rank >= -500 THEN j.rank - 1000 ELSE j.rank END,
-            seq = CASE WHEN j.token <> 0 THEN j.seq ELSE nextval('numbers') END
-        FROM due d JOIN jobs o ON o.id = d.id
-        WHERE j.id = d.id
-        RETURNING j.key, o.token <> 0 AS flew
+        UPDATE jobs j SET placed = true, due = NULL, seq = nextval('numbers')
+        FROM due d WHERE j.id = d.id
+        RETURNING j.key, j.seq
     )
-    SELECT array_agg(DISTINCT u.key) FILTER (WHERE u.key <> ''),
-        array_agg(u.key) FILTER (WHERE u.key <> '' AND u.flew)
-    INTO touched, flown FROM up u;
-    IF flown IS NOT NULL AND r.concurrency IS NOT NULL THEN
-        UPDATE keys k SET in_flight = greatest(0, k.in_flight - e.n)
-        FROM (SELECT u.key, count(*)::int AS n FROM unnest(flown) AS u(key) GROUP BY u.key) e
-        WHERE k.queue = r.queue AND k.key = e.key;
+    SELECT array_agg(u.key ORDER BY u.seq) FILTER (WHERE u.key <> '') INTO touched FROM up u;
+    over := array(
+        SELECT f.n FROM (
+            SELECT e.n, sum(e.left_over) OVER (ORDER BY e.until, e.n) - e.left_over AS before FROM (
+                SELECT l.n, l.until, l.left_over FROM leases l
+                WHERE l.queue = r.queue AND l.until <= t
+                ORDER BY l.until LIMIT 1000 FOR UPDATE SKIP LOCKED
+            ) e
+        ) f WHERE f.before < 1000
+    );
+    IF cardinality(over) > 0 THEN
+        WITH lapsed AS (
+            SELECT j.id FROM leases l CROSS JOIN LATERAL unnest(l.ids) AS u(id)
+            JOIN jobs j ON j.id = u.id AND j.token = l.n AND j.until <= t
+            WHERE l.n = ANY (over)
+            ORDER BY l.n, j.seq
+            FOR UPDATE OF j SKIP LOCKED
+        ), up AS (
+            UPDATE jobs j SET
+                token = 0,
+                since = j.until,
+                attempt = j.attempt + 1,
+                rank = CASE WHEN j.rank >= -500 THEN j.rank - 1000 ELSE j.rank END
+            FROM lapsed d WHERE j.id = d.id
+            RETURNING j.key
+        )
+        SELECT array_agg(u.key) FILTER (WHERE u.key <> '') INTO flown FROM up u;
+        -- What was prolonged, or is being ended right now, is looked at again later.
+        UPDATE leases l SET until = s.until, left_over = s.n FROM (
+            SELECT o.n AS lease, min(j.until) AS until, count(*)::int AS n
+            FROM leases o CROSS JOIN LATERAL unnest(o.ids) AS u(id)
+            JOIN jobs j ON j.id = u.id AND j.token = o.n
+            WHERE o.n = ANY (over) GROUP BY o.n
+        ) s WHERE l.n = s.lease;
+        DELETE FROM leases l WHERE l.n = ANY (over) AND NOT EXISTS (
+            SELECT FROM unnest(l.ids) AS u(id) JOIN jobs j ON j.id = u.id AND j.token = l.n
+        );
+        IF flown IS NOT NULL AND r.concurrency IS NOT NULL THEN
+            UPDATE keys k SET in_flight = greatest(0, k.in_flight - e.n)
+            FROM (SELECT u.key, count(*)::int AS n FROM unnest(flown) AS u(key) GROUP BY u.key) e
+            WHERE k.queue = r.queue AND k.key = e.key;
+        END IF;
     END IF;
-    touched := coalesce(touched, '{}');
+    touched := coalesce(touched, '{}') || coalesce(flown, '{}');
 END $$;

@@ -44,20 +44,23 @@ CREATE TABLE {schema}.counts (
     PRIMARY KEY (queue, shard)
 ) WITH (fillfactor = 50);
 
--- A job is ready, or scheduled (`due` is when), or leased (`token` is not 0, `due` is the end of the
--- lease). Vacuum comes early, since every job is a dead row soon.
+-- A job is scheduled (`due` is when), or it has its place in the order of its key: then it is leased
+-- (`token` is the number of the lease) or waits (`token` is 0). No index knows of the lease, and half
+-- of a page is kept free, so that to lease a job writes to its page and nowhere else. A claim passes
+-- by the jobs that are leased. Vacuum comes early, since every job is a dead row soon.
 CREATE TABLE {schema}.jobs (
     id bytea PRIMARY KEY,
     seq bigint NOT NULL,
     due bigint,
     token bigint NOT NULL DEFAULT 0,
+    until bigint NOT NULL DEFAULT 0,
     enqueued bigint NOT NULL,
     since bigint NOT NULL,
     queue int NOT NULL,
     attempt int NOT NULL DEFAULT 1,
     -- The negative priority; 1000 less for those that are first of their key.
     rank smallint NOT NULL,
-    ready boolean NOT NULL,
+    placed boolean NOT NULL,
     -- Empty without. One too long for an index is replaced by its hash.
     key bytea NOT NULL,
     long_key bytea,
@@ -65,6 +68,7 @@ CREATE TABLE {schema}.jobs (
     trace text NOT NULL,
     errors text[]
 ) WITH (
+    fillfactor = 50,
     autovacuum_vacuum_scale_factor = 0,
     autovacuum_vacuum_threshold = 5000,
     autovacuum_vacuum_insert_scale_factor = 0,
@@ -72,8 +76,20 @@ CREATE TABLE {schema}.jobs (
     autovacuum_vacuum_cost_delay = 0
 );
 
-CREATE INDEX jobs_ready ON {schema}.jobs (queue, key, rank, seq) WHERE ready;
+CREATE INDEX jobs_ready ON {schema}.jobs (queue, key, rank, seq) WHERE placed;
 CREATE INDEX jobs_due ON {schema}.jobs (queue, due, seq) WHERE due IS NOT NULL;
+
+-- What was leased at once, to find what nobody has ended in time. `until` is no later than the end of
+-- any of these leases; `left_over` counts those that were neither ended nor taken away.
+CREATE TABLE {schema}.leases (
+    n bigint PRIMARY KEY,
+    queue int NOT NULL,
+    until bigint NOT NULL,
+    left_over int NOT NULL,
+    ids bytea[] NOT NULL
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
+
+CREATE INDEX leases_until ON {schema}.leases (queue, until);
 
 -- Keys for which jobs were enqueued since an exchange last looked: rows are only added by enqueues
 -- and only taken by exchanges, so neither waits for the other.
@@ -101,7 +117,8 @@ CREATE TABLE {schema}.keys (
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
 
 CREATE INDEX keys_ring ON {schema}.keys (queue, turn) WHERE place = 1;
-CREATE INDEX keys_timer ON {schema}.keys (queue, open_at) WHERE place IN (2, 4);
+CREATE INDEX keys_timer ON {schema}.keys (queue, open_at) WHERE place = 2;
+CREATE INDEX keys_fade ON {schema}.keys (queue, open_at) WHERE place = 4;
 
 -- Unique names, and until when they are remembered.
 CREATE TABLE {schema}.names (

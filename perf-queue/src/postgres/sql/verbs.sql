@@ -9,7 +9,7 @@ BEGIN
         JOIN jobs j ON j.id = e.id AND j.token = e.token
         FOR UPDATE OF j SKIP LOCKED
     )
-    UPDATE jobs j SET due = t + lease FROM held h WHERE j.id = h.id;
+    UPDATE jobs j SET until = t + lease FROM held h WHERE j.id = h.id;
     RETURN array(
         SELECT e.id FROM unnest(ids, tokens) AS e(id, token)
         WHERE NOT EXISTS (SELECT FROM jobs j WHERE j.id = e.id AND j.token = e.token)
@@ -43,8 +43,9 @@ BEGIN
         UPDATE keys SET in_flight = 0 WHERE queue = q AND in_flight <> 0;
         IF r.concurrency IS NOT NULL THEN
             INSERT INTO keys AS o (queue, key, in_flight)
-            SELECT q, j.key, count(*) FROM jobs j
-            WHERE j.queue = q AND j.due IS NOT NULL AND j.token <> 0 AND j.key <> ''
+            SELECT q, j.key, count(*) FROM leases l CROSS JOIN LATERAL unnest(l.ids) AS u(id)
+            JOIN jobs j ON j.id = u.id AND j.token = l.n
+            WHERE l.queue = q AND j.key <> ''
             GROUP BY j.key
             ON CONFLICT (queue, key) DO UPDATE SET in_flight = excluded.in_flight;
         END IF;
@@ -80,19 +81,18 @@ DECLARE
 BEGIN
     SELECT * INTO r FROM queues WHERE queue = q;
     paused := r.paused;
-    SELECT count(*), t - min(j.since) INTO ready, oldest FROM jobs j WHERE j.queue = q AND j.ready;
-    SELECT count(*) FILTER (WHERE j.token = 0 AND j.due > t),
-        count(*) FILTER (WHERE j.token = 0 AND j.due <= t),
-        count(*) FILTER (WHERE j.token <> 0),
-        greatest(oldest, t - min(j.due) FILTER (WHERE j.token = 0 AND j.due <= t))
-    INTO scheduled, late, in_flight, oldest
-    FROM jobs j WHERE j.queue = q AND j.due IS NOT NULL;
+    SELECT count(*) FILTER (WHERE j.token = 0), count(*) FILTER (WHERE j.token <> 0),
+        t - min(j.since) FILTER (WHERE j.token = 0)
+    INTO ready, in_flight, oldest FROM jobs j WHERE j.queue = q AND j.placed;
+    SELECT count(*) FILTER (WHERE j.due > t), count(*) FILTER (WHERE j.due <= t),
+        greatest(oldest, t - min(j.due) FILTER (WHERE j.due <= t))
+    INTO scheduled, late, oldest FROM jobs j WHERE j.queue = q AND j.due IS NOT NULL;
     ready := ready + late;
     IF opens(r.hold, r.slot, r.log, r.quota, r.period, r.burst) > t THEN
         limited := ready;
     ELSE
         SELECT count(*) INTO limited FROM keys k
-        JOIN jobs j ON j.queue = q AND j.key = k.key AND j.ready
+        JOIN jobs j ON j.queue = q AND j.key = k.key AND j.placed AND j.token = 0
         WHERE k.queue = q AND (k.place = 3 OR k.place IN (1, 2) AND k.open_at > t);
     END IF;
     ready := ready - limited;
@@ -122,7 +122,7 @@ BEGIN
     IF NOT FOUND THEN
         RETURN false;
     END IF;
-    INSERT INTO jobs (id, seq, enqueued, since, queue, rank, ready, key, long_key, payload, trace)
+    INSERT INTO jobs (id, seq, enqueued, since, queue, rank, placed, key, long_key, payload, trace)
     VALUES (d.id, nextval('numbers'), d.enqueued, t, q, d.rank, true, d.key, d.long_key, d.payload, d.trace)
     ON CONFLICT (id) DO NOTHING;
     IF NOT FOUND THEN
