@@ -101,6 +101,20 @@ pub(crate) trait Backend<T>: Send + Sync {
     /// Waits until what workers said of their jobs is where it is safe.
     fn flush(&self) -> Boxed<'_, Result<(), BackendError>>;
 
+    /// Adds a job within a transaction of the application's on the backend's own database.
+    #[cfg(any(feature = "sqlite", feature = "postgres"))]
+    fn enqueue_in<'a>(
+        &'a self,
+        conn: crate::Connection<'a>,
+        job: &T,
+        options: crate::EnqueueOptions,
+    ) -> Boxed<'a, Result<JobId, crate::EnqueueInError>> {
+        let _ = (conn, job, options);
+        Box::pin(std::future::ready(Err(
+            crate::EnqueueInError::OtherDatabase,
+        )))
+    }
+
     /// How many jobs are where.
     fn stats(&self) -> Boxed<'_, Result<Stats, BackendError>>;
 
@@ -271,12 +285,22 @@ pub(crate) enum Claim<T> {
 }
 
 /// A job that a worker shall run at once.
-#[derive(Debug)]
 pub(crate) struct Started<T> {
     pub(crate) taken: Taken<T>,
     pub(crate) attempt: u32,
     pub(crate) waited: Duration,
     pub(crate) age: Duration,
+    /// To be waited for before the handler runs.
+    pub(crate) first: Option<Boxed<'static, ()>>,
+}
+
+impl<T> fmt::Debug for Started<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Started")
+            .field("id", &self.taken.id)
+            .field("attempt", &self.attempt)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What a worker does while it asks for a job.

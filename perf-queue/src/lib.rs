@@ -25,6 +25,8 @@ mod signals;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod stats;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod transaction;
 mod workers;
 
 pub use backend::QueueBackend;
@@ -44,6 +46,8 @@ pub use rate::{Rate, RatePerKey};
 #[cfg(feature = "redis")]
 pub use redis::Redis;
 #[cfg(feature = "sqlite")]
-pub use sqlite::{EnqueueInError, Sqlite};
+pub use sqlite::Sqlite;
 pub use stats::Stats;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub use transaction::{Connection, EnqueueInError, InTransaction};
 pub use workers::{Drain, Failed, Handler, Run, Running, Workers, WorkersBuilder};

@@ -131,6 +131,49 @@ impl<T: Send + 'static> Queue<T> {
         Ok(self.shared.backend.enqueue(jobs, true).await?)
     }
 
+    /// Enqueues a job as part of a transaction on the database that holds the queue's jobs: it is
+    /// there if and when the transaction commits, in the order of the commits, and never if it does
+    /// not. Its delay counts from there, too.
+    ///
+    /// `conn` is a transaction of sqlx's, or a connection on which one is open.
+    ///
+    /// # Errors
+    ///
+    /// [`EnqueueInError::OtherDatabase`] where the queue's jobs are not in such a database, or, for
+    /// SQLite, not in the same file. After other errors the transaction may have failed: roll it back.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped future may have added the job to the transaction: roll it back.
+    #[cfg(any(feature = "sqlite", feature = "postgres"))]
+    pub async fn enqueue_in<C: crate::InTransaction + ?Sized>(
+        &self,
+        conn: &mut C,
+        job: &T,
+    ) -> Result<JobId, crate::EnqueueInError> {
+        self.enqueue_in_with(conn, job, EnqueueOptions::new()).await
+    }
+
+    /// As [`enqueue_in`](Self::enqueue_in), with options.
+    ///
+    /// # Errors
+    ///
+    /// As [`enqueue_in`](Self::enqueue_in).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`enqueue_in`](Self::enqueue_in).
+    #[cfg(any(feature = "sqlite", feature = "postgres"))]
+    pub async fn enqueue_in_with<C: crate::InTransaction + ?Sized>(
+        &self,
+        conn: &mut C,
+        job: &T,
+        options: EnqueueOptions,
+    ) -> Result<JobId, crate::EnqueueInError> {
+        let conn = conn.connection();
+        self.shared.backend.enqueue_in(conn, job, options).await
+    }
+
     /// Prepares `count` workers that run `handler`, each one job at a time, until
     /// [`spawn`](WorkersBuilder::spawn) starts them. A queue can have several groups of workers.
     ///

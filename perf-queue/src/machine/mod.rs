@@ -2,11 +2,6 @@
 //! decides which job starts. Every key is in exactly one place (see [`key::Place`]), so a job that
 //! must wait for its key is never looked at, and delays no other key.
 
-#![cfg_attr(
-    not(test),
-    expect(dead_code, reason = "until the store offers pauses and other rules")
-)]
-
 mod change;
 mod claimed;
 mod grants;

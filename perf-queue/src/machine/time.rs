@@ -16,9 +16,9 @@ impl Time {
         Self::ZERO.plus(d)
     }
 
-    /// A time `d` before the start: jobs may have been enqueued then.
-    pub(crate) fn before(d: Duration) -> Self {
-        Self::ZERO.minus_nanos(nanos(d))
+    /// A time `d` before this one, which may lie before the start: jobs may have been enqueued then.
+    pub(crate) fn before(self, d: Duration) -> Self {
+        self.minus_nanos(nanos(d))
     }
 
     pub(crate) fn plus(self, d: Duration) -> Self {

@@ -79,6 +79,7 @@ where
             attempt: ticket.attempt,
             waited,
             age: now.since(ticket.enqueued),
+            first: None,
             taken: Taken {
                 job: payload.job,
                 id: payload.id,

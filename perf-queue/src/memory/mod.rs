@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use crate::BuildError;
 use crate::backend::{Boxed, Open, Parts, QueueBackend, Ready};
+#[cfg(feature = "sqlite")]
+pub(crate) use store::Restored;
 pub(crate) use store::{Settings, Store};
 
 /// The in-memory backend: jobs live in the process and are lost with it.
@@ -96,6 +98,7 @@ impl Memory {
             memory: self,
             rules,
             rate_per_key: parts.rate_per_key,
+            keeps_letters: true,
             signals: parts.signals,
             meters: parts.meters,
         };

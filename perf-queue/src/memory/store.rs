@@ -1,5 +1,6 @@
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ pub(crate) struct Settings<T> {
     pub(crate) rules: Rules,
     /// Rates of keys that are not the same for all.
     pub(crate) rate_per_key: Option<RatePerKey<T>>,
+    /// Whether dead letters are kept here.
+    pub(crate) keeps_letters: bool,
     pub(crate) signals: Arc<Signals>,
     pub(crate) meters: Arc<Meters>,
 }
@@ -36,11 +39,31 @@ pub(crate) struct Stored<T> {
     pub(super) errors: Errors,
 }
 
+/// A job that is known from elsewhere.
+#[cfg(feature = "sqlite")]
+#[derive(Debug)]
+pub(crate) struct Restored<T> {
+    pub(crate) job: T,
+    /// Its number there, which its ticket has.
+    pub(crate) number: u64,
+    pub(crate) id: JobId,
+    pub(crate) trace: Option<Box<str>>,
+    pub(crate) errors: Errors,
+    pub(crate) attempt: u32,
+    pub(crate) priority: i8,
+    /// Time since its enqueue.
+    pub(crate) age: Duration,
+    /// Time until it is due.
+    pub(crate) due: Duration,
+}
+
 /// The machine behind a lock, with a clock.
 pub(crate) struct Store<T, K> {
     pub(super) settings: Settings<T>,
     key: KeyOf<T, K>,
     start: Instant,
+    /// Jobs that were there before there was room for them.
+    owed: AtomicUsize,
     /// The random half of the ids.
     queue: u64,
     state: Mutex<State<T, K>>,
@@ -77,6 +100,7 @@ where
             settings,
             key,
             start: Instant::now(),
+            owed: AtomicUsize::new(0),
             // Keyed by the system's randomness. The generator of `fastrand` would not do: it is seeded
             // by the clock since the boot, or by the application.
             queue: RandomState::new().build_hasher().finish(),
@@ -133,7 +157,7 @@ where
         }
         self.settings.meters.limited(limited);
         if let Some(Outcome::Completed | Outcome::Discarded | Outcome::Dead) = outcome {
-            self.settings.signals.room.add_permits(1);
+            self.leave_room();
         }
         if emptied {
             self.settings.signals.emptied();
@@ -189,6 +213,9 @@ where
                 taken.errors.push(error);
                 let ticket = ticket(taken.hold)?;
                 machine.finish(ticket, now);
+                if !self.settings.keeps_letters {
+                    return Some((Outcome::Dead, now.since(ticket.granted), None));
+                }
                 dead.push_back(DeadLetter {
                     id: taken.id,
                     job: Ok(taken.job),
@@ -252,6 +279,65 @@ where
         Ok(ids)
     }
 
+    /// A job is gone, or did not come: another has its room.
+    pub(crate) fn leave_room(&self) {
+        let less = |owed: usize| owed.checked_sub(1);
+        if self.owed.fetch_update(SeqCst, SeqCst, less).is_err() {
+            self.settings.signals.room.add_permits(1);
+        }
+    }
+
+    /// A job is there for which nobody asked for room.
+    pub(crate) fn take_room(&self) {
+        match self.settings.signals.room.try_acquire() {
+            Ok(room) => room.forget(),
+            Err(_) => {
+                self.owed.fetch_add(1, SeqCst);
+            }
+        }
+    }
+
+    /// Adds jobs that are kept elsewhere, too; by numbers from there, which must be different for each.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn restore(&self, jobs: Vec<Restored<T>>) {
+        let jobs = jobs.into_iter().map(|job| {
+            let pace = self.settings.rate_per_key.as_ref();
+            let pace = pace.and_then(|rate| rate.own(&job.job));
+            ((self.key)(&job.job), pace, job)
+        });
+        // The user's code, outside of the lock.
+        let mut jobs: VecDeque<_> = jobs.collect();
+        while !jobs.is_empty() {
+            let mut state = self.lock();
+            let now = self.now();
+            for _ in 0..PUSH_AT_ONCE {
+                let Some((key, pace, job)) = jobs.pop_front() else {
+                    break;
+                };
+                let payload = Stored {
+                    job: job.job,
+                    id: job.id,
+                    trace: job.trace,
+                    errors: job.errors,
+                };
+                let new = NewJob {
+                    attempt: job.attempt,
+                    priority: job.priority,
+                    pace,
+                    ..NewJob::new(
+                        job.number,
+                        key,
+                        payload,
+                        now.before(job.age),
+                        now.plus(job.due),
+                    )
+                };
+                state.machine.push(new, now);
+            }
+            self.finish(state, now, None);
+        }
+    }
+
     /// Adds a job, unless there was one of its unique name; gives the id of the one that counts.
     fn add(
         &self,
@@ -268,7 +354,7 @@ where
             let claim = state.names.claim(name, id, now, now.plus(within));
             if let Err(other) = claim {
                 // Its room is somebody else's.
-                self.settings.signals.room.add_permits(1);
+                self.leave_room();
                 return other;
             }
         }
@@ -287,6 +373,13 @@ where
         };
         state.machine.push(job, now);
         id
+    }
+
+    /// Jobs were enqueued that come by [`restore`](Self::restore).
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn enqueued(&self, jobs: usize) {
+        self.lock().tally.enqueued += jobs as u64;
+        self.settings.meters.enqueued(jobs);
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -3,8 +3,6 @@
 //! Each verb of [`Remote`](crate::remote::Remote) is one call of a function that the migration has
 //! made, so it is one trip and one transaction.
 
-#![cfg_attr(not(test), expect(dead_code, reason = "until the backend is wired in"))]
-
 mod batch;
 mod error;
 mod listen;

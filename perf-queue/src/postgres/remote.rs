@@ -2,14 +2,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use sqlx::postgres::PgRow;
-use sqlx::{AssertSqlSafe, PgConnection, PgPool, Row};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, Row};
 
 use super::batch::{self, Added, Over, job_id, job_ids};
 use super::error::{backend_error, is_collision};
 use super::listen::Listener;
 use super::rules::{self, Columns, duration};
 use crate::remote::{Counts, Ended, Exchange, Lease, Letter, NewJob, Remote, Rules, Want};
-use crate::{BackendError, JobId};
+use crate::{BackendError, EnqueueInError, JobId};
 
 /// How often a call is tried again that collided with others. The server undid it each time.
 const TRIES: usize = 5;
@@ -95,7 +95,7 @@ impl PostgresRemote {
     /// once, and others who want it wait for the end of the transaction.
     ///
     /// A failure fails the transaction. Not tried again here, since only the caller could.
-    pub(crate) async fn enqueue_in(
+    pub(crate) async fn enqueue_all_in(
         &self,
         conn: &mut PgConnection,
         jobs: &[NewJob],
@@ -134,6 +134,26 @@ fn enqueued(row: &PgRow) -> Result<Option<Vec<JobId>>, sqlx::Error> {
 }
 
 impl Remote for PostgresRemote {
+    async fn enqueue_in(
+        &self,
+        conn: crate::Connection<'_>,
+        job: &NewJob,
+    ) -> Result<JobId, EnqueueInError> {
+        let conn = match conn {
+            crate::Connection::Postgres(conn) => conn,
+            #[cfg(feature = "sqlite")]
+            crate::Connection::Sqlite(_) => return Err(EnqueueInError::OtherDatabase),
+        };
+        if !conn.is_in_transaction() {
+            return Err(EnqueueInError::NoTransaction);
+        }
+        let ids = self
+            .enqueue_all_in(conn, std::slice::from_ref(job))
+            .await?
+            .ok_or(EnqueueInError::Full)?;
+        Ok(ids.first().copied().unwrap_or(job.id))
+    }
+
     async fn enqueue(&self, jobs: &[NewJob]) -> Result<Option<Vec<JobId>>, BackendError> {
         if jobs.is_empty() {
             return Ok(Some(Vec::new()));

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 use super::buffer::{Buffer, Waiting};
-use super::codec::{decode, encode, encode_key};
+use super::codec::{encode, encode_key};
 use super::{How, Lease, NewJob, Remote, pump};
 use crate::backend::{
     Backend, Boxed, Claim, Ended, Enqueued, Hold, KeyOf, NotReplayed, Parts, Ready, Role, Started,
@@ -22,7 +22,7 @@ use crate::crew::Crew;
 use crate::machine::Time;
 use crate::metrics::{Meters, Outcome};
 use crate::signals::Signals;
-use crate::{BackendError, DeadLetter, JobId, Rate, Scope, Stats};
+use crate::{BackendError, DeadLetter, EnqueueOptions, JobId, Rate, Scope, Stats};
 
 /// How often a producer that waits for room asks again, at first and at most.
 const ROOM_AGAIN: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(500));
@@ -141,12 +141,11 @@ where
         }))
     }
 
-    fn new_job(&self, job: &Submission<T>) -> Result<NewJob, Why> {
-        let options = &job.options;
+    fn new_job(&self, job: &T, options: &EnqueueOptions) -> Result<NewJob, Why> {
         Ok(NewJob {
             id: JobId::new(self.queue, self.next.fetch_add(1, Relaxed)),
-            key: encode_key(&(self.key)(&job.job), self.keyed)?,
-            payload: encode(&job.job, self.max_payload)?,
+            key: encode_key(&(self.key)(job), self.keyed)?,
+            payload: encode(job, self.max_payload)?,
             delay: options.delay,
             priority: options.priority,
             unique: options.unique.clone(),
@@ -159,7 +158,9 @@ where
             let capacity = self.capacity;
             return Err(Why::TooMany { capacity });
         }
-        jobs.iter().map(|job| self.new_job(job)).collect()
+        jobs.iter()
+            .map(|job| self.new_job(&job.job, &job.options))
+            .collect()
     }
 
     /// Adds the jobs; waits for room, or does not.
@@ -328,6 +329,7 @@ where
             attempt: job.attempt,
             waited,
             age: job.enqueued_before + held,
+            first: None,
         })
     }
 
@@ -393,6 +395,22 @@ where
         })
     }
 
+    #[cfg(any(feature = "sqlite", feature = "postgres"))]
+    fn enqueue_in<'a>(
+        &'a self,
+        conn: crate::Connection<'a>,
+        job: &T,
+        options: EnqueueOptions,
+    ) -> Boxed<'a, Result<JobId, crate::EnqueueInError>> {
+        let new = self.new_job(job, &options);
+        Box::pin(async move {
+            if self.closed.load(Relaxed) {
+                return Err(crate::EnqueueInError::Closed);
+            }
+            self.inner.remote.enqueue_in(conn, &new?).await
+        })
+    }
+
     fn stats(&self) -> Boxed<'_, Result<Stats, BackendError>> {
         Box::pin(async move {
             let counts = repeat(|| self.inner.remote.counts()).await?;
@@ -438,14 +456,7 @@ where
     {
         Box::pin(async move {
             let letters = repeat(|| self.inner.remote.dead(at_most)).await?;
-            let letters = letters.into_iter().map(|letter| DeadLetter {
-                id: letter.id,
-                job: decode(letter.payload),
-                attempts: letter.attempts,
-                errors: letter.errors,
-                age: letter.age,
-            });
-            Ok(letters.collect())
+            Ok(letters.into_iter().map(DeadLetter::from).collect())
         })
     }
 

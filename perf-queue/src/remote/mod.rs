@@ -6,7 +6,7 @@
 
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod buffer;
-mod codec;
+pub(crate) mod codec;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod leased;
 #[cfg(any(feature = "postgres", feature = "redis"))]
@@ -16,7 +16,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use crate::backend::{Limits, Parts};
-use crate::{BackendError, BuildError, JobId, Rate, Scope};
+use crate::{BackendError, BuildError, DeadLetter, JobId, Rate, Scope};
 
 #[cfg(any(feature = "postgres", feature = "redis"))]
 pub(crate) use leased::Leased;
@@ -35,6 +35,17 @@ pub(crate) trait Remote: Send + Sync + 'static {
         &self,
         jobs: &[NewJob],
     ) -> impl Future<Output = Result<Option<Vec<JobId>>, BackendError>> + Send;
+
+    /// Adds a job as part of a transaction of the application's, where the jobs are in the same database.
+    #[cfg(any(feature = "sqlite", feature = "postgres"))]
+    fn enqueue_in(
+        &self,
+        conn: crate::Connection<'_>,
+        job: &NewJob,
+    ) -> impl Future<Output = Result<JobId, crate::EnqueueInError>> + Send {
+        let _ = (conn, job);
+        std::future::ready(Err(crate::EnqueueInError::OtherDatabase))
+    }
 
     /// Ends jobs, then leases up to `want` others: one trip.
     fn exchange(
@@ -257,5 +268,17 @@ impl<T, K> Parts<T, K> {
         }
         let rules = Rules::from(self.limits);
         Ok((rules != Rules::default()).then_some(rules))
+    }
+}
+
+impl<T: serde::de::DeserializeOwned> From<Letter> for DeadLetter<T> {
+    fn from(letter: Letter) -> Self {
+        Self {
+            id: letter.id,
+            job: codec::decode(letter.payload),
+            attempts: letter.attempts,
+            errors: letter.errors,
+            age: letter.age,
+        }
     }
 }

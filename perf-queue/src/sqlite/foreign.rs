@@ -5,37 +5,8 @@ use sqlx::{Connection, SqliteConnection};
 use super::insert::{Insert, insert};
 use super::names::Names;
 use super::rows::wall_clock;
-use crate::JobId;
 use crate::remote::NewJob;
-
-/// A job was not added to a transaction of the application's.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum EnqueueInError {
-    /// The connection is to another file than the queue's, so that the job could not commit with the
-    /// transaction.
-    #[error(
-        "the transaction is on {}, the queue in {}: open both on the same file",
-        .found.display(),
-        .queue.display()
-    )]
-    OtherFile {
-        /// The file of the connection; empty for a database in memory.
-        found: PathBuf,
-        /// The file of the queue.
-        queue: PathBuf,
-    },
-    /// No transaction is open on the connection, as far as sqlx knows.
-    #[error("no transaction is open on this connection: begin one with sqlx's begin")]
-    NoTransaction,
-    /// The database refused.
-    #[error("the job was not added to the transaction: {source}")]
-    Database {
-        /// Why.
-        #[from]
-        source: sqlx::Error,
-    },
-}
+use crate::{EnqueueInError, JobId};
 
 /// Adds a job to the transaction that is open on this connection.
 pub(super) async fn enqueue_in(

@@ -9,12 +9,12 @@ use tokio::time::Instant;
 use super::arrivals::Arrivals;
 use super::dead::Letters;
 use super::error::{ended, refused};
-use super::foreign::{self, EnqueueInError};
+use super::foreign;
 use super::inbox::{Append, Inbox, Op};
 use super::rows::{Added, End, RowId, Stored, wall_clock};
 use super::writer::Writer;
 use crate::remote::{Letter, NewJob};
-use crate::{BackendError, JobId};
+use crate::{BackendError, EnqueueInError, JobId};
 
 /// Jobs that may wait for the writer to be added; more wait outside, in the order in which they came.
 const WAITING: usize = 16_384;

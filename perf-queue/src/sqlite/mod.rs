@@ -3,11 +3,10 @@
 //! The machine in memory decides which job starts; what is here makes its jobs durable. One task
 //! writes ([`writer`]), and commits what has gathered since its last commit at once.
 
-#![cfg_attr(not(test), expect(dead_code, reason = "until the backend is wired in"))]
-
 mod arrivals;
 mod changes;
 mod dead;
+mod durable;
 mod error;
 mod file;
 mod foreign;
@@ -29,9 +28,7 @@ use std::path::{Path, PathBuf};
 
 use crate::BuildError;
 
-pub use foreign::EnqueueInError;
 pub(crate) use journal::Journal;
-#[allow(unused_imports, reason = "until the backend is wired in")]
 pub(crate) use rows::{Added, End, Place, RowId, Stored};
 
 /// The SQLite backend: jobs live in a file, and survive the process.

@@ -152,6 +152,7 @@ impl<T: Clone + Send + 'static> Hands<T> {
             attempt,
             waited,
             age,
+            first,
         } = started;
         let cx = JobContext {
             id: job.id,
@@ -169,6 +170,9 @@ impl<T: Clone + Send + 'static> Hands<T> {
             job: Some(job),
         };
         // The future is made and dropped inside of the block, so that panics there are caught, too.
+        if let Some(first) = first {
+            first.await;
+        }
         let run = Run::new(copy, cx);
         let result = caught(async move {
             poll_fn(|cx| service.poll_ready(cx)).await?;

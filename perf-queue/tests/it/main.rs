@@ -18,6 +18,8 @@ mod redis;
 mod retries;
 #[cfg(test)]
 mod shutdown;
+#[cfg(all(test, feature = "sqlite"))]
+mod sqlite;
 #[cfg(test)]
 mod stress;
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use perf_queue::Postgres;
 use sqlx::postgres::{PgPool, PgPoolOptions};
 
-use crate::conformance::{Place, conformance};
+use crate::conformance::{Place, conformance, durable, shared, transactions};
 
 #[derive(Clone)]
 struct OnPostgres {
@@ -32,3 +32,12 @@ async fn place() -> Option<OnPostgres> {
 }
 
 conformance!(place);
+durable!(place);
+shared!(place);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_of_a_transaction_comes_with_its_commit_or_never() {
+    if let Some(place) = place().await {
+        transactions(&place, place.pool.clone()).await;
+    }
+}

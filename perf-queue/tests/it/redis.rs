@@ -2,7 +2,7 @@
 
 use perf_queue::Redis;
 
-use crate::conformance::{Place, conformance};
+use crate::conformance::{Place, conformance, durable, shared};
 
 #[derive(Clone)]
 struct OnRedis {
@@ -29,3 +29,5 @@ async fn place() -> Option<OnRedis> {
 }
 
 conformance!(place);
+durable!(place);
+shared!(place);

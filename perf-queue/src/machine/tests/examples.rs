@@ -109,8 +109,8 @@ fn a_job_known_from_before_the_start_keeps_its_times_its_attempt_and_its_priorit
             1,
             "key",
             (),
-            Time::before(ms(5_000)),
-            Time::before(ms(2_000)),
+            Time::ZERO.before(ms(5_000)),
+            Time::ZERO.before(ms(2_000)),
         )
     };
     machine.push(job, at(100));

@@ -149,7 +149,8 @@ async fn after_the_shutdown_nothing_is_taken() {
 #[test]
 fn a_bound_that_cannot_be_kept_is_an_error() {
     let sqlite = Sqlite::open("jobs.db");
-    assert_eq!((sqlite.bound(), sqlite.check()), (100_000, Ok(())));
+    assert_eq!(sqlite.bound(), 100_000);
+    assert!(sqlite.check().is_ok());
     for bound in [0, u32::MAX as usize] {
         let error = sqlite.clone().capacity(bound).check().unwrap_err();
         assert!(error.to_string().contains("Sqlite::capacity"), "{error}");

@@ -1,9 +1,13 @@
 //! What every backend keeps to: generic functions, which each backend's file wires to it.
 
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis"))]
+pub(crate) mod durable;
 pub(crate) mod enqueue;
 pub(crate) mod limits;
 pub(crate) mod order;
 pub(crate) mod outcomes;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+pub(crate) mod shared;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -136,3 +140,9 @@ macro_rules! conformance {
     };
 }
 pub(crate) use conformance;
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis"))]
+pub(crate) use durable::durable;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub(crate) use durable::transactions;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+pub(crate) use shared::shared;

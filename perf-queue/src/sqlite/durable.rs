@@ -1,0 +1,445 @@
+//! The machine in memory, with its jobs in the file.
+
+use std::collections::HashSet;
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::TryAcquireError;
+
+use super::{Added, End, Journal, Place, RowId, Sqlite, Stored};
+use crate::backend::{
+    Backend, Boxed, Claim, Ended, Enqueued, Hold, NotReplayed, Open, Parts, QueueBackend, Ready,
+    Role, Submission, Taken, Why, rejected,
+};
+use crate::memory::{Restored, Settings, Store};
+use crate::panics::contained;
+use crate::remote::NewJob;
+use crate::remote::codec::{decode, encode};
+use crate::signals::Signals;
+use crate::{
+    BackendError, BuildError, Connection, DeadLetter, EnqueueInError, EnqueueOptions, JobId,
+    Memory, Rate, Scope, Stats,
+};
+
+/// A queue in a file.
+pub(super) struct Durable<T, K> {
+    store: Store<T, K>,
+    journal: Arc<Journal>,
+    signals: Arc<Signals>,
+    capacity: usize,
+    max_payload: usize,
+    /// Jobs of a key run one at a time, and so keep their place while they wait for a retry.
+    one_by_one: bool,
+    /// Held while jobs of the file are put into the machine, so that they are there in its order.
+    arriving: Mutex<()>,
+    /// Jobs that may have killed the process before.
+    suspects: Mutex<HashSet<RowId>>,
+    /// The random half of the ids.
+    queue: u64,
+    next: AtomicU64,
+}
+
+impl<T, K> Durable<T, K>
+where
+    T: Serialize + DeserializeOwned + Send + 'static,
+    K: Hash + Eq + Clone + Send + 'static,
+{
+    async fn open(sqlite: Sqlite, parts: Parts<T, K>) -> Result<Arc<Self>, BuildError> {
+        sqlite.check()?;
+        let rules = parts.limits.rules()?;
+        let (journal, stored) = sqlite.start(&parts.name).await?;
+        let capacity = sqlite.bound();
+        parts.signals.room.add_permits(capacity);
+        let settings = Settings {
+            memory: Memory::bounded(capacity),
+            rules,
+            rate_per_key: parts.rate_per_key,
+            keeps_letters: false,
+            signals: Arc::clone(&parts.signals),
+            meters: parts.meters,
+        };
+        let durable = Arc::new(Self {
+            store: Store::new(settings, parts.key),
+            journal: Arc::new(journal),
+            signals: parts.signals,
+            capacity,
+            max_payload: parts.max_payload,
+            one_by_one: parts.limits.concurrency_per_key == Some(1),
+            arriving: Mutex::new(()),
+            suspects: Mutex::default(),
+            queue: RandomState::new().build_hasher().finish(),
+            next: AtomicU64::new(0),
+        });
+        durable.take_in(stored);
+        let journal = Arc::clone(&durable.journal);
+        tokio::spawn(take_in_arrivals(journal, Arc::downgrade(&durable)));
+        Ok(durable)
+    }
+
+    /// Puts jobs of the file into the machine; those that are none go to the dead letters.
+    fn take_in(&self, stored: Vec<Stored>) {
+        let mut jobs = Vec::with_capacity(stored.len());
+        for job in stored {
+            self.store.take_room();
+            if job.suspect {
+                self.suspects().insert(job.row);
+            }
+            let decoded = contained(|| decode::<T>(job.payload));
+            let decoded = decoded.unwrap_or_else(|| {
+                Err(crate::Undecodable {
+                    payload: Vec::new(),
+                    reason: "its decoding panics".to_owned(),
+                })
+            });
+            match decoded {
+                Ok(decoded) => jobs.push(Restored {
+                    job: decoded,
+                    number: job.row.to_u64(),
+                    id: job.id,
+                    trace: (!job.trace.is_empty()).then(|| job.trace.into_boxed_str()),
+                    errors: job.errors.into(),
+                    attempt: job.attempt,
+                    priority: job.priority,
+                    age: job.age,
+                    // A job that blocks its key is not waited for: those behind it would overtake it.
+                    due: if job.blocks { Duration::ZERO } else { job.due },
+                }),
+                Err(error) => {
+                    tracing::warn!(job = %job.id, %error, "a job that cannot be decoded");
+                    let error = error.to_string();
+                    self.journal.end(job.row, End::Dead { error });
+                    self.store.leave_room();
+                }
+            }
+        }
+        self.store.restore(jobs);
+    }
+
+    /// Takes in what others committed.
+    fn take_in_arrived(&self) {
+        let _arriving = self.arriving.lock().unwrap_or_else(PoisonError::into_inner);
+        self.take_in_what_is_there();
+    }
+
+    fn take_in_what_is_there(&self) {
+        while let Some(stored) = self.journal.arrived() {
+            self.take_in(stored);
+        }
+    }
+
+    fn new_job(&self, job: &T, options: &EnqueueOptions) -> Result<NewJob, Why> {
+        Ok(NewJob {
+            id: JobId::new(self.queue, self.next.fetch_add(1, Relaxed)),
+            // Found again in the job itself.
+            key: Vec::new(),
+            payload: encode(job, self.max_payload)?,
+            delay: options.delay,
+            priority: options.priority,
+            unique: options.unique.clone(),
+            trace: options.trace.as_deref().unwrap_or_default().to_owned(),
+        })
+    }
+
+    async fn add(
+        &self,
+        jobs: &mut Vec<Submission<T>>,
+        new: Vec<NewJob>,
+        wait: bool,
+    ) -> Result<Vec<JobId>, Why> {
+        let capacity = self.capacity;
+        let count = match u32::try_from(new.len()) {
+            Ok(count) if new.len() <= capacity => count,
+            _ => return Err(Why::TooMany { capacity }),
+        };
+        let room = &self.signals.room;
+        let room = if wait {
+            room.acquire_many(count).await.map_err(|_| Why::Closed)?
+        } else {
+            room.try_acquire_many(count).map_err(|error| match error {
+                TryAcquireError::NoPermits => Why::Full,
+                TryAcquireError::Closed => Why::Closed,
+            })?
+        };
+        let added = self.journal.append(new).await.map_err(Why::Backend)?;
+        room.forget();
+        let jobs = std::mem::take(jobs);
+        let ids = added.iter().map(|added| added.id).collect();
+        let _arriving = self.arriving.lock().unwrap_or_else(PoisonError::into_inner);
+        self.take_in_what_is_there();
+        let jobs = jobs.into_iter().zip(added);
+        let jobs: Vec<Restored<T>> = jobs
+            .filter_map(|(job, added)| self.kept(job, added))
+            .collect();
+        self.store.enqueued(jobs.len());
+        self.store.restore(jobs);
+        Ok(ids)
+    }
+
+    /// The job as it is in the file, if it is.
+    fn kept(
+        &self,
+        Submission { job, options }: Submission<T>,
+        added: Added,
+    ) -> Option<Restored<T>> {
+        let Some(row) = added.row else {
+            self.store.leave_room();
+            return None;
+        };
+        Some(Restored {
+            job,
+            number: row.to_u64(),
+            id: added.id,
+            trace: options.trace,
+            errors: crate::backend::Errors::default(),
+            attempt: 1,
+            priority: options.priority,
+            age: Duration::ZERO,
+            due: options.delay,
+        })
+    }
+
+    /// Tells the file how a job ended.
+    fn tell(&self, ended: &Ended<T>) {
+        let place = if self.one_by_one {
+            Place::Kept
+        } else {
+            Place::Rejoins
+        };
+        let (hold, end) = match ended {
+            Ended::Completed(_, hold) | Ended::Discarded(_, hold) => (hold, End::Done),
+            Ended::Retry(taken, after, error) => {
+                let Some(attempt) = attempt(taken) else {
+                    return;
+                };
+                let end = End::Retry {
+                    attempt: attempt.saturating_add(1),
+                    after: *after,
+                    place,
+                    error: error.clone(),
+                };
+                (&taken.hold, end)
+            }
+            Ended::Snooze(taken, after, penalty) => {
+                let place = if penalty.is_some() {
+                    Place::Kept
+                } else {
+                    place
+                };
+                let after = *after;
+                (&taken.hold, End::Snooze { after, place })
+            }
+            Ended::Dead(taken, error) => {
+                let error = error.clone();
+                (&taken.hold, End::Dead { error })
+            }
+            Ended::Released(taken) => (&taken.hold, End::Released),
+        };
+        if let Some(row) = row(hold) {
+            self.journal.end(row, end);
+        }
+    }
+
+    fn suspects(&self) -> std::sync::MutexGuard<'_, HashSet<RowId>> {
+        self.suspects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn row(hold: &Hold) -> Option<RowId> {
+    match hold {
+        Hold::Ticket(ticket) => Some(RowId::from_u64(ticket.seq)),
+        #[cfg(any(feature = "postgres", feature = "redis"))]
+        Hold::Lease { .. } => None,
+    }
+}
+
+fn attempt<T>(taken: &Taken<T>) -> Option<u32> {
+    match &taken.hold {
+        Hold::Ticket(ticket) => Some(ticket.attempt),
+        #[cfg(any(feature = "postgres", feature = "redis"))]
+        Hold::Lease { .. } => None,
+    }
+}
+
+/// Takes in the jobs of the application's own transactions, for as long as there is a queue.
+async fn take_in_arrivals<T, K>(journal: Arc<Journal>, durable: Weak<Durable<T, K>>)
+where
+    T: Serialize + DeserializeOwned + Send + 'static,
+    K: Hash + Eq + Clone + Send + 'static,
+{
+    while journal.arrival().await {
+        let Some(durable) = durable.upgrade() else {
+            return;
+        };
+        durable.take_in_arrived();
+    }
+}
+
+impl<T, K> Backend<T> for Durable<T, K>
+where
+    T: Serialize + DeserializeOwned + Send + 'static,
+    K: Hash + Eq + Clone + Send + 'static,
+{
+    fn enqueue(&self, jobs: Vec<Submission<T>>, wait: bool) -> Boxed<'_, Enqueued<T>> {
+        let new: Result<Vec<NewJob>, Why> = jobs
+            .iter()
+            .map(|job| self.new_job(&job.job, &job.options))
+            .collect();
+        Box::pin(async move {
+            let mut jobs = jobs;
+            let added = match new {
+                Ok(new) => self.add(&mut jobs, new, wait).await,
+                Err(why) => Err(why),
+            };
+            added.map_err(|why| rejected(jobs, why))
+        })
+    }
+
+    fn join(&self) {}
+
+    fn part(&self) {}
+
+    fn claim(&self, ended: Option<Ended<T>>, role: Role) -> Claim<T> {
+        if let Some(ended) = &ended {
+            self.tell(ended);
+        }
+        let mut claim = self.store.claim(ended, role);
+        if let Claim::Job(started) = &mut claim
+            && let Some(row) = row(&started.taken.hold)
+        {
+            if !self.suspects().is_empty() && self.suspects().remove(&row) {
+                let journal = Arc::clone(&self.journal);
+                started.first = Some(Box::pin(async move {
+                    if let Err(error) = journal.started_for_sure(row).await {
+                        tracing::warn!(%error, "a job that may have killed the process was not marked");
+                    }
+                }));
+            } else {
+                self.journal.started(row);
+            }
+        }
+        claim
+    }
+
+    fn settle(&self, ended: Ended<T>) {
+        self.tell(&ended);
+        self.store.settle(ended);
+    }
+
+    fn leave(&self, role: Role) {
+        self.store.leave(role);
+    }
+
+    fn close(&self) {
+        self.store.close();
+    }
+
+    fn drained(&self) -> Boxed<'_, Result<(), BackendError>> {
+        Box::pin(async move {
+            self.store.drained().await?;
+            self.journal.flush().await
+        })
+    }
+
+    fn flush(&self) -> Boxed<'_, Result<(), BackendError>> {
+        Box::pin(self.journal.flush())
+    }
+
+    fn enqueue_in<'a>(
+        &'a self,
+        conn: Connection<'a>,
+        job: &T,
+        options: EnqueueOptions,
+    ) -> Boxed<'a, Result<JobId, EnqueueInError>> {
+        let new = self.new_job(job, &options);
+        Box::pin(async move {
+            if self.signals.room.is_closed() {
+                return Err(EnqueueInError::Closed);
+            }
+            match conn {
+                Connection::Sqlite(conn) => self.journal.enqueue_in(conn, new?).await,
+                #[cfg(feature = "postgres")]
+                Connection::Postgres(_) => Err(EnqueueInError::OtherDatabase),
+            }
+        })
+    }
+
+    fn stats(&self) -> Boxed<'_, Result<Stats, BackendError>> {
+        Box::pin(async move {
+            let mut stats = self.store.stats().await?;
+            let size = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+            let [kept, dropped] = self.journal.letters();
+            (stats.dead, stats.dead_dropped) = (size(kept), dropped);
+            Ok(stats)
+        })
+    }
+
+    fn pause(&self, paused: bool) -> Boxed<'_, Result<(), BackendError>> {
+        self.store.pause(paused)
+    }
+
+    fn set_rate(&self, scope: Scope, rate: Option<Rate>) -> Boxed<'_, Result<(), BackendError>> {
+        self.store.set_rate(scope, rate)
+    }
+
+    fn tidy(&self) {
+        self.store.tidy();
+    }
+
+    fn dead(&self, at_most: usize) -> Boxed<'_, Result<Vec<DeadLetter<T>>, BackendError>>
+    where
+        T: Clone,
+    {
+        Box::pin(async move {
+            let letters = self.journal.dead(at_most).await?;
+            Ok(letters.into_iter().map(DeadLetter::from).collect())
+        })
+    }
+
+    fn replay(&self, id: JobId) -> Boxed<'_, Result<bool, NotReplayed>> {
+        Box::pin(async move {
+            let room = self.signals.room.acquire().await;
+            // Given back below, where the job takes its own.
+            let room = room.map_err(|_| NotReplayed::Closed)?;
+            let replayed = self.journal.replay(id).await;
+            drop(room);
+            let Some(stored) = replayed.map_err(NotReplayed::Backend)? else {
+                return Ok(false);
+            };
+            let _arriving = self.arriving.lock().unwrap_or_else(PoisonError::into_inner);
+            self.take_in_what_is_there();
+            self.take_in(vec![stored]);
+            Ok(true)
+        })
+    }
+
+    fn purge(&self) -> Boxed<'_, Result<usize, BackendError>> {
+        Box::pin(async move {
+            let purged = self.journal.purge().await?;
+            Ok(usize::try_from(purged).unwrap_or(usize::MAX))
+        })
+    }
+}
+
+impl<T, K> QueueBackend<T, K> for Sqlite
+where
+    T: Serialize + DeserializeOwned + Send + 'static,
+    K: Hash + Eq + Clone + Send + 'static,
+{
+}
+
+impl<T, K> Open<T, K> for Sqlite
+where
+    T: Serialize + DeserializeOwned + Send + 'static,
+    K: Hash + Eq + Clone + Send + 'static,
+{
+    fn open(self, parts: Parts<T, K>) -> Boxed<'static, Result<Ready<T>, BuildError>> {
+        Box::pin(async move {
+            let durable: Arc<dyn Backend<T>> = Durable::open(self, parts).await?;
+            Ok(Ready(durable))
+        })
+    }
+}

@@ -1,0 +1,162 @@
+//! Where jobs outlive the handles of their queue.
+
+use std::time::Duration;
+
+use perf_queue::{
+    Backoff, BuildError, EnqueueError, EnqueueOptions, InTransaction, JobError, Queue, QueueBackend,
+};
+use sqlx::{Database, Pool, Transaction};
+
+use super::{HANGS, Job, Place, drained, job, next, telling};
+use crate::support::{ms, secs};
+
+/// Builds the queue, as soon as those that had it before have let go of it.
+async fn reopen(place: &impl Place) -> Queue<Job> {
+    let retry = Backoff::exponential(ms(1)..ms(2)).max_attempts(3);
+    let start = std::time::Instant::now();
+    loop {
+        let builder = place.builder().concurrency_per_key(1).retry(retry.clone());
+        match builder.build().await {
+            Ok(queue) => return queue,
+            Err(BuildError::Backend(_)) if start.elapsed() < HANGS => {
+                tokio::task::yield_now().await;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+pub(crate) async fn jobs_survive_their_queue(place: impl Place) {
+    let queue = reopen(&place).await;
+    for n in 0..20 {
+        let options = EnqueueOptions::new().trace(format!("trace {n}"));
+        queue.enqueue_with(job(n % 2, n), options).await.unwrap();
+    }
+    let (workers, mut told) = telling(&queue, 1, |job, _| async move {
+        match job.n {
+            0 | 1 => Ok(()),
+            _ => std::future::pending().await,
+        }
+    });
+    for _ in 0..3 {
+        next(&mut told).await;
+    }
+    let drain = workers.shutdown(Duration::ZERO).await;
+    assert_eq!(drain.released, 1);
+    drop((queue, workers, told));
+
+    let queue = reopen(&place).await;
+    assert_eq!(queue.stats().await.unwrap().in_flight, 0);
+    let (workers, mut told) = telling(&queue, 4, |_, _| async { Ok(()) });
+    let mut seen = [Vec::new(), Vec::new()];
+    for _ in 2..20 {
+        let (job, cx) = next(&mut told).await;
+        assert_eq!(cx.attempt(), 1);
+        assert_eq!(cx.trace(), Some(format!("trace {}", job.n).as_str()));
+        seen[job.key as usize].push(job.n);
+    }
+    assert!(seen.iter().all(|numbers| numbers.is_sorted()), "{seen:?}");
+    drained(&queue).await;
+    workers.shutdown(secs(5)).await;
+}
+
+pub(crate) async fn dead_letters_and_attempts_survive_their_queue(place: impl Place) {
+    let queue = reopen(&place).await;
+    let (workers, mut told) = telling(&queue, 1, |_, cx| async move {
+        Err(JobError::retry(format!("error {}", cx.attempt())))
+    });
+    let id = queue.enqueue(job(1, 1)).await.unwrap();
+    for _ in 0..3 {
+        next(&mut told).await;
+    }
+    drained(&queue).await;
+    workers.shutdown(secs(5)).await;
+    drop((queue, workers, told));
+    let queue = reopen(&place).await;
+    let letters = queue.dead_letters().list(9).await.unwrap();
+    assert_eq!(
+        (letters.len(), letters[0].id, letters[0].attempts),
+        (1, id, 3)
+    );
+    assert_eq!(letters[0].errors, ["error 1", "error 2", "error 3"]);
+}
+
+pub(crate) async fn what_is_no_job_goes_to_the_dead_letters<P: Place>(place: P)
+where
+    P::Backend: QueueBackend<String, ()>,
+{
+    let strings = Queue::<String>::builder("q").backend(place.backend(100));
+    let strings = strings.build().await.unwrap();
+    let id = strings.enqueue("no job".to_owned()).await.unwrap();
+    drop(strings);
+    let queue = reopen(&place).await;
+    queue.enqueue(job(1, 1)).await.unwrap();
+    let (workers, mut told) = telling(&queue, 1, |_, _| async { Ok(()) });
+    assert_eq!(next(&mut told).await.0, job(1, 1));
+    drained(&queue).await;
+    let letters = queue.dead_letters().list(9).await.unwrap();
+    assert_eq!((letters.len(), letters[0].id), (1, id));
+    let undecodable = letters[0].job.clone().unwrap_err();
+    assert_eq!(undecodable.payload, b"\"no job\"");
+    workers.shutdown(secs(5)).await;
+}
+
+pub(crate) async fn a_job_that_is_too_large_comes_back<P: Place>(place: P)
+where
+    P::Backend: QueueBackend<String, ()>,
+{
+    let queue = Queue::<String>::builder("q").backend(place.backend(100));
+    let queue = queue.max_payload(100).build().await.unwrap();
+    match queue.enqueue("x".repeat(99)).await {
+        Err(EnqueueError::PayloadTooLarge {
+            job,
+            size: 101,
+            max: 100,
+        }) => assert_eq!(job.len(), 99),
+        other => panic!("{other:?}"),
+    }
+    queue.enqueue("x".repeat(98)).await.unwrap();
+}
+
+/// Jobs that are enqueued in transactions on the pool's database.
+pub(crate) async fn transactions<DB: Database>(place: &impl Place, pool: Pool<DB>)
+where
+    for<'c> Transaction<'c, DB>: InTransaction,
+{
+    let queue = place
+        .builder()
+        .concurrency_per_key(1)
+        .build()
+        .await
+        .unwrap();
+    let (workers, mut told) = telling(&queue, 2, |_, _| async { Ok(()) });
+    let mut tx = pool.begin().await.unwrap();
+    queue.enqueue_in(&mut tx, &job(1, 1)).await.unwrap();
+    tx.rollback().await.unwrap();
+    let mut tx = pool.begin().await.unwrap();
+    let id = queue.enqueue_in(&mut tx, &job(1, 2)).await.unwrap();
+    queue.enqueue_in(&mut tx, &job(1, 3)).await.unwrap();
+    let early = tokio::time::timeout(ms(100), told.recv()).await;
+    assert!(early.is_err(), "before the commit: {early:?}");
+    tx.commit().await.unwrap();
+    let (started, cx) = next(&mut told).await;
+    assert_eq!((started, cx.id()), (job(1, 2), id));
+    assert_eq!(next(&mut told).await.0, job(1, 3));
+    drained(&queue).await;
+    workers.shutdown(secs(5)).await;
+}
+
+/// The tests of a backend that keeps bytes.
+macro_rules! durable {
+    ($place:path) => {
+        $crate::conformance::conformance! { @ $place:
+            durable::{
+                jobs_survive_their_queue,
+                dead_letters_and_attempts_survive_their_queue,
+                what_is_no_job_goes_to_the_dead_letters,
+                a_job_that_is_too_large_comes_back,
+            }
+        }
+    };
+}
+pub(crate) use durable;

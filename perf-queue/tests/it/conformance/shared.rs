@@ -1,0 +1,169 @@
+//! Where several processes share a queue: here, several handles that know nothing of each other.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use perf_queue::{JobError, Rate};
+
+use super::{Job, Place, drained, job, next, telling};
+use crate::support::{ms, secs};
+
+pub(crate) async fn processes_share_the_jobs_in_order(place: impl Place) {
+    let mut queues = Vec::new();
+    for _ in 0..3 {
+        let queue = place
+            .builder()
+            .concurrency_per_key(1)
+            .build()
+            .await
+            .unwrap();
+        queues.push(queue);
+    }
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let mut workers = Vec::new();
+    for (process, queue) in queues.iter().enumerate() {
+        let tell = tell.clone();
+        let handle = move |job: Job, cx: perf_queue::JobContext| {
+            tell.send((process, job, cx.attempt())).unwrap();
+            async {
+                tokio::time::sleep(ms(1)).await;
+                Ok(())
+            }
+        };
+        workers.push(queue.workers(4, handle).spawn());
+    }
+    for n in 0..30 {
+        let jobs = (0..20).map(|key| job(key, n)).collect();
+        queues[n as usize % 3].enqueue_batch(jobs).await.unwrap();
+    }
+    let mut seen: HashMap<u32, Vec<u32>> = HashMap::new();
+    let mut processes = [0; 3];
+    for _ in 0..600 {
+        let (process, job, attempt) = told.recv().await.unwrap();
+        assert_eq!(attempt, 1);
+        processes[process] += 1;
+        seen.entry(job.key).or_default().push(job.n);
+    }
+    for (key, numbers) in seen {
+        assert_eq!(numbers, (0..30).collect::<Vec<_>>(), "key {key}");
+    }
+    assert!(processes.iter().all(|jobs| *jobs > 20), "{processes:?}");
+    drained(&queues[0]).await;
+    for workers in workers {
+        workers.shutdown(secs(5)).await;
+    }
+}
+
+pub(crate) async fn the_limit_holds_over_all_processes(place: impl Place) {
+    let limited = || place.builder().rate_limit(Rate::per_second(50));
+    let (a, b) = (
+        limited().build().await.unwrap(),
+        limited().build().await.unwrap(),
+    );
+    let (work_a, mut told_a) = telling(&a, 4, |_, _| async { Ok(()) });
+    let (work_b, mut told_b) = telling(&b, 4, |_, _| async { Ok(()) });
+    let start = Instant::now();
+    a.enqueue_batch((0..60).map(|n| job(n, n)).collect())
+        .await
+        .unwrap();
+    let (mut by_a, mut by_b) = (0, 0);
+    while by_a + by_b < 60 {
+        tokio::select! {
+            _ = next(&mut told_a) => by_a += 1,
+            _ = next(&mut told_b) => by_b += 1,
+        }
+    }
+    let took = start.elapsed();
+    assert!(
+        took >= ms(1_100) && took < ms(1_600),
+        "{took:?} for 60 at 50/s"
+    );
+    drained(&a).await;
+    work_a.shutdown(secs(5)).await;
+    work_b.shutdown(secs(5)).await;
+}
+
+pub(crate) async fn a_pause_and_a_limit_of_one_process_are_those_of_all(place: impl Place) {
+    let a = place.builder().build().await.unwrap();
+    let b = place.builder().build().await.unwrap();
+    let (workers, mut told) = telling(&b, 1, |_, _| async { Ok(()) });
+    a.pause().await.unwrap();
+    a.enqueue(job(1, 1)).await.unwrap();
+    let started = tokio::time::timeout(ms(200), told.recv()).await;
+    assert!(started.is_err(), "{started:?}");
+    a.set_rate_limit(Rate::per_second(10)).await.unwrap();
+    a.enqueue_batch((2..7).map(|n| job(n, n)).collect())
+        .await
+        .unwrap();
+    a.resume().await.unwrap();
+    next(&mut told).await;
+    let start = Instant::now();
+    for _ in 0..5 {
+        next(&mut told).await;
+    }
+    let took = start.elapsed();
+    assert!(took >= ms(350) && took < secs(2), "{took:?} for 5 at 10/s");
+    drained(&a).await;
+    workers.shutdown(secs(5)).await;
+}
+
+pub(crate) async fn a_process_that_is_gone_loses_its_lease_and_no_job(place: impl Place) {
+    let lease = || place.builder().lease(ms(600)).build();
+    // A runtime that ends in the middle of its job, without a word to the server.
+    let dying = {
+        let place = place.clone();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            let started = runtime.block_on(async {
+                let queue = place.builder().lease(ms(600)).build().await.unwrap();
+                queue.enqueue(job(1, 1)).await.unwrap();
+                let (workers, mut told) = telling(&queue, 1, |_, _| std::future::pending());
+                let (job, cx) = next(&mut told).await;
+                std::mem::forget((queue, workers));
+                (job, cx.id())
+            });
+            runtime.shutdown_timeout(Duration::ZERO);
+            started
+        })
+    };
+    let (started, id) = tokio::task::spawn_blocking(move || dying.join().unwrap())
+        .await
+        .unwrap();
+    let queue = lease().await.unwrap();
+    let start = Instant::now();
+    let (workers, mut told) = telling(&queue, 1, |_, _| async { Ok(()) });
+    let (again, cx) = next(&mut told).await;
+    assert_eq!((again, cx.id(), cx.attempt()), (started, id, 2));
+    assert!(start.elapsed() < secs(4), "{:?}", start.elapsed());
+    drained(&queue).await;
+    workers.shutdown(secs(5)).await;
+}
+
+pub(crate) async fn a_long_job_keeps_its_lease(place: impl Place) {
+    let queue = place.builder().lease(ms(300)).build().await.unwrap();
+    let (workers, mut told) = telling(&queue, 2, |_, _| async {
+        tokio::time::sleep(ms(1_200)).await;
+        Ok::<(), JobError>(())
+    });
+    queue.enqueue(job(1, 1)).await.unwrap();
+    next(&mut told).await;
+    drained(&queue).await;
+    assert!(told.try_recv().is_err(), "it ran twice");
+    workers.shutdown(secs(5)).await;
+}
+
+/// The tests of a backend that several processes share.
+macro_rules! shared {
+    ($place:path) => {
+        $crate::conformance::conformance! { @ $place:
+            shared::{
+                processes_share_the_jobs_in_order,
+                the_limit_holds_over_all_processes,
+                a_pause_and_a_limit_of_one_process_are_those_of_all,
+                a_process_that_is_gone_loses_its_lease_and_no_job,
+                a_long_job_keeps_its_lease,
+            }
+        }
+    };
+}
+pub(crate) use shared;
