@@ -123,7 +123,10 @@ where
                     let next = exchange.next.unwrap_or(POLL).min(POLL);
                     ask_at = received + next.saturating_sub(WITHIN / 2);
                 }
-                limited = exchange.granted.iter().any(|job| job.limited)
+                limited = exchange
+                    .granted
+                    .iter()
+                    .any(|job| job.limited && !job.starts.is_zero())
                     || (limited && exchange.granted.is_empty());
                 take(&inner, exchange, received);
             }

@@ -248,6 +248,13 @@ where
     }
 }
 
+impl<T, K> Drop for Durable<T, K> {
+    fn drop(&mut self) {
+        // The task that takes in arrivals has the journal, too.
+        self.journal.close();
+    }
+}
+
 fn row(hold: &Hold) -> Option<RowId> {
     match hold {
         Hold::Ticket(ticket) => Some(RowId::from_u64(ticket.seq)),

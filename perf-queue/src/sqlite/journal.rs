@@ -255,7 +255,7 @@ impl Journal {
         self.ask(Op::Purge).await
     }
 
-    /// Writes all that was told, closes the file and lets others open the queue. What is told after
+    /// As [`close`](Self::close), and waits for it. What is told after
     /// is in vain. Idempotent.
     ///
     /// # Cancel safety
@@ -270,6 +270,12 @@ impl Journal {
             let _ = task.await;
             *writer = None;
         }
+    }
+
+    /// Writes all that was told, then closes the file and lets others open the queue; does not wait for
+    /// that.
+    pub(crate) fn close(&self) {
+        self.inbox.close();
     }
 
     fn tell(&self, op: Op) {
