@@ -54,14 +54,15 @@ pub(crate) trait Remote: Send + Sync + 'static {
         want: Want,
     ) -> impl Future<Output = Result<Exchange, BackendError>> + Send;
 
-    /// Prolongs leases by the lease time from now. Returns those that are lost: the jobs belong to
+    /// Prolongs leases by the lease time (of this process' last exchange) from now. Returns those that
+    /// are lost: the jobs belong to
     /// somebody else by now, or are done.
     fn extend(
         &self,
         leases: &[Lease],
     ) -> impl Future<Output = Result<Vec<JobId>, BackendError>> + Send;
 
-    /// How many jobs are where.
+    /// How many jobs are where. With thousands of keys, what is `limited` and `oldest` may be estimates.
     fn counts(&self) -> impl Future<Output = Result<Counts, BackendError>> + Send;
 
     /// Replaces the rules for all processes; the last to set them wins.
@@ -106,7 +107,7 @@ pub(crate) struct NewJob {
     pub(crate) delay: Duration,
     /// Jobs of a key go by this, the highest first, and then by the order of enqueue.
     pub(crate) priority: i8,
-    /// While another job was enqueued with this name within this time, this one is not.
+    /// While another job was enqueued with this name within the time that it brought, this one is not.
     pub(crate) unique: Option<(String, Duration)>,
     /// A W3C `traceparent`, empty for none.
     pub(crate) trace: String,
@@ -161,10 +162,12 @@ pub(crate) struct Want {
 pub(crate) struct Exchange {
     /// In the order in which they start.
     pub(crate) granted: Vec<Granted>,
-    /// Those of the ended jobs whose lease was over: what became of them is not this process' to say.
+    /// Those of the ended jobs whose lease was over, and which were taken over since or are done: what
+    /// became of them is not this process' to say.
     pub(crate) lost: Vec<JobId>,
-    /// When it is worth to ask again, though nothing is enqueued: a job falls due, a limit, a penalty
-    /// or a lease ends. `None` if nothing of that is to come, or not known to.
+    /// When it is worth to ask again, though nothing is enqueued: a job falls due, a limit or a penalty
+    /// ends (less the time within which its slot may be had ahead), or a lease. Zero where jobs are
+    /// left that may start, `None` if nothing of that is to come, or not known to.
     pub(crate) next: Option<Duration>,
     /// How many jobs, over all, were put off by the limit or a penalty of the queue, and of their key.
     pub(crate) limited: [u64; 2],

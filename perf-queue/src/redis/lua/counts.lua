@@ -2,19 +2,22 @@
 -- where there are more, it estimates.
 local AT_MOST = 1000
 
+local later_than_now = string.format('(%.0f', now)
 local all, flight, letters = call('HLEN', J), call('ZCARD', X), call('ZCARD', DZ)
-local scheduled = call('ZCOUNT', D, '(' .. now, '+inf')
+local scheduled = call('ZCOUNT', D, later_than_now, '+inf')
 local due = all - flight - scheduled
 
 local function jobs_of(keys)
   local n = 0
-  for i = 1, #keys do n = n + call('ZCARD', base .. 'q:' .. keys[i]) end
+  for i = 1, #keys do
+    n = n + call('LLEN', base .. 'q:' .. keys[i]) + call('ZCARD', base .. 'z:' .. keys[i])
+  end
   return n
 end
 
-local later = call('ZRANGEBYSCORE', W, '(' .. now, '+inf', 'LIMIT', 0, AT_MOST)
+local later = call('ZRANGEBYSCORE', W, later_than_now, '+inf', 'LIMIT', 0, AT_MOST)
 local parked = call('SRANDMEMBER', P, AT_MOST)
-local n_later, n_parked = call('ZCOUNT', W, '(' .. now, '+inf'), call('SCARD', P)
+local n_later, n_parked = call('ZCOUNT', W, later_than_now, '+inf'), call('SCARD', P)
 local opens = state.hold or 0
 if queue_limit then opens = math.max(opens, (slot_after(queue_limit, base .. 'slot', base .. 'log'))) end
 local limited
@@ -34,7 +37,10 @@ limited = math.max(0, math.min(due, math.floor(limited)))
 local oldest = first(D)
 local function look_at(keys)
   local ids = {}
-  for i = 1, #keys do ids[#ids + 1] = call('ZRANGE', base .. 'q:' .. keys[i], 0, 0)[1] end
+  for i = 1, #keys do
+    ids[#ids + 1] = call('LINDEX', base .. 'q:' .. keys[i], 0) or nil
+    ids[#ids + 1] = call('ZRANGE', base .. 'z:' .. keys[i], 0, 0)[1]
+  end
   if #ids == 0 then return end
   local recs = call('HMGET', J, unpack(ids))
   for i = 1, #recs do

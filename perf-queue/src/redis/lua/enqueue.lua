@@ -49,26 +49,19 @@ if call('HLEN', J) + #fresh > capacity then return false end
 -- Those that fell due while nobody asked for a job come before these.
 promote()
 local ring_was_empty = call('EXISTS', R) == 0
-local keys, lists, records = {}, {}, {}
+local batch, records, at_once = new_batch(), {}, header(1, now, now)
 for f = 1, #fresh do
   local i = fresh[f]
   local a = at(i)
   local id, key, delay, rest = ARGV[a], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3]
   records[2 * f - 1] = id
   if delay == '0' then
-    records[2 * f] = record(1, now, now, rest)
-    local list = lists[key]
-    if not list then
-      list = {}
-      lists[key] = list
-      keys[#keys + 1] = key
-    end
-    list[#list + 1] = behind(string.byte(rest, 1))
-    list[#list + 1] = id
+    records[2 * f] = at_once .. rest
+    batch:add(key, string.byte(rest), id)
   else
     local due = now + delay
-    records[2 * f] = record(1, due, now, rest)
-    schedule(id, string.byte(rest, 1), key, due)
+    records[2 * f] = header(1, due, now) .. rest
+    schedule(id, string.byte(rest), key, due)
   end
   if i <= named then
     call('SET', base .. 'u:' .. ARGV[a - 2], id, 'PX', math.max(1, math.ceil(ARGV[a - 1] / 1000)))
@@ -77,7 +70,7 @@ end
 for from = 1, #records, 2000 do
   call('HSET', J, unpack(records, from, math.min(#records, from + 1999)))
 end
-for i = 1, #keys do join(keys[i], lists[keys[i]]) end
+batch:join()
 save()
 wake(ring_was_empty)
 return answer

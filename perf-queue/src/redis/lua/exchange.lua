@@ -36,9 +36,13 @@ local full, put_off = false, false
 
 -- Of a round in which each key gave several jobs: one of each key in turn.
 local function deal()
+  if #columns == 1 and #ids == 0 then
+    ids, columns = columns[1], {}
+    return
+  end
   for row = 1, share do
     for c = 1, #columns do
-      local id = columns[c][2 * row - 1]
+      local id = columns[c][row]
       if id then ids[#ids + 1] = id end
     end
   end
@@ -55,6 +59,23 @@ local function has_to_wait(key)
   return true
 end
 
+-- The first jobs of the key, taken out of it.
+local function take_jobs(key, n)
+  local list, others = base .. 'q:' .. key, base .. 'z:' .. key
+  if call('EXISTS', others) == 0 then return call('LPOP', list, n) or {} end
+  local jobs = call('ZRANGEBYSCORE', others, '-inf', BEFORE_NORMAL, 'LIMIT', 0, n)
+  if #jobs > 0 then call('ZREMRANGEBYRANK', others, 0, #jobs - 1) end
+  if #jobs < n then
+    local some = call('LPOP', list, n - #jobs) or {}
+    for i = 1, #some do jobs[#jobs + 1] = some[i] end
+  end
+  if #jobs < n then
+    local some = call('ZPOPMIN', others, n - #jobs)
+    for i = 1, #some, 2 do jobs[#jobs + 1] = some[i] end
+  end
+  return jobs
+end
+
 local function visit(key)
   local waits, last = has_to_wait(key)
   if waits then return end
@@ -68,12 +89,11 @@ local function visit(key)
     end
     take = math.min(take, cap - running)
   end
-  local name = base .. 'q:' .. key
-  local popped = call('ZPOPMIN', name, take)
-  local got = #popped / 2
+  local jobs = take_jobs(key, take)
+  local got = #jobs
   if got == 0 then return end
   count = count + got
-  columns[#columns + 1] = popped
+  columns[#columns + 1] = jobs
   if cap then call('HINCRBY', F, key, got) end
   if queue_limit then
     take_slot(queue_limit, queue_slot, queue_log, t, queue_last)
@@ -87,7 +107,7 @@ local function visit(key)
     for i = #starts + 1, count - got do starts[i] = 0 end
     for i = count - got + 1, count do starts[i] = t - now end
   end
-  if got < take or call('EXISTS', name) == 0 then return end
+  if got < take or not has_jobs(key) then return end
   if cap and running + got >= cap then
     call('SADD', P, key)
     return

@@ -11,7 +11,7 @@ end
 -- The job is first of its key again. Several such go by the order in which they were leased.
 local function rejoin_first(key, id, lease)
   leave_flight(key)
-  join(key, {struct.unpack('>I8', lease, 17) - 4503599627370496, id})
+  join(key, nil, {struct.unpack('>I8', lease, 17) - 4503599627370496, id})
 end
 
 -- Leases that nobody prolonged: their jobs run again, as the next attempt since the process may

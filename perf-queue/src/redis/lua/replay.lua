@@ -12,7 +12,9 @@ call('ZREM', DZ, id)
 call('HDEL', DL, id)
 call('HSET', J, id, pack('>I4I8', 1, now) .. sub(rec, 13))
 if #errors > 0 then call('HSET', E, id, errors) end
-join(key_of(rec), {behind(string.byte(rec, 21)), id})
+local batch = new_batch()
+batch:add(key_of(rec), string.byte(rec, 21), id)
+batch:join()
 save()
 wake(ring_was_empty)
 return 1

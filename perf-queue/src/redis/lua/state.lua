@@ -121,19 +121,71 @@ local function place(key)
   if at > now then wait(key, at, limited) else call('RPUSH', R, key) end
 end
 
--- Adds jobs that are due to a key: their scores and ids in turn.
-local function join(key, jobs)
-  local name, n = base .. 'q:' .. key, #jobs
-  for from = 1, n, 2000 do
-    call('ZADD', name, unpack(jobs, from, math.min(n, from + 1999)))
-  end
-  if call('ZCARD', name) * 2 == n then place(key) end
+-- The jobs of a key that are due: those of priority 0 in a list, since that takes the least; all
+-- others in a set, of which the scores up to BEFORE_NORMAL come before the list.
+local NORMAL_URGENCY, STEP = 127, 17592186044416
+local BEFORE_NORMAL = string.format('(%.0f', NORMAL_URGENCY * STEP)
+
+local function has_jobs(key)
+  return call('EXISTS', base .. 'q:' .. key, base .. 'z:' .. key) > 0
 end
 
--- A place behind all jobs of the same urgency (0 for the highest priority, to 255).
-local function behind(urgency)
-  set('seq', (state.seq or 0) + 1)
-  return urgency * 17592186044416 + state.seq
+-- Adds jobs that are due to a key: ids for its list, scores and ids in turn for its set, or nil.
+local function join(key, plain, scored)
+  local list, others = base .. 'q:' .. key, base .. 'z:' .. key
+  local alone
+  if plain then
+    local n, length = #plain, 0
+    for from = 1, n, 2000 do
+      length = call('RPUSH', list, unpack(plain, from, math.min(n, from + 1999)))
+    end
+    alone = length == n
+  else
+    alone = call('EXISTS', list) == 0
+  end
+  if scored then
+    local n = #scored
+    for from = 1, n, 2000 do
+      call('ZADD', others, unpack(scored, from, math.min(n, from + 1999)))
+    end
+    alone = alone and call('ZCARD', others) * 2 == n
+  else
+    alone = alone and call('EXISTS', others) == 0
+  end
+  if alone then place(key) end
+end
+
+-- Jobs that will join their keys together, in this order.
+local Batch = {}
+Batch.__index = Batch
+local function new_batch() return setmetatable({keys = {}, plain = {}, scored = {}}, Batch) end
+
+-- The job comes behind all jobs of the same urgency (0 for the highest priority, to 255).
+function Batch:add(key, urgency, id)
+  local plain, scored = self.plain[key], self.scored[key]
+  if not plain and not scored then self.keys[#self.keys + 1] = key end
+  if urgency == NORMAL_URGENCY then
+    if not plain then
+      plain = {}
+      self.plain[key] = plain
+    end
+    plain[#plain + 1] = id
+    return
+  end
+  if not scored then
+    scored = {}
+    self.scored[key] = scored
+  end
+  add('seq', 1)
+  scored[#scored + 1] = urgency * STEP + state.seq
+  scored[#scored + 1] = id
+end
+
+function Batch:join()
+  for i = 1, #self.keys do
+    local key = self.keys[i]
+    join(key, self.plain[key], self.scored[key])
+  end
 end
 
 -- Jobs that were scheduled and have fallen due join their keys: a thousand at most, so that any
@@ -142,19 +194,11 @@ local function promote()
   local due = call('ZRANGEBYSCORE', D, '-inf', now, 'LIMIT', 0, 1000)
   if #due == 0 then return end
   call('ZREMRANGEBYRANK', D, 0, #due - 1)
-  local keys, jobs = {}, {}
+  local batch = new_batch()
   for i = 1, #due do
-    local key = sub(due[i], 18)
-    local list = jobs[key]
-    if not list then
-      list = {}
-      jobs[key] = list
-      keys[#keys + 1] = key
-    end
-    list[#list + 1] = behind(string.byte(due[i], 17))
-    list[#list + 1] = sub(due[i], 1, 16)
+    batch:add(sub(due[i], 18), string.byte(due[i], 17), sub(due[i], 1, 16))
   end
-  for i = 1, #keys do join(keys[i], jobs[keys[i]]) end
+  batch:join()
 end
 
 local function schedule(id, urgency, key, at)
@@ -164,8 +208,8 @@ end
 
 -- A record is: attempt (4 bytes), due (8), enqueued (8), urgency (1), length of the key (4), the key,
 -- and what only the client reads.
-local function record(attempt, due, enqueued, rest)
-  return pack('>I4I8I8', attempt, due, enqueued) .. rest
+local function header(attempt, due, enqueued)
+  return pack('>I4I8I8', attempt, due, enqueued)
 end
 
 local function key_of(rec)

@@ -4,6 +4,7 @@ mod endings;
 mod faults;
 mod leases;
 mod limits;
+mod model;
 mod speed;
 mod support;
 mod waking;

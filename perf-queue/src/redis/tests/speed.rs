@@ -34,9 +34,11 @@ async fn speed() {
         ),
         ("1,000 keys, limits", 20_000, 1_000, 500, limits),
     ] {
-        let Some(remote) = open_with(rules).await else {
+        let Some(backend) = backend().await else {
             return;
         };
+        let backend = backend.capacity(1_000_000);
+        let remote = backend.open("q", Some(&rules)).await.unwrap();
         let jobs: Vec<NewJob> = (0..backlog)
             .map(|number| NewJob {
                 payload: vec![7; 100],
@@ -45,9 +47,7 @@ async fn speed() {
             .collect();
         let start = Instant::now();
         for jobs in jobs.chunks(batch) {
-            if remote.enqueue(jobs).await.unwrap().is_none() {
-                break;
-            }
+            remote.add(jobs).await;
         }
         let enqueued = start.elapsed();
         let (mut ended, mut seen, mut trips) = (Vec::new(), 0, 0);
