@@ -175,9 +175,7 @@ fn granted(row: &PgRow) -> Result<Vec<Granted>, sqlx::Error> {
         .transpose()?)
     };
     ids.iter()
-        .map(|id| {
-            one(id)?.ok_or_else(|| sqlx::Error::Decode("the answer's columns differ".into()))
-        })
+        .map(|id| one(id)?.ok_or_else(|| sqlx::Error::Decode("the answer's columns differ".into())))
         .collect()
 }
 

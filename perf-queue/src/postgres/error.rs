@@ -52,5 +52,7 @@ pub(super) fn is_collision(error: &sqlx::Error) -> bool {
 /// read-only since it is a standby for now, and of I/O.
 fn is_transient(code: &str) -> bool {
     matches!(code, "40001" | "40P01" | "25006" | "55P03" | "58030")
-        || ["08", "53", "57P"].iter().any(|class| code.starts_with(class))
+        || ["08", "53", "57P"]
+            .iter()
+            .any(|class| code.starts_with(class))
 }

@@ -8,9 +8,7 @@ use super::batch::{self, Added, Over, job_id, job_ids};
 use super::error::{backend_error, is_collision};
 use super::listen::Listener;
 use super::rules::{self, Columns, duration};
-use crate::remote::{
-    Counts, Ended, Exchange, Lease, Letter, NewJob, Remote, Rules, Want,
-};
+use crate::remote::{Counts, Ended, Exchange, Lease, Letter, NewJob, Remote, Rules, Want};
 use crate::{BackendError, JobId};
 
 /// How often a call is tried again that collided with others. The server undid it each time.

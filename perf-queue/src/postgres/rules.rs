@@ -41,9 +41,21 @@ impl Columns {
 /// The rules exactly as they were given, to be read by all processes.
 pub(super) fn to_text(rules: &Rules) -> String {
     let quota = |quota: Option<Quota>| {
-        quota.map(|q| json!([q.quota, q.period.as_secs(), q.period.subsec_nanos(), q.burst]))
+        quota.map(|q| {
+            json!([
+                q.quota,
+                q.period.as_secs(),
+                q.period.subsec_nanos(),
+                q.burst
+            ])
+        })
     };
-    json!([quota(rules.queue), quota(rules.key), rules.concurrency_per_key]).to_string()
+    json!([
+        quota(rules.queue),
+        quota(rules.key),
+        rules.concurrency_per_key
+    ])
+    .to_string()
 }
 
 pub(super) fn from_text(text: &str) -> Option<Rules> {

@@ -75,11 +75,18 @@ async fn a_batch_that_does_not_fit_is_not_added_at_all() {
     assert_eq!(remote.enqueue(&jobs("", 1)).await.unwrap(), None);
     add(&remote, &again).await;
     let first = take(&remote, 1).await;
-    assert_eq!(remote.enqueue(&jobs("", 1)).await.unwrap(), None, "it is not done");
+    assert_eq!(
+        remote.enqueue(&jobs("", 1)).await.unwrap(),
+        None,
+        "it is not done"
+    );
     let how = How::Dead {
         error: "no".to_owned(),
     };
-    remote.exchange(&[end(&first.granted[0], how)], want(0)).await.unwrap();
+    remote
+        .exchange(&[end(&first.granted[0], how)], want(0))
+        .await
+        .unwrap();
     let dead = first.granted[0].lease.id;
     add(&remote, &jobs("", 1)).await;
     assert_eq!(remote.replay(dead).await.unwrap(), None);
@@ -105,7 +112,10 @@ async fn a_name_is_taken_for_its_time() {
     remote.exchange(&ended, want(0)).await.unwrap();
     // Though the job is done; and who did not get the answer gets it now.
     for again in [second, first.clone()] {
-        assert_eq!(remote.enqueue(&[again]).await.unwrap(), Some(vec![first.id]));
+        assert_eq!(
+            remote.enqueue(&[again]).await.unwrap(),
+            Some(vec![first.id])
+        );
     }
     assert_eq!(remote.counts().await.unwrap().ready, 0);
     // For who asks about a shorter time it is free.
@@ -167,5 +177,8 @@ async fn jobs_of_a_transaction_come_with_its_commit_or_never() {
         remote.exchange(&ended, want(0)).await.unwrap();
     }
     let counts = remote.counts().await.unwrap();
-    assert_eq!((counts.scheduled, counts.ready, counts.in_flight), (2, 0, 0));
+    assert_eq!(
+        (counts.scheduled, counts.ready, counts.in_flight),
+        (2, 0, 0)
+    );
 }

@@ -58,7 +58,12 @@ async fn twenty_thousand_leases_orphaned_in_the_same_instant_drain() {
             return;
         };
         let all: Vec<_> = (0..20_000_usize)
-            .map(|n| job(&n.checked_rem(keys).map(|n| n.to_string()).unwrap_or_default()))
+            .map(|n| {
+                job(&n
+                    .checked_rem(keys)
+                    .map(|n| n.to_string())
+                    .unwrap_or_default())
+            })
             .collect();
         fill(&remote, &all).await;
         let begun = Instant::now();

@@ -55,10 +55,19 @@ async fn a_job_whose_lease_is_over_runs_again_first_of_its_key_and_the_old_lease
                 .unwrap();
             assert_eq!(late.lost, ids(&first));
         }
-        assert_eq!(remote.extend(&[old.granted[0].lease]).await.unwrap(), ids(&first));
-        let end = remote.exchange(&[done(&again.granted[0])], want(0)).await.unwrap();
+        assert_eq!(
+            remote.extend(&[old.granted[0].lease]).await.unwrap(),
+            ids(&first)
+        );
+        let end = remote
+            .exchange(&[done(&again.granted[0])], want(0))
+            .await
+            .unwrap();
         assert!(end.lost.is_empty());
-        assert_eq!(remote.extend(&[again.granted[0].lease]).await.unwrap(), ids(&first));
+        assert_eq!(
+            remote.extend(&[again.granted[0].lease]).await.unwrap(),
+            ids(&first)
+        );
     }
 }
 
@@ -80,7 +89,10 @@ async fn a_lease_that_is_prolonged_does_not_end() {
         remote.exchange(&ended, want(0)).await.unwrap();
     }
     assert_eq!(remote.counts().await.unwrap().in_flight, 1);
-    let end = remote.exchange(&[done(&held.granted[0])], want(9)).await.unwrap();
+    let end = remote
+        .exchange(&[done(&held.granted[0])], want(9))
+        .await
+        .unwrap();
     assert!(end.lost.is_empty() && end.next.is_none());
 }
 
@@ -107,7 +119,10 @@ async fn a_dead_letter_keeps_its_last_ten_errors_and_can_be_replayed() {
     }
     assert_eq!(remote.counts().await.unwrap().dead, 1);
     let letter = remote.dead(9).await.unwrap().pop().unwrap();
-    assert_eq!((letter.id, &*letter.key, letter.attempts), (all[0].id, &b"k"[..], 12));
+    assert_eq!(
+        (letter.id, &*letter.key, letter.attempts),
+        (all[0].id, &b"k"[..], 12)
+    );
     let errors: Vec<_> = (3..=12).map(|n| format!("error\u{fffd}{n}")).collect();
     assert_eq!(letter.errors, errors);
     let other = jobs("k", 1);
@@ -164,8 +179,14 @@ async fn a_penalty_stops_its_scope_and_a_shorter_one_does_not_end_it() {
     let hour = ms(3_600_000);
     let of_a: Vec<_> = taken.granted.iter().filter(|job| job.key == b"a").collect();
     assert_eq!(of_a.len(), 2);
-    remote.exchange(&[snooze(of_a[0], hour, Scope::Key)], want(0)).await.unwrap();
-    remote.exchange(&[snooze(of_a[1], ms(0), Scope::Key)], want(0)).await.unwrap();
+    remote
+        .exchange(&[snooze(of_a[0], hour, Scope::Key)], want(0))
+        .await
+        .unwrap();
+    remote
+        .exchange(&[snooze(of_a[1], ms(0), Scope::Key)], want(0))
+        .await
+        .unwrap();
     let rest = take(&remote, 9).await;
     assert_eq!(got(&rest), [b[2].id, b[3].id]);
     let stop = snooze(&rest.granted[0], ms(60), Scope::Queue);

@@ -12,10 +12,7 @@ async fn drain(remotes: [&PostgresRemote; 2], within: Duration, n: usize) -> Vec
         let mut all: Vec<Granted> = Vec::new();
         let mut ended = Vec::new();
         while left.get() > 0 {
-            let ask = Want {
-                within,
-                ..want(7)
-            };
+            let ask = Want { within, ..want(7) };
             let answer = remote.exchange(&ended, ask).await.unwrap();
             left.set(left.get() - answer.granted.len());
             ended = answer.granted.iter().map(done).collect();
@@ -31,7 +28,10 @@ async fn drain(remotes: [&PostgresRemote; 2], within: Duration, n: usize) -> Vec
     let (a, b) = tokio::join!(one(remotes[0], &left), one(remotes[1], &left));
     // All were enqueued in one statement: their age is a clock of the server's.
     let at = |job: &Granted| i64::try_from((job.age + job.starts).as_micros()).unwrap();
-    a.iter().chain(&b).map(|job| (job.key.clone(), at(job))).collect()
+    a.iter()
+        .chain(&b)
+        .map(|job| (job.key.clone(), at(job)))
+        .collect()
 }
 
 fn busiest(mut times: Vec<i64>, period: Duration) -> usize {
@@ -92,7 +92,10 @@ async fn no_window_holds_more_grants_than_the_quota_for_two_processes() {
             if let Some(q) = key {
                 for times in keys.into_values() {
                     let n = busiest(times, q.period);
-                    assert!(n <= q.quota as usize, "{n} of a key in a window of {rules:?}");
+                    assert!(
+                        n <= q.quota as usize,
+                        "{n} of a key in a window of {rules:?}"
+                    );
                 }
             }
         }

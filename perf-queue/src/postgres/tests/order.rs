@@ -90,7 +90,10 @@ async fn one_at_a_time_keeps_the_order_through_retries_snoozes_and_releases() {
         assert_eq!(got(&answer), [a[0].id]);
         head = answer.granted[0].clone();
     }
-    assert_eq!((head.attempt, &*head.errors), (3, &["one".to_owned(), "two".to_owned()][..]));
+    assert_eq!(
+        (head.attempt, &*head.errors),
+        (3, &["one".to_owned(), "two".to_owned()][..])
+    );
     let second = remote.exchange(&[done(&head)], want(9)).await.unwrap();
     assert_eq!(got(&second), [a[1].id]);
 }
@@ -133,7 +136,10 @@ async fn no_more_jobs_of_a_key_run_than_may() {
     assert_eq!(got(&taken), [a[0].id, b[0].id, a[1].id]);
     assert_eq!(remote.counts().await.unwrap().limited, 3);
     assert!(take(&remote, 9).await.granted.is_empty());
-    let more = remote.exchange(&[done(&taken.granted[0])], want(9)).await.unwrap();
+    let more = remote
+        .exchange(&[done(&taken.granted[0])], want(9))
+        .await
+        .unwrap();
     assert_eq!(got(&more), [a[2].id]);
     // Changed while jobs run: those count.
     remote

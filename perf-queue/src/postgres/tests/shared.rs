@@ -32,7 +32,10 @@ async fn missing_tables_are_named_with_the_remedy_and_migrations_can_be_applied_
     let by_hand = backend.migrate(false);
     let error = by_hand.clone().open("q", None).await.unwrap_err();
     assert!(matches!(error, BackendError::Unfit { .. }));
-    assert!(error.to_string().contains("Postgres::migrations"), "{error}");
+    assert!(
+        error.to_string().contains("Postgres::migrations"),
+        "{error}"
+    );
     let mut tx = pool(&server.url()).await.begin().await.unwrap();
     let all = sqlx::AssertSqlSafe(by_hand.migrations());
     sqlx::raw_sql(all).execute(&mut *tx).await.unwrap();
@@ -62,7 +65,7 @@ async fn the_search_path_of_the_session_does_not_matter() {
         return;
     };
     let server = testkit::Postgres::shared().await.unwrap();
-    let url = format!("{}?options=-csearch_path%3D", server.url());
+    let url = format!("{}&options=-csearch_path%3D", server.url());
     let pool = sqlx::PgPool::connect(&url).await.unwrap();
     let path: String = sqlx::query_scalar("SHOW search_path")
         .fetch_one(&pool)
@@ -113,7 +116,10 @@ async fn while_paused_nobody_gets_a_job() {
     let answer = two.exchange(&[], want(9)).await.unwrap();
     assert!(answer.granted.is_empty() && answer.paused && answer.next.is_none());
     assert!(two.counts().await.unwrap().paused);
-    let ended = one.exchange(&[done(&held.granted[0])], want(1)).await.unwrap();
+    let ended = one
+        .exchange(&[done(&held.granted[0])], want(1))
+        .await
+        .unwrap();
     assert!(ended.lost.is_empty() && ended.granted.is_empty());
     two.pause(false).await.unwrap();
     assert_eq!(take(&one, 9).await.granted.len(), 1);
@@ -143,7 +149,9 @@ async fn who_sleeps_is_woken_by_jobs_rules_and_resume() {
         }
         woken().await;
         let taken = take(&one, 1).await;
-        one.exchange(&[done(&taken.granted[0])], want(0)).await.unwrap();
+        one.exchange(&[done(&taken.granted[0])], want(0))
+            .await
+            .unwrap();
     }
     two.set_rules(&Rules::default()).await.unwrap();
     woken().await;

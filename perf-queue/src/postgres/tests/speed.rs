@@ -11,7 +11,11 @@ async fn run(total: usize, size: usize, keys: usize) {
     let remote = backend.open("q", Some(&Rules::default())).await.unwrap();
     let all: Vec<NewJob> = (0..total)
         .map(|i| {
-            let key = if keys == 0 { String::new() } else { format!("k{}", i % keys) };
+            let key = if keys == 0 {
+                String::new()
+            } else {
+                format!("k{}", i % keys)
+            };
             let mut job = job(&key);
             job.payload = vec![b'x'; 100];
             job
