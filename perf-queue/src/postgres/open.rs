@@ -62,10 +62,9 @@ impl Postgres {
     }
 
     async fn apply_migrations(&self) -> Result<(), sqlx::Error> {
-        let table = format!("{}.migrations", schema::quoted(&self.schema));
-        let exists = "SELECT to_regclass($1) IS NOT NULL";
+        let exists = include_str!("sql/exists.sql");
         if sqlx::query_scalar(exists)
-            .bind(&table)
+            .bind(&self.schema)
             .fetch_one(&self.pool)
             .await?
         {
@@ -77,7 +76,7 @@ impl Postgres {
             .execute(&mut *tx)
             .await?;
         let exists: bool = sqlx::query_scalar(exists)
-            .bind(&table)
+            .bind(&self.schema)
             .fetch_one(&mut *tx)
             .await?;
         if !exists {

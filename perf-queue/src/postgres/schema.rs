@@ -3,7 +3,7 @@ use crate::postgres::NAME;
 
 /// What the crate needs in the database, in the order in which it is made.
 const PARTS: [&str; 8] = [
-    "CREATE SCHEMA IF NOT EXISTS {schema};\n",
+    include_str!("sql/schema.sql"),
     include_str!("sql/tables.sql"),
     include_str!("sql/limits.sql"),
     include_str!("sql/settle.sql"),
@@ -24,6 +24,7 @@ pub(super) fn migrations(schema: &str) -> String {
     PARTS
         .concat()
         .replace("{set}", SET)
+        .replace("{literal}", &format!("'{}'", schema.replace('\'', "''")))
         .replace("{schema}", &quoted(schema))
 }
 
@@ -34,12 +35,12 @@ pub(super) fn quoted(schema: &str) -> String {
 
 /// Postgres would cut a longer name short, and so take one schema for another.
 pub(super) fn check(schema: &str) -> Result<(), BackendError> {
-    if schema.is_empty() || schema.len() > 63 || schema.contains(['\0', '{', '}']) {
+    if schema.is_empty() || schema.len() > 63 || schema.contains(['\0', '{', '}', '$', '\\']) {
         return Err(BackendError::Unfit {
             backend: NAME,
             reason: format!(
                 "the schema {schema:?} is no name that Postgres keeps: give 1 to 63 bytes without \
-                 braces or NUL"
+                 braces, dollars, backslashes or NUL"
             ),
         });
     }

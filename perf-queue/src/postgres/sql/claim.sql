@@ -90,7 +90,9 @@ BEGIN
             SELECT j.id, k.key, greatest(t, k.open_at) AS at, u.turn,
                 row_number() OVER (PARTITION BY u.turn ORDER BY j.rank, j.seq) AS nth
             FROM unnest(ring) WITH ORDINALITY AS u(key, turn)
-            JOIN keys k ON k.queue = r.queue AND k.key = u.key
+            CROSS JOIN LATERAL (
+                SELECT * FROM keys o WHERE o.queue = r.queue AND o.key = u.key OFFSET 0
+            ) k
             CROSS JOIN LATERAL (
                 SELECT o.id, o.rank, o.seq FROM jobs o
                 WHERE o.queue = r.queue AND o.key = k.key AND o.placed AND o.token = 0
@@ -131,11 +133,16 @@ BEGIN
                 ELSE logged(k.log, g.at, r.key_quota, r.key_burst)
             END
         FROM (
-            SELECT u.key, count(*)::int AS n, max(u.at) AS at
-            FROM unnest(job_keys, slots) WITH ORDINALITY AS u(key, at, i)
-            GROUP BY u.key ORDER BY min(u.i)
+            SELECT u.n, u.at, o.tid FROM (
+                SELECT a.key, count(*)::int AS n, max(a.at) AS at, min(a.i) AS i
+                FROM unnest(job_keys, slots) WITH ORDINALITY AS a(key, at, i)
+                GROUP BY a.key
+            ) u CROSS JOIN LATERAL (
+                SELECT p.ctid AS tid FROM keys p WHERE p.queue = r.queue AND p.key = u.key OFFSET 0
+            ) o
+            ORDER BY u.i
         ) g
-        WHERE k.queue = r.queue AND k.key = g.key;
+        WHERE k.ctid = g.tid;
         IF r.key_quota IS NOT NULL THEN
             r.limited_key := r.limited_key + (SELECT count(*) FROM unnest(ats[1:n]) a WHERE a > t);
         END IF;

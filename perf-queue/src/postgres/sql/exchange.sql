@@ -47,10 +47,10 @@ BEGIN
     touched := touched || promote(r, t);
     IF r.keyed AND locked THEN
         WITH news AS (
-            DELETE FROM arrivals a WHERE (a.queue, a.n) IN (
-                SELECT o.queue, o.n FROM arrivals o WHERE o.queue = q
+            DELETE FROM arrivals a WHERE a.ctid = ANY (array(
+                SELECT o.ctid FROM arrivals o WHERE o.queue = q
                 ORDER BY o.n LIMIT 1000 FOR UPDATE SKIP LOCKED
-            ) RETURNING a.key, a.n
+            )) RETURNING a.key, a.n
         ) SELECT array_agg(s.key ORDER BY s.n) INTO more FROM news s;
         touched := touched || more;
         touched := touched || array(

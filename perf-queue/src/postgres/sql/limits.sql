@@ -86,7 +86,7 @@ BEGIN
     WHERE EXISTS (SELECT FROM jobs j WHERE j.queue = r.queue AND j.key = u.key AND j.placed AND j.token = 0)
     ON CONFLICT (queue, key) DO NOTHING;
     WITH seen AS (
-        SELECT k.key, k.place AS old_place, k.open_at AS old_open,
+        SELECT k.tid, k.key, k.place AS old_place, k.open_at AS old_open,
             opens(k.hold, k.slot, k.log, r.key_quota, r.key_period, r.key_burst) AS open_at,
             CASE
                 WHEN r.key_quota IS NULL THEN k.hold
@@ -102,7 +102,11 @@ BEGIN
             SELECT u.key, min(u.i) AS i FROM unnest(touched) WITH ORDINALITY AS u(key, i)
             GROUP BY u.key ORDER BY min(u.i)
         ) u
-        JOIN keys k ON k.queue = r.queue AND k.key = u.key
+        -- Here as elsewhere `OFFSET 0` makes it one look-up a key. The planner, which takes the table
+        -- for empty, would else go through all keys of the queue.
+        CROSS JOIN LATERAL (
+            SELECT o.*, o.ctid AS tid FROM keys o WHERE o.queue = r.queue AND o.key = u.key OFFSET 0
+        ) k
         ORDER BY u.i
     ), settled AS (
         SELECT s.*, CASE
@@ -116,7 +120,7 @@ BEGIN
         FROM seen s
     ), forgotten AS (
         DELETE FROM keys k USING settled s
-        WHERE k.queue = r.queue AND k.key = s.key AND s.new_place = 5
+        WHERE k.ctid = s.tid AND s.new_place = 5
     ), moved AS (
         UPDATE keys k SET
             place = s.new_place,
@@ -125,7 +129,7 @@ BEGIN
                 WHEN s.new_place = 1 AND s.old_place <> 1 THEN nextval('numbers') ELSE k.turn
             END
         FROM settled s
-        WHERE k.queue = r.queue AND k.key = s.key AND s.new_place <> 5
+        WHERE k.ctid = s.tid AND s.new_place <> 5
             AND (s.new_place <> s.old_place OR s.open_at <> s.old_open)
     )
     SELECT count(*) INTO held FROM settled s WHERE s.new_place = 2 AND s.old_place <> 2;

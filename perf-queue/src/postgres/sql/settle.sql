@@ -82,9 +82,7 @@ BEGIN
         r.hold := greatest(r.hold, until);
     END IF;
     IF r.concurrency IS NOT NULL AND r.keyed THEN
-        UPDATE keys k SET in_flight = greatest(0, k.in_flight - e.n)
-        FROM (SELECT u.key, count(*)::int AS n FROM unnest(ended_keys) AS u(key) GROUP BY u.key) e
-        WHERE k.queue = q AND k.key = e.key;
+        PERFORM landed(q, ended_keys);
         touched := array(SELECT DISTINCT k FROM unnest(ended_keys) k WHERE k <> '');
     END IF;
     IF coalesce(cardinality(ended), 0) < cardinality(ids) THEN
@@ -98,6 +96,20 @@ BEGIN
         GROUP BY u.token ORDER BY u.token
     ) e WHERE l.n = e.token;
     DELETE FROM leases l WHERE l.n = ANY (tokens) AND l.left_over <= 0;
+END $$;
+
+-- Jobs of these keys, one for each time that it is listed, do not run any more.
+CREATE FUNCTION {schema}.landed(q int, whose bytea[]) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE keys k SET in_flight = greatest(0, k.in_flight - e.n)
+    FROM (
+        SELECT u.n, o.tid FROM (
+            SELECT a.key, count(*)::int AS n FROM unnest(whose) AS a(key) GROUP BY a.key
+        ) u CROSS JOIN LATERAL (
+            SELECT p.ctid AS tid FROM keys p WHERE p.queue = q AND p.key = u.key OFFSET 0
+        ) o
+    ) e
+    WHERE k.ctid = e.tid;
 END $$;
 
 CREATE FUNCTION {schema}.last_errors(errors text[], message text) RETURNS text[]
@@ -160,9 +172,7 @@ BEGIN
             SELECT FROM unnest(l.ids) AS u(id) JOIN jobs j ON j.id = u.id AND j.token = l.n
         );
         IF flown IS NOT NULL AND r.concurrency IS NOT NULL THEN
-            UPDATE keys k SET in_flight = greatest(0, k.in_flight - e.n)
-            FROM (SELECT u.key, count(*)::int AS n FROM unnest(flown) AS u(key) GROUP BY u.key) e
-            WHERE k.queue = r.queue AND k.key = e.key;
+            PERFORM landed(r.queue, flown);
         END IF;
     END IF;
     touched := coalesce(touched, '{}') || coalesce(flown, '{}');

@@ -1,5 +1,11 @@
 //! The verbs against a real server.
 
+mod enqueue;
+mod faults;
+mod flood;
+mod leases;
+mod limits;
+mod order;
+mod shared;
 mod speed;
 mod support;
-mod verbs;

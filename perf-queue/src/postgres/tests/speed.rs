@@ -4,9 +4,11 @@ use super::support::*;
 use crate::remote::{NewJob, Remote, Rules};
 
 async fn run(total: usize, size: usize, keys: usize) {
-    let Some(remote) = open(Rules::default()).await else {
+    let Some(backend) = backend().await else {
         return;
     };
+    let backend = backend.capacity(1_000_000);
+    let remote = backend.open("q", Some(&Rules::default())).await.unwrap();
     let all: Vec<NewJob> = (0..total)
         .map(|i| {
             let key = if keys == 0 {

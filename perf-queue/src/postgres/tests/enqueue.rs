@@ -1,0 +1,184 @@
+use std::time::Duration;
+
+use sqlx::PgPool;
+
+use super::support::*;
+use crate::remote::{Counts, How, Remote, Rules};
+
+#[tokio::test]
+async fn jobs_come_in_the_order_of_enqueue_and_are_gone_when_done() {
+    let Some(remote) = open(Rules::default()).await else {
+        return;
+    };
+    let all = jobs("", 5);
+    add(&remote, &all).await;
+    let first = take(&remote, 3).await;
+    assert_eq!(got(&first), ids(&all)[..3]);
+    let ended: Vec<_> = first.granted.iter().map(done).collect();
+    let rest = remote.exchange(&ended, want(10)).await.unwrap();
+    assert_eq!(got(&rest), ids(&all)[3..]);
+    assert!(rest.lost.is_empty());
+    let ended: Vec<_> = rest.granted.iter().map(done).collect();
+    let none = remote.exchange(&ended, want(10)).await.unwrap();
+    assert_eq!((none.granted.len(), none.next), (0, None));
+    assert_eq!(remote.counts().await.unwrap(), Counts::default());
+}
+
+#[tokio::test]
+async fn a_job_comes_as_it_was_given() {
+    let Some(remote) = open(Rules::default()).await else {
+        return;
+    };
+    for key in [vec![], vec![0, 255], vec![7; 5_000]] {
+        let mut job = job("");
+        job.key = key;
+        job.payload = vec![0, 1, 255];
+        job.trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned();
+        add(&remote, std::slice::from_ref(&job)).await;
+        let got = take(&remote, 2).await.granted.pop().unwrap();
+        assert_eq!(
+            (got.lease.id, got.key, got.payload, got.trace, got.attempt),
+            (job.id, job.key, job.payload, job.trace, 1)
+        );
+        assert!(got.errors.is_empty() && !got.limited && got.starts.is_zero());
+        assert!(got.age < Duration::from_secs(10) && got.waited <= got.age);
+    }
+}
+
+#[tokio::test]
+async fn an_id_that_is_there_is_not_added_twice() {
+    let Some(remote) = open(Rules::default()).await else {
+        return;
+    };
+    let all = jobs("k", 3);
+    add(&remote, &all).await;
+    take(&remote, 1).await;
+    let more = [all.clone(), jobs("k", 1)].concat();
+    add(&remote, &more).await;
+    add(&remote, &all).await;
+    assert_eq!(got(&take(&remote, 9).await), ids(&more)[1..]);
+}
+
+#[tokio::test]
+async fn a_batch_that_does_not_fit_is_not_added_at_all() {
+    let Some(backend) = backend().await else {
+        return;
+    };
+    let remote = backend.capacity(5).open("q", None).await.unwrap();
+    let all = jobs("", 4);
+    add(&remote, &all).await;
+    assert_eq!(remote.enqueue(&jobs("", 2)).await.unwrap(), None);
+    assert_eq!(remote.counts().await.unwrap().ready, 4);
+    // An id that is there takes no room.
+    let again = [all.clone(), jobs("", 1)].concat();
+    add(&remote, &again).await;
+    assert_eq!(remote.enqueue(&jobs("", 1)).await.unwrap(), None);
+    add(&remote, &again).await;
+    let first = take(&remote, 1).await;
+    assert_eq!(
+        remote.enqueue(&jobs("", 1)).await.unwrap(),
+        None,
+        "it is not done"
+    );
+    let how = How::Dead {
+        error: "no".to_owned(),
+    };
+    remote
+        .exchange(&[end(&first.granted[0], how)], want(0))
+        .await
+        .unwrap();
+    let dead = first.granted[0].lease.id;
+    add(&remote, &jobs("", 1)).await;
+    assert_eq!(remote.replay(dead).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_name_is_taken_for_its_time() {
+    let Some(remote) = open(Rules::default()).await else {
+        return;
+    };
+    let named = |name: &str, time| {
+        let mut job = job("");
+        job.unique = Some((name.to_owned(), time));
+        job
+    };
+    let hour = Duration::from_secs(3_600);
+    let (first, second, other) = (named("a", hour), named("a", hour), named("b", hour));
+    let batch = [first.clone(), second.clone(), other.clone(), job("")];
+    let under = remote.enqueue(&batch).await.unwrap().unwrap();
+    assert_eq!(under, [first.id, first.id, other.id, batch[3].id]);
+    assert_eq!(remote.counts().await.unwrap().ready, 3);
+    let ended: Vec<_> = take(&remote, 9).await.granted.iter().map(done).collect();
+    remote.exchange(&ended, want(0)).await.unwrap();
+    // Though the job is done; and who did not get the answer gets it now.
+    for again in [second, first.clone()] {
+        assert_eq!(
+            remote.enqueue(&[again]).await.unwrap(),
+            Some(vec![first.id])
+        );
+    }
+    assert_eq!(remote.counts().await.unwrap().ready, 0);
+    // For who asks about a shorter time it is free.
+    let later = named("a", Duration::ZERO);
+    add(&remote, &[later.clone()]).await;
+    assert_eq!(got(&take(&remote, 9).await), [later.id]);
+}
+
+#[tokio::test]
+async fn a_delayed_job_is_not_granted_before_and_joins_then() {
+    let Some(remote) = open(Rules::default()).await else {
+        return;
+    };
+    for key in ["", "k"] {
+        let mut late = job(key);
+        late.delay = ms(80);
+        let now = job(key);
+        add(&remote, &[late.clone(), now.clone()]).await;
+        let first = take(&remote, 9).await;
+        assert_eq!(got(&first), [now.id]);
+        let next = first.next.unwrap();
+        assert!(next <= ms(80) && next > ms(1), "{next:?}");
+        assert_eq!(remote.counts().await.unwrap().scheduled, 1);
+        let then = take_until(&remote, want(9)).await;
+        assert_eq!(got(&then), [late.id]);
+        assert!(then.granted[0].age >= ms(80));
+    }
+}
+
+#[tokio::test]
+async fn jobs_of_a_transaction_come_with_its_commit_or_never() {
+    let Some(backend) = backend().await else {
+        return;
+    };
+    let server = testkit::Postgres::shared().await.unwrap();
+    let pool: PgPool = pool(&server.url()).await;
+    let remote = backend.open("q", None).await.unwrap();
+    for key in ["", "k"] {
+        let (first, second, gone) = (jobs(key, 2), jobs(key, 2), jobs(key, 2));
+        let mut late = job(key);
+        late.delay = Duration::from_secs(100);
+        let mut one = pool.begin().await.unwrap();
+        let mut two = pool.begin().await.unwrap();
+        let mut none = pool.begin().await.unwrap();
+        assert_eq!(
+            remote.enqueue_all_in(&mut one, &second).await.unwrap(),
+            Some(ids(&second))
+        );
+        remote.enqueue_all_in(&mut one, &[late]).await.unwrap();
+        remote.enqueue_all_in(&mut two, &first).await.unwrap();
+        remote.enqueue_all_in(&mut none, &gone).await.unwrap();
+        assert!(take(&remote, 9).await.granted.is_empty());
+        two.commit().await.unwrap();
+        one.commit().await.unwrap();
+        none.rollback().await.unwrap();
+        let taken = take(&remote, 9).await;
+        assert_eq!(got(&taken), [ids(&first), ids(&second)].concat());
+        let ended: Vec<_> = taken.granted.iter().map(done).collect();
+        remote.exchange(&ended, want(0)).await.unwrap();
+    }
+    let counts = remote.counts().await.unwrap();
+    assert_eq!(
+        (counts.scheduled, counts.ready, counts.in_flight),
+        (2, 0, 0)
+    );
+}
