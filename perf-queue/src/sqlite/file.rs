@@ -95,6 +95,7 @@ impl OwnedFile {
             .busy_timeout(BUSY_TIMEOUT)
             // Errors are said where they matter.
             .disable_statement_logging()
+            .statement_cache_capacity(128)
             .row_buffer_size(1_024)
     }
 }

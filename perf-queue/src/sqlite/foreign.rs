@@ -5,6 +5,7 @@ use sqlx::{Connection, SqliteConnection};
 use super::insert::{Insert, insert};
 use super::names::Names;
 use super::rows::wall_clock;
+use super::script::Script;
 use crate::JobId;
 use crate::remote::NewJob;
 
@@ -64,7 +65,9 @@ pub(super) async fn enqueue_in(
     if let Some(other) = names.other(&add) {
         return Ok(other);
     }
-    insert(conn, std::slice::from_mut(&mut add)).await?;
     names.write(conn, queue, now).await?;
+    let mut script = Script::default();
+    insert(conn, &mut script, std::slice::from_mut(&mut add)).await?;
+    script.run(conn).await?;
     Ok(add.job.id)
 }
