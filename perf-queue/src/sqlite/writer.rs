@@ -263,8 +263,10 @@ impl Writer {
         if !due && !self.watch.has_more() {
             return;
         }
-        // Whatever comes of it, the next look is a while away.
-        self.watch.looks(now);
+        if due {
+            // Whatever comes of it, the next look is a while away.
+            self.watch.looks(now);
+        }
         let Some(conn) = self.conn.as_mut() else {
             return;
         };
