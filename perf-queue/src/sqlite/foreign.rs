@@ -2,8 +2,9 @@ use std::path::{Path, PathBuf};
 
 use sqlx::{Connection, SqliteConnection};
 
+use super::error::is_stale;
 use super::insert::{Insert, insert};
-use super::names::Names;
+use super::names::{Names, forget_old};
 use super::rows::wall_clock;
 use super::script::Script;
 use crate::JobId;
@@ -29,13 +30,31 @@ pub enum EnqueueInError {
     /// No transaction is open on the connection, as far as sqlx knows.
     #[error("no transaction is open on this connection: begin one with sqlx's begin")]
     NoTransaction,
+    /// The transaction has read from the file before somebody else has written to it, which the queue
+    /// does all the time, and SQLite lets no such transaction write.
+    #[error(
+        "the file was written after this transaction had begun to read from it: begin it with \
+         begin_with(\"BEGIN IMMEDIATE\"), or write before you read"
+    )]
+    Stale {
+        /// The error of the database.
+        source: sqlx::Error,
+    },
     /// The database refused.
     #[error("the job was not added to the transaction: {source}")]
     Database {
         /// Why.
-        #[from]
         source: sqlx::Error,
     },
+}
+
+impl From<sqlx::Error> for EnqueueInError {
+    fn from(source: sqlx::Error) -> Self {
+        match is_stale(&source) {
+            true => Self::Stale { source },
+            false => Self::Database { source },
+        }
+    }
 }
 
 /// Adds a job to the transaction that is open on this connection.
@@ -61,6 +80,10 @@ pub(super) async fn enqueue_in(
     }
     let now = wall_clock();
     let mut add = Insert { queue, now, job };
+    if add.job.unique.is_some() {
+        // To write before it reads.
+        forget_old(conn, now).await?;
+    }
     let mut names = Names::ask(conn, queue, now, std::iter::once(&add.job)).await?;
     if let Some(other) = names.other(&add) {
         return Ok(other);
