@@ -37,6 +37,17 @@ pub enum EnqueueInError {
     /// No transaction is open on the connection, as far as sqlx knows.
     #[error("no transaction is open on this connection: begin one with sqlx's begin")]
     NoTransaction,
+    /// The transaction has read from the file before somebody else has written to it, which the queue
+    /// does all the time, and SQLite lets no such transaction write.
+    #[cfg(feature = "sqlite")]
+    #[error(
+        "the file was written after this transaction had begun to read from it: begin it with \
+         begin_with(\"BEGIN IMMEDIATE\"), or write before you read"
+    )]
+    Stale {
+        /// The error of the database.
+        source: sqlx::Error,
+    },
     /// The queue is full. It cannot be waited for room inside of a transaction.
     #[error("the queue is full: roll back and try again later, raise its bound or add workers")]
     Full,
@@ -63,7 +74,6 @@ pub enum EnqueueInError {
     #[error("the job was not added to the transaction: {source}")]
     Database {
         /// Why.
-        #[from]
         source: sqlx::Error,
     },
     /// The backend refused; the transaction may have failed with it.

@@ -5,6 +5,7 @@ use tokio::time::{Duration, Instant};
 
 use super::names::json;
 use super::rows::{End, Place, RowId, millis};
+use super::script::Script;
 
 /// A job that has run for so long is marked as started, so that it has one attempt less if the
 /// process ends before the job does. Most jobs are over before, and cost no mark.
@@ -159,29 +160,28 @@ impl Changes {
         self.done.len() + self.updates.len() + self.dead.len()
     }
 
-    /// Writes all, which can be written a second time if it is unknown whether the first did.
+    /// Writes all, some of it when the script is run. It can be written a second time if it is unknown
+    /// whether the first did.
     pub(super) async fn write(
         &self,
         conn: &mut SqliteConnection,
+        script: &mut Script,
         queue: i64,
         dead_letters: usize,
     ) -> sqlx::Result<Buried> {
         if !self.updates.is_empty() {
             let updates: Vec<_> = self.updates.iter().map(as_json).collect();
-            sqlx::query(include_str!("sql/update.sql"))
-                .bind(json(&updates)?)
-                .execute(&mut *conn)
-                .await?;
+            script.statement(include_str!("sql/update.sql"));
+            script.bind(json(&updates)?)?;
         }
         if !self.done.is_empty() {
-            sqlx::query(include_str!("sql/delete.sql"))
-                .bind(json(&self.done)?)
-                .execute(&mut *conn)
-                .await?;
+            script.statement(include_str!("sql/delete.sql"));
+            script.bind(json(&self.done)?)?;
         }
         if self.dead.is_empty() {
             return Ok(Buried::default());
         }
+        script.run(conn).await?;
         self.bury(conn, queue, dead_letters).await
     }
 

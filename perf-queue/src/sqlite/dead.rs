@@ -76,9 +76,10 @@ pub(super) async fn replay(
     queue: i64,
     id: JobId,
 ) -> sqlx::Result<Option<Stored>> {
-    transaction::begin(conn).await?;
-    let done = put_back(conn, queue, id).await;
-    transaction::end(conn, done).await
+    match put_back(conn, queue, id).await {
+        Ok(job) => Ok(job),
+        Err(error) => Err(transaction::roll_back(conn, error).await),
+    }
 }
 
 async fn put_back(
@@ -87,21 +88,27 @@ async fn put_back(
     id: JobId,
 ) -> sqlx::Result<Option<Stored>> {
     let [high, low] = halves(id);
+    sqlx::raw_sql(transaction::BEGIN)
+        .execute(&mut *conn)
+        .await?;
     let added = sqlx::query(include_str!("sql/replay.sql"))
         .bind(queue)
         .bind(high)
         .bind(low)
         .execute(&mut *conn)
         .await?;
-    if added.rows_affected() == 0 {
-        return Ok(None);
-    }
     sqlx::query(include_str!("sql/delete_replayed.sql"))
         .bind(queue)
         .bind(high)
         .bind(low)
         .execute(&mut *conn)
         .await?;
+    sqlx::raw_sql(transaction::COMMIT)
+        .execute(&mut *conn)
+        .await?;
+    if added.rows_affected() == 0 {
+        return Ok(None);
+    }
     let row = added.last_insert_rowid();
     Ok(load::range(conn, queue, [row, row], 1).await?.pop())
 }

@@ -9,6 +9,8 @@ const BACKEND: &str = "SQLite";
 // The primary result codes of SQLite.
 const ERROR: i32 = 1;
 const BUSY: i32 = 5;
+/// An extended code.
+const BUSY_SNAPSHOT: &str = "517";
 const LOCKED: i32 = 6;
 const NO_MEMORY: i32 = 7;
 const READ_ONLY: i32 = 8;
@@ -36,6 +38,12 @@ pub(super) fn backend(error: sqlx::Error) -> BackendError {
 /// Whether somebody else has the file locked for so long that SQLite has given up.
 pub(super) fn is_busy(error: &sqlx::Error) -> bool {
     matches!(primary_code(error), Some(BUSY | LOCKED))
+}
+
+/// Whether a transaction that has read is to write, and somebody else has written since.
+pub(super) fn is_stale(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.is_some_and(|code| code == BUSY_SNAPSHOT)
 }
 
 /// Whether the statement makes no sense to SQLite.

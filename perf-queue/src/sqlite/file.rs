@@ -82,9 +82,12 @@ impl OwnedFile {
         )))
     }
 
-    /// Opens the file once more.
+    /// Opens the file once more; the same file.
     pub(super) async fn connect(&self) -> sqlx::Result<SqliteConnection> {
-        self.options().create_if_missing(false).connect().await
+        let conn = self.options().create_if_missing(false).connect().await?;
+        self.check()
+            .map_err(|error| sqlx::Error::Io(io::Error::other(error)))?;
+        Ok(conn)
     }
 
     fn options(&self) -> SqliteConnectOptions {
@@ -95,6 +98,7 @@ impl OwnedFile {
             .busy_timeout(BUSY_TIMEOUT)
             // Errors are said where they matter.
             .disable_statement_logging()
+            .statement_cache_capacity(128)
             .row_buffer_size(1_024)
     }
 }

@@ -2,11 +2,22 @@ use std::path::{Path, PathBuf};
 
 use sqlx::{Connection, SqliteConnection};
 
+use super::error::is_stale;
 use super::insert::{Insert, insert};
-use super::names::Names;
+use super::names::{Names, forget_old};
 use super::rows::wall_clock;
+use super::script::Script;
 use crate::remote::NewJob;
 use crate::{EnqueueInError, JobId};
+
+impl From<sqlx::Error> for EnqueueInError {
+    fn from(source: sqlx::Error) -> Self {
+        match is_stale(&source) {
+            true => Self::Stale { source },
+            false => Self::Database { source },
+        }
+    }
+}
 
 /// Adds a job to the transaction that is open on this connection.
 pub(super) async fn enqueue_in(
@@ -31,11 +42,17 @@ pub(super) async fn enqueue_in(
     }
     let now = wall_clock();
     let mut add = Insert { queue, now, job };
+    if add.job.unique.is_some() {
+        // To write before it reads.
+        forget_old(conn, now).await?;
+    }
     let mut names = Names::ask(conn, queue, now, std::iter::once(&add.job)).await?;
     if let Some(other) = names.other(&add) {
         return Ok(other);
     }
-    insert(conn, std::slice::from_mut(&mut add)).await?;
     names.write(conn, queue, now).await?;
+    let mut script = Script::default();
+    insert(conn, &mut script, std::slice::from_mut(&mut add)).await?;
+    script.run(conn).await?;
     Ok(add.job.id)
 }

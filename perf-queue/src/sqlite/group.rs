@@ -5,6 +5,7 @@ use super::inbox::Append;
 use super::insert::{Insert, insert};
 use super::names::Names;
 use super::rows::{Added, RowId};
+use super::script::Script;
 use super::transaction;
 use crate::BackendError;
 
@@ -44,13 +45,24 @@ impl Group {
         self.appends.into_iter().map(refused).collect()
     }
 
-    /// Adds all jobs, except for those whose name is taken.
-    async fn insert(&mut self, conn: &mut SqliteConnection, queue: i64) -> sqlx::Result<()> {
-        let jobs = self.appends.iter().flat_map(|append| &append.jobs);
+    /// Adds all jobs, except for those whose name is taken; the last of them when the script is run.
+    /// Returns how many.
+    async fn insert(
+        &mut self,
+        conn: &mut SqliteConnection,
+        script: &mut Script,
+        queue: i64,
+    ) -> sqlx::Result<i64> {
+        let jobs = || self.appends.iter().flat_map(|append| &append.jobs);
         let now = self.appends.iter().map(|append| append.now).max();
         let now = now.unwrap_or(0);
-        let mut names = Names::ask(conn, queue, now, jobs).await?;
-        let mut inserts = Vec::new();
+        let mut names = Names::default();
+        if jobs().any(|job| job.unique.is_some()) {
+            // What is read must be the last.
+            script.run(conn).await?;
+            names = Names::ask(conn, queue, now, jobs()).await?;
+        }
+        let mut inserts = Vec::with_capacity(jobs().count());
         for append in &mut self.appends {
             let now = append.now;
             let mut added = Vec::with_capacity(append.jobs.len());
@@ -69,18 +81,24 @@ impl Group {
             }
             self.added.push(added);
         }
-        if inserts.is_empty() {
-            return Ok(());
+        // Before the jobs, as the last row is to be that of a job.
+        names.write(conn, queue, now).await?;
+        insert(conn, script, &mut inserts).await?;
+        Ok(inserts.len() as i64)
+    }
+
+    /// So many jobs were added, the last of them as that row.
+    fn numbered(&mut self, count: i64, last: i64) {
+        if count == 0 {
+            return;
         }
-        let last = insert(conn, &mut inserts).await?;
-        let before = last - inserts.len() as i64;
+        let before = last - count;
         for added in self.added.iter_mut().flatten() {
             if let Some(row) = &mut added.row {
                 row.0 += before;
             }
         }
         self.rows = Some([before + 1, last]);
-        names.write(conn, queue, now).await
     }
 }
 
@@ -92,9 +110,10 @@ pub(super) async fn commit(
     queue: i64,
     dead_letters: usize,
 ) -> sqlx::Result<Buried> {
-    transaction::begin(conn).await?;
-    let done = write(conn, group, changes, queue, dead_letters).await;
-    transaction::end(conn, done).await
+    match write(conn, group, changes, queue, dead_letters).await {
+        Ok(buried) => Ok(buried),
+        Err(error) => Err(transaction::roll_back(conn, error).await),
+    }
 }
 
 async fn write(
@@ -104,9 +123,13 @@ async fn write(
     queue: i64,
     dead_letters: usize,
 ) -> sqlx::Result<Buried> {
-    let buried = changes.write(conn, queue, dead_letters).await?;
-    if !group.appends.is_empty() {
-        group.insert(conn, queue).await?;
-    }
+    let mut script = Script::default();
+    script.statement(transaction::BEGIN);
+    let written = changes.write(conn, &mut script, queue, dead_letters);
+    let buried = written.await?;
+    let count = group.insert(conn, &mut script, queue).await?;
+    script.statement(transaction::COMMIT);
+    let done = script.run(conn).await?;
+    group.numbered(count, done.last_insert_rowid());
     Ok(buried)
 }

@@ -211,6 +211,11 @@ impl Journal {
     /// Adds a job within the transaction that is open on `conn`: it is there if and when that
     /// transaction commits, and comes out of [`arrived`](Self::arrived) soon after.
     ///
+    /// Begin the transaction with `begin_with("BEGIN IMMEDIATE")` if it reads before it writes: the
+    /// queue writes to the file all the time, and SQLite lets no transaction write that has read what
+    /// is not the last. While it is open after a write, the queue's own commits wait for it, up to five
+    /// seconds; so do not await an enqueue without the transaction until it has ended.
+    ///
     /// # Errors
     ///
     /// If the connection's file is not this queue's, or no transaction was begun by sqlx.
@@ -256,7 +261,10 @@ impl Journal {
     }
 
     /// As [`close`](Self::close), and waits for it. What is told after
-    /// is in vain. Idempotent.
+    /// is in vain. Where the file cannot be written, it gives up after some ten seconds. Idempotent.
+    ///
+    /// A process that ends without it leaves its jobs as [suspects](Stored::suspect). Jobs that have
+    /// started and whose end was not told come back as the next attempt, if they were marked.
     ///
     /// # Cancel safety
     ///

@@ -17,6 +17,7 @@ mod journal;
 mod load;
 mod names;
 mod rows;
+mod script;
 mod start;
 #[cfg(test)]
 mod tests;

@@ -5,33 +5,21 @@ use sqlx::SqliteConnection;
 
 use super::error::is_refused;
 
-/// Waits until the file is this connection's to write, and what it reads is the last.
-pub(super) async fn begin(conn: &mut SqliteConnection) -> sqlx::Result<()> {
-    sqlx::raw_sql("BEGIN IMMEDIATE").execute(conn).await?;
-    Ok(())
-}
+/// Waits until the file is this connection's to write, so that what it reads is the last.
+pub(super) const BEGIN: &str = "BEGIN IMMEDIATE";
 
-/// Commits what was done since [`begin`], or takes it back.
-///
-/// Where even that fails, the connection cannot be used any more: the next `begin` says so.
-pub(super) async fn end<T>(conn: &mut SqliteConnection, done: sqlx::Result<T>) -> sqlx::Result<T> {
-    let committed = match done {
-        Ok(value) => {
-            let committed = sqlx::raw_sql("COMMIT").execute(&mut *conn).await;
-            committed.map(|_| value)
-        }
-        Err(error) => Err(error),
-    };
-    let Err(error) = committed else {
-        return committed;
-    };
+pub(super) const COMMIT: &str = "COMMIT";
+
+/// After an error from [`BEGIN`] to [`COMMIT`]: takes back what was done. Returns the error, or one
+/// that says that the connection cannot be used any more.
+pub(super) async fn roll_back(conn: &mut SqliteConnection, error: sqlx::Error) -> sqlx::Error {
     match sqlx::raw_sql("ROLLBACK").execute(conn).await {
-        Ok(_) => Err(error),
-        // SQLite has rolled back already.
-        Err(rollback) if is_refused(&rollback) => Err(error),
+        Ok(_) => error,
+        // There was none, or SQLite has rolled it back already.
+        Err(rollback) if is_refused(&rollback) => error,
         Err(rollback) => {
             tracing::warn!(error = %rollback, "a transaction was not rolled back");
-            Err(sqlx::Error::WorkerCrashed)
+            sqlx::Error::WorkerCrashed
         }
     }
 }

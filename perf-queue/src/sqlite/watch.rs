@@ -59,8 +59,9 @@ impl Watch {
         self.seen = self.seen.max(last);
     }
 
-    pub(super) fn looks(&mut self, now: Instant) {
-        self.looked = now;
+    /// The next look is a while after that.
+    pub(super) fn looked(&mut self, at: Instant) {
+        self.looked = at;
     }
 
     /// When to look next.

@@ -20,6 +20,9 @@ const LINGER: Duration = Duration::from_millis(5);
 /// How long to wait after a failed commit, the first and every later time.
 const BACKOFF: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(5)];
 
+/// How long after a failed look for jobs of others to look again.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
 /// How long a journal that is shut down tries to write what it has.
 const LAST_TRIES: Duration = Duration::from_secs(10);
 
@@ -263,23 +266,36 @@ impl Writer {
         if !due && !self.watch.has_more() {
             return;
         }
-        // Whatever comes of it, the next look is a while away.
-        self.watch.looks(now);
-        let Some(conn) = self.conn.as_mut() else {
-            return;
+        if let Err(error) = self.try_look(due).await {
+            tracing::warn!(%error, "no look at what others have added to the queue's file");
+            if !keeps_connection(&error) {
+                self.conn = None;
+            }
+            self.watch.looked(now + LOOK_AGAIN);
+        } else if due {
+            self.watch.looked(now);
+        }
+    }
+
+    async fn try_look(&mut self, due: bool) -> sqlx::Result<()> {
+        // Taken out, so that the connection and the watch can be borrowed at once.
+        let mut conn = match self.conn.take() {
+            Some(conn) => conn,
+            None => self.file.connect().await?,
         };
         let looked = match due {
-            true => self.watch.look(conn).await,
+            true => self.watch.look(&mut conn).await,
             false => Ok(()),
         };
-        let handed = self.watch.hand_over(conn, self.queue, &self.arrivals);
         let done = match looked {
-            Ok(()) => handed.await,
+            Ok(()) => {
+                let (queue, arrivals) = (self.queue, &self.arrivals);
+                self.watch.hand_over(&mut conn, queue, arrivals).await
+            }
             Err(error) => Err(error),
         };
-        if let Err(error) = done {
-            tracing::warn!(%error, "no look at what others have added to the queue's file");
-        }
+        self.conn = Some(conn);
+        done
     }
 
     fn deliver(&mut self, added: &[Added]) {
@@ -311,6 +327,7 @@ impl Writer {
                 if let Ok(Some(job)) = &done {
                     self.letters.count(0, 1, 0);
                     self.watch.own(job.row.0, job.row.0);
+                    self.look().await;
                 }
                 if let Err(Ok(Some(job))) = reply.send(done) {
                     self.watch.deliver([job.row; 2]);

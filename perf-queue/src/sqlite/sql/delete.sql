@@ -1,1 +1,1 @@
-DELETE FROM perf_queue_job WHERE seq IN (SELECT value FROM json_each(?1))
+DELETE FROM perf_queue_job WHERE seq IN (SELECT value FROM json_each(?))

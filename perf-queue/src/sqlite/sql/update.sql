@@ -15,5 +15,5 @@ SET attempt = coalesce(change.value ->> 1, attempt),
             ORDER BY later, key
         )
     ))
-FROM json_each(?1) AS change
+FROM json_each(?) AS change
 WHERE perf_queue_job.seq = change.value ->> 0

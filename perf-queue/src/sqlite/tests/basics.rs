@@ -1,4 +1,5 @@
 use super::*;
+use crate::sqlite::file::OwnedFile;
 
 #[tokio::test]
 async fn jobs_are_there_again_in_their_order() {
@@ -162,4 +163,21 @@ fn a_row_is_a_number_and_back() {
     for row in [1, i64::MAX as u64] {
         assert_eq!(RowId::from_u64(row).to_u64(), row);
     }
+}
+
+#[tokio::test]
+async fn a_commit_is_on_the_disk() {
+    let dir = Dir::new();
+    let mut file = OwnedFile::take(&dir.file(), "test").unwrap();
+    let mut conn = file.open().await.unwrap();
+    let synchronous: i64 = sqlx::query_scalar("PRAGMA synchronous")
+        .fetch_one(&mut conn)
+        .await
+        .unwrap();
+    let journal: String = sqlx::query_scalar("PRAGMA journal_mode")
+        .fetch_one(&mut conn)
+        .await
+        .unwrap();
+    // FULL.
+    assert_eq!((synchronous, journal.as_str()), (2, "wal"));
 }

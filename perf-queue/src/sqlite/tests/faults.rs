@@ -129,3 +129,19 @@ async fn a_file_that_stays_locked_is_an_error_and_then_forgotten() {
     journal.shutdown().await;
     assert_eq!(payloads(&dir.open().await.1), ["second"]);
 }
+
+#[tokio::test]
+async fn a_connection_is_never_made_to_a_file_that_has_taken_the_place() {
+    let dir = Dir::new();
+    let mut file = OwnedFile::take(&dir.file(), "test").unwrap();
+    file.open().await.unwrap();
+    let away = dir.file().with_extension("away");
+    std::fs::rename(dir.file(), &away).unwrap();
+    assert!(file.connect().await.is_err());
+    assert!(!dir.file().exists());
+    std::fs::write(dir.file(), "").unwrap();
+    let refused = file.connect().await.unwrap_err();
+    assert!(refused.to_string().contains("put it back"), "{refused}");
+    std::fs::rename(&away, dir.file()).unwrap();
+    file.connect().await.unwrap();
+}

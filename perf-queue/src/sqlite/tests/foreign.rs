@@ -168,3 +168,27 @@ async fn a_strange_row_is_taken_for_a_job() {
     let (_journal, jobs) = dir.open().await;
     assert_eq!(jobs[0].payload, b"17");
 }
+
+#[tokio::test]
+async fn a_transaction_that_has_read_what_is_old_by_now_is_told_so() {
+    let dir = Dir::new();
+    let (journal, _) = dir.open().await;
+    let mut conn = connect(&dir.file()).await;
+    let mut tx = conn.begin().await.unwrap();
+    let read = sqlx::query("SELECT count(*) FROM perf_queue_job");
+    read.execute(&mut *tx).await.unwrap();
+    append(&journal, "newer").await;
+    let refused = journal.enqueue_in(&mut tx, job("stale")).await.unwrap_err();
+    assert!(
+        matches!(refused, EnqueueInError::Stale { .. }),
+        "{refused:?}"
+    );
+    tx.rollback().await.unwrap();
+    // A job with a name reads, too, and still there is no need for an immediate transaction.
+    let mut tx = conn.begin().await.unwrap();
+    let mut named = job("named");
+    named.unique = Some(("name".to_owned(), Duration::from_secs(60)));
+    journal.enqueue_in(&mut tx, named).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(payloads(&arrived(&journal).await), ["named"]);
+}

@@ -1,6 +1,6 @@
 //! Processes that are killed at any moment: this test binary, started again.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 
@@ -19,49 +19,57 @@ fn child(test: &str, file: &Path) -> Child {
         .unwrap()
 }
 
-/// Says on standard output what the journal has acknowledged: `+` for jobs added, `!` before a job's
-/// end is told, `-` for ends flushed.
+/// More letters than there will be.
+async fn open_all(file: &Path) -> (Journal, Vec<Stored>) {
+    let sqlite = Sqlite::open(file).dead_letters(1 << 20);
+    sqlite.start("test").await.unwrap()
+}
+
+/// Says on standard output what becomes of which jobs: `+` when they are added; `d`, `x` or `r`
+/// before it is told that they are done, dead or to be retried, and `D` or `X` when that is flushed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "run by the tests here"]
 async fn adds_and_ends_jobs() {
     let Ok(file) = std::env::var(FILE) else {
         return;
     };
-    let (journal, found) = open(Path::new(&file)).await;
+    let (journal, found) = open_all(Path::new(&file)).await;
     let mut out = std::io::stdout();
-    let mut say = |sign: char, rows: &[RowId]| {
-        let rows = rows.iter().map(|row| format!("{sign}{}\n", row.to_u64()));
-        let text: String = rows.collect();
+    let mut say = |signs: &[char], jobs: &[(JobId, RowId)]| {
+        let lines = jobs.iter().zip(signs.iter().cycle());
+        let text: String = lines
+            .map(|((id, _), sign)| format!("{sign}{id}\n"))
+            .collect();
         out.write_all(text.as_bytes()).unwrap();
         out.flush().unwrap();
     };
-    let mut alive: Vec<RowId> = found.iter().map(|job| job.row).collect();
+    let mut alive: Vec<_> = found.iter().map(|job| (job.id, job.row)).collect();
     loop {
         let size = fastrand::usize(1..40);
         let jobs = (0..size).map(|at| job(format!("{size} {at}"))).collect();
-        let added = rows(&journal.append(jobs).await.unwrap());
-        say('+', &added);
+        let added = journal.append(jobs).await.unwrap();
+        let added: Vec<_> = added.iter().map(|it| (it.id, it.row.unwrap())).collect();
+        say(&['+'], &added);
         alive.extend(added);
         let ended = alive.len().min(fastrand::usize(0..45));
         let ended: Vec<_> = alive.drain(..ended).collect();
-        say('!', &ended);
-        for row in &ended {
+        say(&['d', 'x', 'd', 'r', 'd'], &ended);
+        for ((_, row), how) in ended.iter().zip([0, 1, 0, 2, 0].into_iter().cycle()) {
             journal.started(*row);
-            journal.end(*row, End::Done);
+            let error = "failed".to_owned();
+            let end = [End::Done, End::Dead { error }, retry(2, "failed")];
+            journal.end(*row, end[how].clone());
         }
         if fastrand::bool() {
             journal.flush().await.unwrap();
-            say('-', &ended);
+            say(&['D', 'X', 'D', 'r', 'D'], &ended);
         }
     }
 }
 
+/// What was said of each job.
 #[derive(Default)]
-struct Seen {
-    added: HashSet<u64>,
-    told: HashSet<u64>,
-    flushed: HashSet<u64>,
-}
+struct Seen(HashMap<String, HashSet<char>>);
 
 impl Seen {
     fn read(&mut self, line: &str) {
@@ -69,27 +77,38 @@ impl Seen {
         let Some(text) = line.strip_suffix('\n') else {
             return;
         };
-        let Some((sign, row)) = text.split_at_checked(1) else {
-            return;
-        };
-        let Ok(row) = row.parse() else { return };
-        match sign {
-            "+" => self.added.insert(row),
-            "!" => self.told.insert(row),
-            "-" => self.flushed.insert(row),
-            _ => true,
-        };
+        let mut rest = text.chars();
+        if let Some(sign) = rest.next()
+            && "+dxrDX".contains(sign)
+            && rest.as_str().len() == 32
+        {
+            let said = self.0.entry(rest.as_str().to_owned()).or_default();
+            said.insert(sign);
+        }
     }
 
-    fn check(&self, found: &[Stored]) {
-        let rows: Vec<u64> = found.iter().map(|job| job.row.to_u64()).collect();
-        assert!(rows.is_sorted(), "out of order");
-        let rows: HashSet<u64> = rows.into_iter().collect();
-        for row in &self.added {
-            assert!(rows.contains(row) || self.told.contains(row), "{row} lost");
+    fn count(&self, sign: char) -> usize {
+        self.0.values().filter(|said| said.contains(&sign)).count()
+    }
+
+    fn check(&self, found: &[Stored], letters: &[crate::remote::Letter]) {
+        assert!(found.is_sorted_by_key(|job| job.row), "out of order");
+        let jobs: HashSet<String> = found.iter().map(|job| job.id.to_string()).collect();
+        let dead: HashSet<String> = letters.iter().map(|it| it.id.to_string()).collect();
+        assert_eq!((jobs.len(), dead.len()), (found.len(), letters.len()));
+        assert!(jobs.is_disjoint(&dead), "dead and alive");
+        for (id, said) in &self.0 {
+            let said = |sign| said.contains(&sign);
+            let there = jobs.contains(id) || dead.contains(id);
+            assert!(there || said('d') || !said('+'), "{id} lost");
+            assert!(!there || !said('D'), "{id} is back");
+            assert!(dead.contains(id) || !said('X'), "letter of {id} lost");
         }
-        for row in &self.flushed {
-            assert!(!rows.contains(row), "{row} is back");
+        for id in dead {
+            assert!(
+                self.0.get(&id).is_some_and(|said| said.contains(&'x')),
+                "{id} is dead"
+            );
         }
     }
 }
@@ -115,12 +134,12 @@ async fn nothing_acknowledged_is_lost_when_processes_are_killed() {
             line.clear();
         }
         if round % 10 == 9 {
-            let (journal, found) = dir.open().await;
-            seen.check(&found);
+            let (journal, found) = open_all(&dir.file()).await;
+            seen.check(&found, &journal.dead(1 << 20).await.unwrap());
             journal.shutdown().await;
         }
     }
-    assert!(seen.added.len() > 1_000 && !seen.flushed.is_empty());
+    assert!("+DX".chars().all(|sign| seen.count(sign) > 100));
 }
 
 /// Starts a job, says so when it is marked, and waits for its end.
