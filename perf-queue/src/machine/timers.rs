@@ -23,11 +23,13 @@ impl<E: Ord> Timers<E> {
         self.added += 1;
     }
 
+    #[inline]
     pub(super) fn first(&self) -> Option<Time> {
         self.heap.peek().map(|Reverse((at, ..))| *at)
     }
 
     /// The first event, if its time has come.
+    #[inline]
     pub(super) fn pop_due(&mut self, now: Time) -> Option<(Time, E)> {
         if self.first()? > now {
             return None;
