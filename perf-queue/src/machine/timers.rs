@@ -19,6 +19,11 @@ impl<E: Ord> Timers<E> {
     }
 
     pub(super) fn add(&mut self, at: Time, event: E) {
+        let len = self.heap.len();
+        if len == self.heap.capacity() && len > 1_024 {
+            // As for the jobs: by quarters.
+            self.heap.reserve_exact(len / 4);
+        }
         self.heap.push(Reverse((at, self.added, event)));
         self.added += 1;
     }
