@@ -28,11 +28,13 @@ impl Past {
         }
     }
 
+    #[inline]
     pub(super) const fn granted(&mut self, now: Time) {
         self.last = Some(now);
     }
 
     /// The last grant that a key which is not known may have had.
+    #[inline]
     pub(super) fn forgotten(&self) -> Option<Time> {
         self.forgotten.map(|before| before.newest)
     }

@@ -22,6 +22,7 @@ pub(crate) struct NewJob<T, K> {
 
 impl<T, K> NewJob<T, K> {
     /// A first attempt without a priority.
+    #[inline]
     pub(crate) const fn new(seq: u64, key: K, payload: T, enqueued: Time, due: Time) -> Self {
         Self {
             seq,
@@ -36,6 +37,7 @@ impl<T, K> NewJob<T, K> {
     }
 
     /// The job and its key apart.
+    #[inline]
     pub(super) fn split(self) -> (K, NewJob<T, ()>) {
         let job = NewJob {
             seq: self.seq,

@@ -69,12 +69,14 @@ impl Before {
 }
 
 impl Grants {
+    #[inline]
     pub(super) const fn is_none(&self) -> bool {
         matches!(self, Self::None)
     }
 
     /// The instant of the grant that is the `n`th from now backwards, from 1, or the latest at which
     /// it can have been.
+    #[inline]
     pub(super) fn back(&self, n: usize) -> Option<Time> {
         match self {
             Self::None => None,
@@ -86,6 +88,7 @@ impl Grants {
         }
     }
 
+    #[inline]
     pub(super) fn push(&mut self, quota: usize, now: Time) {
         match self {
             Self::None => *self = Self::One(now),

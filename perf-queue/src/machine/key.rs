@@ -57,21 +57,25 @@ impl<K> Key<K> {
     }
 
     /// Its limit, where the rules say `common` for all keys without one of their own.
+    #[inline]
     pub(super) fn pace<'a>(&'a self, common: Option<&'a Pace>) -> Option<&'a Pace> {
         self.pace.as_deref().or(common)
     }
 
     /// When the limit allows the next job.
+    #[inline]
     pub(super) fn next_at(&self, common: Option<&Pace>) -> Time {
         self.pace(common)
             .map_or(Time::ZERO, |pace| self.limiter.next_at(pace))
     }
 
     /// When the next job may start, its concurrency aside.
+    #[inline]
     pub(super) fn open_at(&self, common: Option<&Pace>) -> Time {
         self.hold.max(self.next_at(common))
     }
 
+    #[inline]
     pub(super) fn is_unused(&self) -> bool {
         self.list.is_empty() && self.in_flight == 0 && self.scheduled == 0 && !self.in_ring
     }

@@ -30,6 +30,9 @@ impl Pace {
     }
 }
 
+// The machine is made in the user's crate, for the user's types; what it calls for each job has to be
+// marked to be inlined there.
+
 /// The grants of one limit. Two rules decide when the next may be:
 ///
 /// - *window*, exact: not before the grant `quota` places back has left the period. This alone
@@ -44,6 +47,7 @@ pub(crate) struct Limiter {
 
 impl Limiter {
     /// The earliest instant of the next grant.
+    #[inline]
     pub(crate) fn next_at(&self, pace: &Pace) -> Time {
         let paced = self.slot.minus_nanos(pace.lead);
         match self.grants.back(pace.quota) {
@@ -53,6 +57,7 @@ impl Limiter {
     }
 
     /// Notes a grant at `now` of a job that could have gone at `wanted`, were it not for this limit.
+    #[inline]
     pub(crate) fn grant(&mut self, pace: &Pace, now: Time, wanted: Time) {
         let slot = self.slot.max(wanted.min(now));
         let on_time = !self.grants.is_none() && slot.plus_nanos(CATCH_UP_NANOS) >= now;

@@ -39,14 +39,17 @@ impl List {
         above: None,
     };
 
+    #[inline]
     pub(super) fn len(&self) -> usize {
         self.len as usize
     }
 
+    #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.len == 0
     }
 
+    #[inline]
     pub(super) fn head(&self) -> Option<u32> {
         (self.head != NIL).then_some(self.head)
     }
@@ -76,6 +79,7 @@ impl List {
 
 impl<T> Jobs<T> {
     /// Adds a job to its key's list.
+    #[inline]
     pub(super) fn add(&mut self, list: &mut List, id: u32, side: Side) {
         list.len += 1;
         if list.tail == NIL {
@@ -117,6 +121,7 @@ impl<T> Jobs<T> {
     }
 
     /// Takes the first job of a key out of the queue.
+    #[inline]
     pub(super) fn take_front(&mut self, list: &mut List) -> Option<Job<T>> {
         let head = list.head()?;
         let job = self.remove(head);

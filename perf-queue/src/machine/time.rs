@@ -12,6 +12,7 @@ impl Time {
     pub(crate) const NEVER: Self = Self(i64::MAX);
 
     /// A time `d` after the start; times beyond 292 years are all the same to us.
+    #[inline]
     pub(crate) fn at(d: Duration) -> Self {
         Self::ZERO.plus(d)
     }
@@ -21,30 +22,36 @@ impl Time {
         self.minus_nanos(nanos(d))
     }
 
+    #[inline]
     pub(crate) fn plus(self, d: Duration) -> Self {
         self.plus_nanos(nanos(d))
     }
 
+    #[inline]
     pub(crate) fn plus_nanos(self, nanos: u64) -> Self {
         Self(self.0.saturating_add_unsigned(nanos))
     }
 
+    #[inline]
     pub(crate) fn minus_nanos(self, nanos: u64) -> Self {
         Self(self.0.saturating_sub_unsigned(nanos))
     }
 
     /// The time passed since `earlier`, zero if it lies ahead.
+    #[inline]
     pub(crate) fn since(self, earlier: Self) -> Duration {
         let nanos = i128::from(self.0) - i128::from(earlier.0);
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(0))
     }
 
     /// The time passed since the start, zero for what was before.
+    #[inline]
     pub(crate) fn elapsed(self) -> Duration {
         self.since(Self::ZERO)
     }
 }
 
+#[inline]
 fn nanos(d: Duration) -> u64 {
     u64::try_from(d.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -19,15 +19,22 @@ impl<E: Ord> Timers<E> {
     }
 
     pub(super) fn add(&mut self, at: Time, event: E) {
+        let len = self.heap.len();
+        if len == self.heap.capacity() && len > 1_024 {
+            // As for the jobs: by quarters.
+            self.heap.reserve_exact(len / 4);
+        }
         self.heap.push(Reverse((at, self.added, event)));
         self.added += 1;
     }
 
+    #[inline]
     pub(super) fn first(&self) -> Option<Time> {
         self.heap.peek().map(|Reverse((at, ..))| *at)
     }
 
     /// The first event, if its time has come.
+    #[inline]
     pub(super) fn pop_due(&mut self, now: Time) -> Option<(Time, E)> {
         if self.first()? > now {
             return None;

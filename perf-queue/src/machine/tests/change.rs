@@ -245,3 +245,58 @@ fn more_or_fewer_at_once_than_before_holds_from_the_change_on() {
     machine.set_rules(concurrency(None), at(3));
     assert_eq!(machine.depth(at(3)).ready, 9_996);
 }
+
+#[test]
+fn a_longer_period_waits_for_what_a_key_may_have_done_before_it_was_forgotten() {
+    let mut machine = Machine::new(of_key(at_once(2, 1_000)));
+    push(&mut machine, 0, 1, at(0));
+    push(&mut machine, 1, 2, at(9_000));
+    assert_eq!(work(&mut machine, at(9_000)), [0, 1]);
+    machine.set_rules(of_key(at_once(2, 30_000)), at(9_500));
+    // One grant is known, and others may have been forgotten that were at 8.5 s at the latest.
+    push(&mut machine, 2, 2, at(9_600));
+    assert_eq!(work(&mut machine, at(9_600)), []);
+    assert_eq!(work(&mut machine, at(38_000)), []);
+    assert_eq!(work(&mut machine, at(38_500)), [2]);
+    machine.tidy(at(38_500));
+    assert_eq!(
+        machine.keys.len(),
+        2,
+        "remembered for as long as it matters"
+    );
+    // From then on all is known.
+    machine.tidy(at(70_000));
+    assert_eq!(machine.keys.len(), 0);
+    push(&mut machine, 3, 3, at(70_000));
+    assert_eq!(work(&mut machine, at(70_000)), [3]);
+}
+
+#[test]
+fn a_key_whose_own_limit_becomes_another_waits_one_of_its_periods() {
+    let mut machine = Machine::new(Rules::default());
+    let job = |seq, pace| NewJob {
+        pace: Some(pace),
+        ..NewJob::new(seq, 0, seq, at(0), at(0))
+    };
+    for seq in 0..4 {
+        machine.push(job(seq, at_once(2, 1_000)), at(0));
+    }
+    assert_eq!(work(&mut machine, at(0)), [0, 1]);
+    machine.push(job(4, at_once(3, 5_000)), at(10));
+    assert_eq!(work(&mut machine, at(4_999)), []);
+    assert_eq!(work(&mut machine, at(5_000)), [2, 3, 4]);
+}
+
+#[test]
+fn one_limit_for_all_keys_is_that_of_keys_which_had_their_own() {
+    let mut machine = Machine::new(Rules::default());
+    for seq in 0..20 {
+        let pace = Some(at_once(1, 60_000));
+        let job = NewJob::new(seq, 0, seq, at(0), at(0));
+        machine.push(NewJob { pace, ..job }, at(0));
+    }
+    assert_eq!(work(&mut machine, at(0)), [0]);
+    machine.set_rules(of_key(at_once(5, 1_000)), at(100));
+    assert_eq!(work(&mut machine, at(999)), []);
+    assert_eq!(work(&mut machine, at(1_000)), [1, 2, 3, 4, 5]);
+}

@@ -112,4 +112,26 @@ proptest! {
         let used = ideal.as_secs_f64() / took.as_secs_f64();
         prop_assert!(used >= 0.98, "{used} of the rate: {took:?} instead of {ideal:?}");
     }
+
+    #[test]
+    fn a_period_that_the_quota_does_not_divide_is_used_to_the_nanosecond(
+        quota in 1_u32..200,
+        period in 1_u64..100_000,
+        burst in 1_u32..200,
+    ) {
+        let pace = Pace::new(quota, period, burst.min(quota));
+        let mut limiter = Limiter::default();
+        let mut grants = Vec::new();
+        let mut now = Time::ZERO;
+        for _ in 0..5 * quota {
+            now = now.max(limiter.next_at(&pace));
+            limiter.grant(&pace, now, Time::ZERO);
+            grants.push(now);
+        }
+        let busiest = busiest_window(&grants, Duration::from_nanos(period));
+        prop_assert!(busiest <= quota as usize, "{busiest} grants, quota {quota}");
+        for (periods, grant) in (0..).zip(grants.chunks(quota as usize)) {
+            prop_assert_eq!(grant[0], Time::ZERO.plus_nanos(periods * period));
+        }
+    }
 }

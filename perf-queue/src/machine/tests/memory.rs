@@ -33,6 +33,24 @@ fn a_million_jobs_of_one_key_and_of_a_million_keys_take_at_most_300_bytes_each()
 }
 
 #[test]
+fn a_million_keys_that_wait_for_their_limit_take_at_most_300_bytes_a_job() {
+    let rules = Rules {
+        key: Some(paced(1, 60_000)),
+        ..Rules::default()
+    };
+    let mut machine = Machine::new(rules);
+    for seq in 0..1_000_000 {
+        push(&mut machine, seq, seq, at(0));
+        let job = machine.claim(at(0)).unwrap();
+        machine.finish(job.ticket, at(0));
+        push(&mut machine, seq, seq, at(0));
+    }
+    assert_eq!(machine.depth(at(0)).limited, 1_000_000);
+    let each = bytes(&machine) / 1_000_000;
+    assert!(each <= 300, "{each} bytes a job");
+}
+
+#[test]
 fn no_number_of_jobs_is_a_bad_one_for_memory() {
     for jobs in [10_000, 20_500, 60_000, 70_000, 115_000, 132_000] {
         let each = bytes_a_job(jobs, jobs, Rules::default());
