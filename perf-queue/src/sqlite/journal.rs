@@ -269,6 +269,10 @@ impl Journal {
     /// # Cancel safety
     ///
     /// Dropped, the writer ends all the same; another call waits for it.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "dropped, a queue closes its file without")
+    )]
     pub(crate) async fn shutdown(&self) {
         self.inbox.close();
         self.room.close();

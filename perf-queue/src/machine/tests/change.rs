@@ -255,8 +255,8 @@ fn a_longer_period_waits_for_what_a_key_may_have_done_before_it_was_forgotten() 
     machine.set_rules(of_key(at_once(2, 30_000)), at(9_500));
     // One grant is known, and others may have been forgotten that were at 8.5 s at the latest.
     push(&mut machine, 2, 2, at(9_600));
-    assert_eq!(work(&mut machine, at(9_600)), []);
-    assert_eq!(work(&mut machine, at(38_000)), []);
+    assert!(work(&mut machine, at(9_600)).is_empty());
+    assert!(work(&mut machine, at(38_000)).is_empty());
     assert_eq!(work(&mut machine, at(38_500)), [2]);
     machine.tidy(at(38_500));
     assert_eq!(
@@ -283,7 +283,7 @@ fn a_key_whose_own_limit_becomes_another_waits_one_of_its_periods() {
     }
     assert_eq!(work(&mut machine, at(0)), [0, 1]);
     machine.push(job(4, at_once(3, 5_000)), at(10));
-    assert_eq!(work(&mut machine, at(4_999)), []);
+    assert!(work(&mut machine, at(4_999)).is_empty());
     assert_eq!(work(&mut machine, at(5_000)), [2, 3, 4]);
 }
 
@@ -297,6 +297,6 @@ fn one_limit_for_all_keys_is_that_of_keys_which_had_their_own() {
     }
     assert_eq!(work(&mut machine, at(0)), [0]);
     machine.set_rules(of_key(at_once(5, 1_000)), at(100));
-    assert_eq!(work(&mut machine, at(999)), []);
+    assert!(work(&mut machine, at(999)).is_empty());
     assert_eq!(work(&mut machine, at(1_000)), [1, 2, 3, 4, 5]);
 }

@@ -10,7 +10,7 @@ use super::{Job, Place, drained, job, next, telling};
 use crate::support::{busiest_window, ms, secs};
 
 /// How much later than its slot a start may be seen: slots come over a network, and from timers.
-const LATE: Duration = Duration::from_millis(60);
+const LATE: Duration = Duration::from_millis(150);
 
 pub(crate) async fn the_limit_over_all_is_kept_and_used(place: impl Place) {
     let queue = place.builder().rate_limit(Rate::new(50, secs(1)));

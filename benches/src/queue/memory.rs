@@ -1,26 +1,23 @@
-//! The works of perf-queue.
+//! The queue in memory.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use perf_queue::{Memory, Queue, QueueBuilder, Rate};
+use perf_queue::{Memory, Queue, QueueBackend, QueueBuilder, Rate};
 use tokio::runtime::Runtime;
 use tokio::sync::{Mutex, Notify, mpsc};
 
+use super::{JOBS, WORKERS};
 use crate::{Entry, Group};
 
-const JOBS: usize = 20_000;
-const WORKERS: usize = 10;
 /// Beyond what the machine can do, so that the limits cost their bookkeeping and hold nothing back.
 const NO_LIMIT: Rate = Rate::new(1_000_000, Duration::from_millis(10)).burst(1_000_000);
 
 /// A job of 100 bytes that is a no-op.
 type Job = [u8; 100];
 
-/// The groups of perf-queue: 20,000 no-op jobs, enqueued and then worked off by 10 workers, from
-/// the first enqueue to the last job's end.
-pub fn groups(rt: &Arc<Runtime>) -> Vec<Group> {
+pub(super) fn groups(rt: &Arc<Runtime>) -> Vec<Group> {
     vec![
         Group::new(
             format!("queue/memory/{JOBS}"),
@@ -64,7 +61,10 @@ fn jobs() -> Vec<Job> {
     clippy::expect_used,
     reason = "without a queue there is nothing to measure"
 )]
-async fn ours(with: impl FnOnce(QueueBuilder<Job>) -> QueueBuilder<Job>) -> Duration {
+async fn ours<K>(with: impl FnOnce(QueueBuilder<Job>) -> QueueBuilder<Job, K>) -> Duration
+where
+    Memory: QueueBackend<Job, K>,
+{
     let queue = Queue::<Job>::builder("bench").backend(Memory::bounded(JOBS));
     let queue = with(queue).build().await.expect("the settings fit");
     let workers = queue.workers(WORKERS, |_, _| async { Ok(()) }).spawn();
