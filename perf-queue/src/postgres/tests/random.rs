@@ -13,7 +13,8 @@ use crate::{JobId, Postgres, Scope};
 
 #[derive(Default)]
 struct World {
-    added: BTreeSet<JobId>,
+    /// And by which process.
+    added: BTreeMap<JobId, u64>,
     over: BTreeSet<JobId>,
     dead: usize,
     running: BTreeMap<Vec<u8>, BTreeSet<JobId>>,
@@ -24,7 +25,7 @@ struct World {
 impl World {
     fn start(&mut self, job: &Granted, rules: &Rules) {
         let id = job.lease.id;
-        assert!(self.added.contains(&id) && !self.over.contains(&id));
+        assert!(self.added.contains_key(&id) && !self.over.contains(&id));
         let running = self.running.entry(job.key.clone()).or_default();
         assert!(running.insert(id), "two leases of one job");
         if let Some(n) = rules.concurrency_per_key
@@ -38,6 +39,7 @@ impl World {
         }
         if job.attempt == 1 {
             let first = self.first.entry(job.key.clone()).or_default();
+            // Snoozed or released, it runs again as the first attempt.
             if !first.contains(&id) {
                 first.push(id);
             }
@@ -94,7 +96,10 @@ async fn process(
                 let key = ["", "a", "b", "c", "d"][rng.usize(0..5)];
                 batch.push(job(key));
             }
-            world.borrow_mut().added.extend(ids(&batch));
+            world
+                .borrow_mut()
+                .added
+                .extend(ids(&batch).into_iter().map(|id| (id, seed)));
             add(remote, &batch).await;
         }
         rng.shuffle(&mut held);
@@ -162,6 +167,15 @@ async fn run(rules: Rules, seed: u64, jobs: usize) {
         (0, 0, 0, 0)
     );
     assert_eq!(counts.dead as usize, world.borrow().dead);
+    if rules.concurrency_per_key == Some(1) {
+        let world = world.borrow();
+        for (key, first) in world.first.iter().filter(|(key, _)| !key.is_empty()) {
+            for by in seed..seed + 3 {
+                let theirs: Vec<_> = first.iter().filter(|id| world.added[id] == by).collect();
+                assert!(theirs.is_sorted(), "{key:?} out of order");
+            }
+        }
+    }
     // Nothing is left behind once the limits have forgotten the keys.
     tokio::time::sleep(ms(60)).await;
     take(&remote, 1).await;
