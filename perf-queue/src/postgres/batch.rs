@@ -137,46 +137,38 @@ fn granted(row: &PgRow) -> Result<Vec<Granted>, sqlx::Error> {
     let mut slotted = row.try_get::<Vec<bool>, _>("slotted")?.into_iter();
     let mut ages = row.try_get::<Vec<i64>, _>("ages")?.into_iter();
     let mut waits = row.try_get::<Vec<i64>, _>("waits")?.into_iter();
-    let mut one = |id: &[u8]| -> Result<Option<Granted>, sqlx::Error> {
-        let id = job_id(id)?;
-        Ok((|| {
+    let mut all = Vec::with_capacity(ids.len());
+    for id in &ids {
+        let columns = (|| {
             Some((
-                tokens.next()?,
-                keys.next()?,
-                payloads.next()?,
-                traces.next()?,
-                attempts.next()?,
-                errs.next()?,
-                starts.next()?,
-                slotted.next()?,
-                ages.next()?,
-                waits.next()?,
+                (tokens.next()?, attempts.next()?, errs.next()?),
+                (keys.next()?, payloads.next()?, traces.next()?),
+                (starts.next()?, slotted.next()?),
+                (ages.next()?, waits.next()?),
             ))
-        })()
-        .map(
-            |(token, key, payload, trace, attempt, errs, starts, limited, age, waited)| {
-                errors(errs.as_deref()).map(|errors| Granted {
-                    lease: Lease {
-                        id,
-                        token: token.cast_unsigned(),
-                    },
-                    key,
-                    payload,
-                    trace,
-                    attempt: u32::try_from(attempt).unwrap_or(1),
-                    errors,
-                    starts: duration(starts),
-                    limited,
-                    age: duration(age),
-                    waited: duration(waited),
-                })
+        })();
+        let Some((lease, content, slot, times)) = columns else {
+            return Err(sqlx::Error::Decode("the columns differ in length".into()));
+        };
+        let (token, attempt, errs) = lease;
+        let (key, payload, trace) = content;
+        all.push(Granted {
+            lease: Lease {
+                id: job_id(id)?,
+                token: token.cast_unsigned(),
             },
-        )
-        .transpose()?)
-    };
-    ids.iter()
-        .map(|id| one(id)?.ok_or_else(|| sqlx::Error::Decode("the answer's columns differ".into())))
-        .collect()
+            key,
+            payload,
+            trace,
+            attempt: u32::try_from(attempt).unwrap_or(1),
+            errors: errors(errs.as_deref())?,
+            starts: duration(slot.0),
+            limited: slot.1,
+            age: duration(times.0),
+            waited: duration(times.1),
+        });
+    }
+    Ok(all)
 }
 
 /// The arguments of a want.

@@ -22,6 +22,7 @@ DECLARE
     part record;
     stopped boolean := false;
     number bigint;
+    unkeyed int;
     again bigint;
 BEGIN
     SELECT * INTO r FROM queues WHERE queue = q;
@@ -74,7 +75,8 @@ BEGIN
         got := part.ids;
         slots := part.starts;
         stopped := part.stopped;
-        IF cardinality(got) > 0 THEN
+        unkeyed := cardinality(got);
+        IF unkeyed > 0 THEN
             ids := got;
             tokens := part.tokens;
             keys := array_fill(''::bytea, ARRAY[cardinality(got)]);
@@ -91,6 +93,16 @@ BEGIN
             got := got || part.ids;
             slots := slots || part.starts;
             stopped := stopped OR part.stopped;
+            -- What jobs with keys have left.
+            IF NOT stopped AND unkeyed = (want + 1) / 2 AND cardinality(got) < want THEN
+                SELECT * INTO part FROM claim_straight(
+                    r, t, horizon, want - cardinality(got), lease, number
+                );
+                r := part.r;
+                got := got || part.ids;
+                slots := slots || part.starts;
+                stopped := part.stopped;
+            END IF;
         END IF;
         IF cardinality(got) > 0 THEN
             INSERT INTO leases (n, queue, until, left_over, ids)

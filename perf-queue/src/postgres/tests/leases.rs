@@ -77,13 +77,17 @@ async fn a_lease_that_is_prolonged_does_not_end() {
         return;
     };
     add(&remote, &jobs("", 2)).await;
-    let held = remote.exchange(&[], short()).await.unwrap();
+    let ask = Want {
+        lease: ms(600),
+        ..want(9)
+    };
+    let held = remote.exchange(&[], ask).await.unwrap();
     let begun = std::time::Instant::now();
     // Only one of the two.
     let kept = held.granted[0].lease;
-    while begun.elapsed() < ms(200) {
+    while begun.elapsed() < ms(1_500) {
         assert!(remote.extend(&[kept]).await.unwrap().is_empty());
-        let taken = remote.exchange(&[], short()).await.unwrap();
+        let taken = remote.exchange(&[], ask).await.unwrap();
         assert!(got(&taken).iter().all(|id| *id != kept.id));
         let ended: Vec<_> = taken.granted.iter().map(done).collect();
         remote.exchange(&ended, want(0)).await.unwrap();

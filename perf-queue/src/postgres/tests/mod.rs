@@ -6,6 +6,7 @@ mod flood;
 mod leases;
 mod limits;
 mod order;
+mod random;
 mod shared;
 mod speed;
 mod support;

@@ -27,6 +27,28 @@ async fn keys_take_turns() {
 }
 
 #[tokio::test]
+async fn jobs_with_and_without_keys_share_and_none_is_left() {
+    let Some(remote) = open(Rules::default()).await else {
+        return;
+    };
+    add(&remote, &[jobs("k", 30), jobs("", 30)].concat()).await;
+    let both = take(&remote, 10).await;
+    let keyed = |exchange: &crate::remote::Exchange| {
+        exchange
+            .granted
+            .iter()
+            .filter(|job| !job.key.is_empty())
+            .count()
+    };
+    assert_eq!((both.granted.len(), keyed(&both)), (10, 5));
+    let rest = take(&remote, 100).await;
+    assert_eq!((rest.granted.len(), keyed(&rest)), (50, 25));
+    let unkeyed = jobs("", 20);
+    add(&remote, &unkeyed).await;
+    assert_eq!(got(&take(&remote, 30).await), ids(&unkeyed));
+}
+
+#[tokio::test]
 async fn the_highest_priority_of_a_key_goes_first() {
     let Some(remote) = open(Rules::default()).await else {
         return;

@@ -49,15 +49,57 @@ async fn run(total: usize, size: usize, keys: usize) {
     );
 }
 
+/// The least that a queue could do: insert rows in batches, then delete them in batches.
+async fn floor(total: usize, size: usize) {
+    let Some(server) = testkit::Postgres::shared().await else {
+        return;
+    };
+    let pool = pool(&server.url()).await;
+    let table = testkit::unique("floor");
+    let run = |sql: String| sqlx::query(sqlx::AssertSqlSafe(sql));
+    run(format!(
+        "CREATE TABLE {table} (id bigserial PRIMARY KEY, payload bytea)"
+    ))
+    .execute(&pool)
+    .await
+    .unwrap();
+    let batch = vec![vec![b'x'; 100]; size];
+    let begun = Instant::now();
+    for _ in 0..total / size {
+        run(format!(
+            "INSERT INTO {table} (payload) SELECT unnest($1::bytea[])"
+        ))
+        .bind(&batch)
+        .execute(&pool)
+        .await
+        .unwrap();
+    }
+    let mut count = 0;
+    while count < total {
+        let rows = run(format!(
+            "DELETE FROM {table} WHERE id IN (SELECT id FROM {table} ORDER BY id LIMIT {size} \
+             FOR UPDATE SKIP LOCKED) RETURNING id, payload"
+        ))
+        .fetch_all(&pool)
+        .await
+        .unwrap();
+        count += rows.len();
+    }
+    let rate = total as f64 / begun.elapsed().as_secs_f64();
+    println!("floor: {total} rows in {size}s: end to end {rate:.0}/s");
+}
+
 #[tokio::test]
 #[ignore = "measures; for a release build on a quiet machine"]
 async fn jobs_per_second() {
     for _ in 0..3 {
+        floor(20_000, 500).await;
         run(20_000, 500, 0).await;
     }
     run(20_000, 200, 0).await;
     run(20_000, 1000, 0).await;
     run(200_000, 500, 0).await;
+    floor(20_000, 500).await;
     run(20_000, 500, 10).await;
     run(20_000, 500, 1_000).await;
     run(20_000, 500, 20_000).await;
