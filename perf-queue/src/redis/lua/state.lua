@@ -51,9 +51,9 @@ local queue_limit, key_limit, cap = limit_of('queue'), limit_of('key'), state.ca
 -- unless some may be ahead (`lead`): then the times of the last `quota` slots are kept as well, and
 -- none is given before the one `quota` places back has left the period, nor out of order.
 --
--- The earliest time of the next slot, and the last one.
-local function slot_after(limit, name, log)
-  local last = tonumber(call('GET', name))
+-- The earliest time of the next slot, and the last one, which the caller may know.
+local function slot_after(limit, name, log, last)
+  last = last or tonumber(call('GET', name))
   local at = last and last + limit.step - limit.lead or 0
   if limit.quota then
     local newest = tonumber(call('LINDEX', log, -1))
@@ -79,11 +79,13 @@ end
 
 -- When the key's limit and penalties let it start a job, the last slot of the limit, and whether it
 -- is the limit that puts it off.
-local function key_opens(key)
+local function key_opens(key, known)
   local hold, at, last = 0, 0, nil
   -- Hardly ever is any key held, so it pays to know.
   if (state.key_hold or 0) > now then hold = tonumber(call('GET', base .. 'h:' .. key)) or 0 end
-  if key_limit then at, last = slot_after(key_limit, base .. 'l:' .. key, base .. 'g:' .. key) end
+  if key_limit then
+    at, last = slot_after(key_limit, base .. 'l:' .. key, base .. 'g:' .. key, known)
+  end
   if hold > at then return hold, last, at > now end
   return at, last, at > now
 end
@@ -111,9 +113,9 @@ local function wait(key, at, limited)
   if limited then add('limited_key', 1) end
 end
 
--- Puts a key that has jobs and is nowhere into its place.
-local function place(key)
-  if cap and (tonumber(call('HGET', F, key)) or 0) >= cap then
+-- Puts a key that has jobs and is nowhere into its place; `free` if fewer of its jobs run than may.
+local function place(key, free)
+  if cap and not free and (tonumber(call('HGET', F, key)) or 0) >= cap then
     call('SADD', P, key)
     return
   end
