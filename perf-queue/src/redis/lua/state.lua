@@ -7,8 +7,15 @@
 -- Whoever takes a key out of the ring looks again, so places may be out of date, e.g. when the rules
 -- have changed. Times are microseconds of the server's clock.
 --
--- Names of a single key's structures are made here and not passed as KEYS. They start with the same
--- hash tag as all of KEYS, so a cluster has them in the same slot.
+-- And: S the state (a hash), J the records of all jobs that are not done, and E their errors (by id),
+-- D those that are not due yet (by when, as id, urgency and key), X the leases (by when they end, as
+-- id and token), F how many jobs of a key run (only where that is limited), DZ the dead letters'
+-- order and DL what they hold.
+--
+-- Of one key, and gone with its jobs: `q:` and `z:` its jobs that are due. Gone by expiry: `h:` until
+-- when a penalty holds it, `l:` and `g:` the slots of its limit. And `u:`, by expiry, a name that is
+-- taken. These names are made here and not passed as KEYS; they start with the same hash tag as all
+-- of KEYS, so a cluster has them in the same slot.
 local S, J, E, D, X, R, W, P, F, DZ, DL = unpack(KEYS)
 local base = ARGV[1]
 local call, pack, sub = redis.call, struct.pack, string.sub
