@@ -217,6 +217,10 @@ pub(crate) struct Taken<T> {
 
 /// What the attempts before failed with, the oldest first: the last ten.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[expect(
+    clippy::box_collection,
+    reason = "every job has one, hardly any has errors: eight bytes"
+)]
 pub(crate) struct Errors(Option<Box<Vec<String>>>);
 
 impl Errors {

@@ -19,7 +19,9 @@ local later = call('ZRANGEBYSCORE', W, later_than_now, '+inf', 'LIMIT', 0, AT_MO
 local parked = call('SRANDMEMBER', P, AT_MOST)
 local n_later, n_parked = call('ZCOUNT', W, later_than_now, '+inf'), call('SCARD', P)
 local opens = state.hold or 0
-if queue_limit then opens = math.max(opens, (slot_after(queue_limit, base .. 'slot', base .. 'log'))) end
+if queue_limit then
+  opens = math.max(opens, (slot_after(queue_limit, base .. 'slot', base .. 'log')))
+end
 local limited
 if opens > now then
   limited = due

@@ -14,16 +14,12 @@ promote()
 local t = now
 local ids, starts, count = {}, {}, 0
 local queue_slot, queue_log = base .. 'slot', base .. 'log'
-local queue_last, opens = nil, 0
-local function look_at_queue()
-  opens = state.hold or 0
-  if queue_limit then
-    local at
-    at, queue_last = slot_after(queue_limit, queue_slot, queue_log)
-    if at > opens then opens = at end
-  end
+local queue_last, opens = nil, state.hold or 0
+if queue_limit then
+  local slot
+  slot, queue_last = slot_after(queue_limit, queue_slot, queue_log)
+  opens = math.max(opens, slot)
 end
-look_at_queue()
 
 -- The ring's keys as far as they were taken out of it; those that were served go to its end.
 local ring, at, served = {}, 1, {}
@@ -50,9 +46,9 @@ local function deal()
 end
 
 -- Whether the key has to wait beyond `t`; if not, the last slot of its limit.
-local function has_to_wait(key)
+local function has_to_wait(key, known)
   if not key_limit and (state.key_hold or 0) <= now then return false end
-  local key_at, last, limited = key_opens(key)
+  local key_at, last, limited = key_opens(key, known)
   if key_at <= t then return false, last end
   wait(key, key_at, limited)
   if not waiting or key_at < waiting then waiting = key_at end
@@ -96,13 +92,16 @@ local function visit(key)
   columns[#columns + 1] = jobs
   if cap then call('HINCRBY', F, key, got) end
   if queue_limit then
-    take_slot(queue_limit, queue_slot, queue_log, t, queue_last)
+    queue_last = take_slot(queue_limit, queue_slot, queue_log, t, queue_last)
+    -- In parentheses it is the first of the two results alone.
+    opens = math.max(opens, (slot_after(queue_limit, queue_slot, queue_log, queue_last)))
     if put_off and state.put_off ~= 1 then add('limited_queue', 1) end
   end
   if state.put_off == 1 then set('put_off', 0) end
   put_off = false
-  look_at_queue()
-  if key_limit then take_slot(key_limit, base .. 'l:' .. key, base .. 'g:' .. key, t, last) end
+  if key_limit then
+    last = take_slot(key_limit, base .. 'l:' .. key, base .. 'g:' .. key, t, last)
+  end
   if t > now then
     for i = #starts + 1, count - got do starts[i] = 0 end
     for i = count - got + 1, count do starts[i] = t - now end
@@ -112,7 +111,7 @@ local function visit(key)
     call('SADD', P, key)
     return
   end
-  if not has_to_wait(key) then served[#served + 1] = key end
+  if not has_to_wait(key, last) then served[#served + 1] = key end
 end
 
 while state.paused ~= 1 and count < want and visits > 0 do

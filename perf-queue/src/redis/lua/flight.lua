@@ -5,7 +5,7 @@ local function leave_flight(key)
   if not cap then return end
   local n = call('HINCRBY', F, key, -1)
   if n <= 0 then call('HDEL', F, key) end
-  if n < cap and call('SREM', P, key) == 1 then place(key) end
+  if n < cap and call('SREM', P, key) == 1 then place(key, true) end
 end
 
 -- The job is first of its key again. Several such go by the order in which they were leased.

@@ -7,8 +7,15 @@
 -- Whoever takes a key out of the ring looks again, so places may be out of date, e.g. when the rules
 -- have changed. Times are microseconds of the server's clock.
 --
--- Names of a single key's structures are made here and not passed as KEYS. They start with the same
--- hash tag as all of KEYS, so a cluster has them in the same slot.
+-- And: S the state (a hash), J the records of all jobs that are not done, and E their errors (by id),
+-- D those that are not due yet (by when, as id, urgency and key), X the leases (by when they end, as
+-- id and token), F how many jobs of a key run (only where that is limited), DZ the dead letters'
+-- order and DL what they hold.
+--
+-- Of one key, and gone with its jobs: `q:` and `z:` its jobs that are due. Gone by expiry: `h:` until
+-- when a penalty holds it, `l:` and `g:` the slots of its limit. And `u:`, by expiry, a name that is
+-- taken. These names are made here and not passed as KEYS; they start with the same hash tag as all
+-- of KEYS, so a cluster has them in the same slot.
 local S, J, E, D, X, R, W, P, F, DZ, DL = unpack(KEYS)
 local base = ARGV[1]
 local call, pack, sub = redis.call, struct.pack, string.sub
@@ -51,9 +58,9 @@ local queue_limit, key_limit, cap = limit_of('queue'), limit_of('key'), state.ca
 -- unless some may be ahead (`lead`): then the times of the last `quota` slots are kept as well, and
 -- none is given before the one `quota` places back has left the period, nor out of order.
 --
--- The earliest time of the next slot, and the last one.
-local function slot_after(limit, name, log)
-  local last = tonumber(call('GET', name))
+-- The earliest time of the next slot, and the last one, which the caller may know.
+local function slot_after(limit, name, log, last)
+  last = last or tonumber(call('GET', name))
   local at = last and last + limit.step - limit.lead or 0
   if limit.quota then
     local newest = tonumber(call('LINDEX', log, -1))
@@ -79,11 +86,13 @@ end
 
 -- When the key's limit and penalties let it start a job, the last slot of the limit, and whether it
 -- is the limit that puts it off.
-local function key_opens(key)
+local function key_opens(key, known)
   local hold, at, last = 0, 0, nil
   -- Hardly ever is any key held, so it pays to know.
   if (state.key_hold or 0) > now then hold = tonumber(call('GET', base .. 'h:' .. key)) or 0 end
-  if key_limit then at, last = slot_after(key_limit, base .. 'l:' .. key, base .. 'g:' .. key) end
+  if key_limit then
+    at, last = slot_after(key_limit, base .. 'l:' .. key, base .. 'g:' .. key, known)
+  end
   if hold > at then return hold, last, at > now end
   return at, last, at > now
 end
@@ -111,9 +120,9 @@ local function wait(key, at, limited)
   if limited then add('limited_key', 1) end
 end
 
--- Puts a key that has jobs and is nowhere into its place.
-local function place(key)
-  if cap and (tonumber(call('HGET', F, key)) or 0) >= cap then
+-- Puts a key that has jobs and is nowhere into its place; `free` if fewer of its jobs run than may.
+local function place(key, free)
+  if cap and not free and (tonumber(call('HGET', F, key)) or 0) >= cap then
     call('SADD', P, key)
     return
   end

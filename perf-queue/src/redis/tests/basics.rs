@@ -166,7 +166,7 @@ async fn a_name_is_free_again_after_its_time() {
 async fn a_delayed_job_comes_when_it_is_due_and_takes_its_place_then() {
     let Some(remote) = open().await else { return };
     let delayed = NewJob {
-        delay: 50 * MS,
+        delay: 300 * MS,
         ..job("k", 0)
     };
     remote.add(&[delayed]).await;
@@ -174,7 +174,7 @@ async fn a_delayed_job_comes_when_it_is_due_and_takes_its_place_then() {
     let exchange = remote.claim(10).await;
     assert_eq!(numbers(&exchange), [1]);
     let next = exchange.next.unwrap();
-    assert!(next <= 50 * MS && next > 10 * MS, "{next:?}");
+    assert!(next <= 300 * MS && next > 10 * MS, "{next:?}");
     let counts = remote.counts().await.unwrap();
     assert_eq!((counts.scheduled, counts.in_flight), (1, 1));
     tokio::time::sleep(next).await;
@@ -182,7 +182,7 @@ async fn a_delayed_job_comes_when_it_is_due_and_takes_its_place_then() {
     remote.add(&jobs("k", 2..3)).await;
     let exchange = remote.claim(10).await;
     assert_eq!(numbers(&exchange), [0, 2]);
-    assert!(exchange.granted[0].waited < exchange.granted[0].age - 40 * MS);
+    assert!(exchange.granted[0].waited < exchange.granted[0].age - 250 * MS);
 }
 
 #[tokio::test]

@@ -14,7 +14,10 @@ use crate::redis::RedisRemote;
 use crate::remote::{How, NewJob, Remote, Rules, Want};
 use crate::{BackendError, JobId, Redis};
 
-async fn command<T: redis::FromRedisValue>(url: &str, words: &[&str]) -> redis::RedisResult<T> {
+pub(super) async fn command<T: redis::FromRedisValue>(
+    url: &str,
+    words: &[&str],
+) -> redis::RedisResult<T> {
     let client = redis::Client::open(url).unwrap();
     let mut connection = client.get_multiplexed_async_connection().await?;
     let mut command = cmd(words[0]);

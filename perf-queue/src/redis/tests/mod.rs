@@ -2,6 +2,7 @@ mod basics;
 mod crowds;
 mod endings;
 mod faults;
+mod fitness;
 mod leases;
 mod limits;
 mod model;
