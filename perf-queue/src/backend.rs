@@ -1,5 +1,10 @@
 //! What a queue asks of the place where its jobs are.
 
+#![cfg_attr(
+    not(all(feature = "sqlite", feature = "postgres", feature = "redis")),
+    allow(dead_code, reason = "some of it is asked by some backends only")
+)]
+
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
@@ -176,23 +181,11 @@ pub(crate) enum Why {
         capacity: usize,
     },
     /// One of the jobs.
-    #[cfg_attr(
-        not(any(feature = "sqlite", feature = "postgres", feature = "redis")),
-        expect(dead_code, reason = "memory keeps jobs as they are")
-    )]
     TooLarge {
         size: usize,
         max: usize,
     },
-    #[cfg_attr(
-        not(any(feature = "sqlite", feature = "postgres", feature = "redis")),
-        expect(dead_code, reason = "memory keeps jobs as they are")
-    )]
     Encode(Arc<dyn Error + Send + Sync>),
-    #[cfg_attr(
-        not(any(feature = "sqlite", feature = "postgres", feature = "redis")),
-        expect(dead_code, reason = "memory does not fail")
-    )]
     Backend(BackendError),
 }
 

@@ -18,6 +18,7 @@ impl Time {
     }
 
     /// A time `d` before this one, which may lie before the start: jobs may have been enqueued then.
+    #[cfg(any(test, feature = "sqlite"))]
     pub(crate) fn before(self, d: Duration) -> Self {
         self.minus_nanos(nanos(d))
     }

@@ -288,6 +288,7 @@ where
     }
 
     /// A job is there for which nobody asked for room.
+    #[cfg(feature = "sqlite")]
     pub(crate) fn take_room(&self) {
         match self.settings.signals.room.try_acquire() {
             Ok(room) => room.forget(),

@@ -139,11 +139,12 @@ impl Remote for PostgresRemote {
         conn: crate::Connection<'_>,
         job: &NewJob,
     ) -> Result<JobId, EnqueueInError> {
-        let conn = match conn {
-            crate::Connection::Postgres(conn) => conn,
-            #[cfg(feature = "sqlite")]
-            crate::Connection::Sqlite(_) => return Err(EnqueueInError::OtherDatabase),
+        #[cfg(feature = "sqlite")]
+        let crate::Connection::Postgres(conn) = conn else {
+            return Err(EnqueueInError::OtherDatabase);
         };
+        #[cfg(not(feature = "sqlite"))]
+        let crate::Connection::Postgres(conn) = conn;
         if !conn.is_in_transaction() {
             return Err(EnqueueInError::NoTransaction);
         }

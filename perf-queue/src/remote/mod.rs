@@ -4,6 +4,11 @@
 //! processes. It sees keys and payloads as bytes. All verbs take batches, since a trip is what
 //! costs.
 
+#![cfg_attr(
+    not(any(feature = "postgres", feature = "redis")),
+    allow(dead_code, reason = "SQLite's jobs have the same types, and no server")
+)]
+
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod buffer;
 pub(crate) mod codec;
@@ -11,12 +16,13 @@ pub(crate) mod codec;
 mod leased;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod pump;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod rules;
 
 use std::future::Future;
 use std::time::Duration;
 
-use crate::backend::{Limits, Parts};
-use crate::{BackendError, BuildError, DeadLetter, JobId, Rate, Scope};
+use crate::{BackendError, DeadLetter, JobId, Scope};
 
 #[cfg(any(feature = "postgres", feature = "redis"))]
 pub(crate) use leased::Leased;
@@ -236,42 +242,6 @@ pub(crate) struct Quota {
     pub(crate) quota: u32,
     pub(crate) period: Duration,
     pub(crate) burst: u32,
-}
-
-#[cfg(any(feature = "postgres", feature = "redis"))]
-impl From<Rate> for Quota {
-    fn from(rate: Rate) -> Self {
-        let (quota, period, burst) = rate.parts();
-        Self {
-            quota,
-            period,
-            burst,
-        }
-    }
-}
-
-#[cfg(any(feature = "postgres", feature = "redis"))]
-impl From<Limits> for Rules {
-    fn from(limits: Limits) -> Self {
-        Self {
-            queue: limits.queue.map(Quota::from),
-            key: limits.key.map(Quota::from),
-            concurrency_per_key: limits.concurrency_per_key,
-        }
-    }
-}
-
-#[cfg(any(feature = "postgres", feature = "redis"))]
-impl<T, K> Parts<T, K> {
-    /// What is to be set when the queue is built: a builder that names no limit leaves those that are
-    /// stored with the queue.
-    pub(crate) fn rules(&self) -> Result<Option<Rules>, BuildError> {
-        if self.rate_per_key.is_some() {
-            return Err(BuildError::RateByKey);
-        }
-        let rules = Rules::from(self.limits);
-        Ok((rules != Rules::default()).then_some(rules))
-    }
 }
 
 impl<T: serde::de::DeserializeOwned> From<Letter> for DeadLetter<T> {

@@ -2,23 +2,28 @@
 
 #[cfg(test)]
 mod basics;
+#[cfg(test)]
 mod conformance;
 #[cfg(test)]
 mod limits;
+#[cfg(test)]
 mod memory;
 #[cfg(test)]
 mod metrics;
-#[cfg(all(test, feature = "postgres"))]
+#[cfg(feature = "postgres")]
+#[cfg(test)]
 mod postgres;
 #[cfg(test)]
 mod real_time;
-#[cfg(all(test, feature = "redis"))]
+#[cfg(feature = "redis")]
+#[cfg(test)]
 mod redis;
 #[cfg(test)]
 mod retries;
 #[cfg(test)]
 mod shutdown;
-#[cfg(all(test, feature = "sqlite"))]
+#[cfg(feature = "sqlite")]
+#[cfg(test)]
 mod sqlite;
 #[cfg(test)]
 mod stress;

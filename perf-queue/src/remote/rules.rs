@@ -1,0 +1,38 @@
+//! The rules of a queue that is being built.
+
+use super::{Quota, Rules};
+use crate::backend::{Limits, Parts};
+use crate::{BuildError, Rate};
+
+impl From<Rate> for Quota {
+    fn from(rate: Rate) -> Self {
+        let (quota, period, burst) = rate.parts();
+        Self {
+            quota,
+            period,
+            burst,
+        }
+    }
+}
+
+impl From<Limits> for Rules {
+    fn from(limits: Limits) -> Self {
+        Self {
+            queue: limits.queue.map(Quota::from),
+            key: limits.key.map(Quota::from),
+            concurrency_per_key: limits.concurrency_per_key,
+        }
+    }
+}
+
+impl<T, K> Parts<T, K> {
+    /// What is to be set when the queue is built: a builder that names no limit leaves those that are
+    /// stored with the queue.
+    pub(crate) fn rules(&self) -> Result<Option<Rules>, BuildError> {
+        if self.rate_per_key.is_some() {
+            return Err(BuildError::RateByKey);
+        }
+        let rules = Rules::from(self.limits);
+        Ok((rules != Rules::default()).then_some(rules))
+    }
+}
