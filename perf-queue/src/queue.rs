@@ -54,12 +54,15 @@ impl<T: Send + 'static> Queue<T> {
     ///
     /// # Errors
     ///
-    /// [`EnqueueError::Closed`], with the job, once the queue is [closed](Self::close).
+    /// With the job: [`EnqueueError::Closed`] once the queue is [closed](Self::close); where the backend
+    /// keeps bytes, [`PayloadTooLarge`](EnqueueError::PayloadTooLarge),
+    /// [`Encode`](EnqueueError::Encode) and [`Backend`](EnqueueError::Backend).
     ///
     /// # Cancel safety
     ///
-    /// A dropped future has enqueued nothing; the job is dropped with it, and so is the place in
-    /// the line.
+    /// In memory, a dropped future has enqueued nothing; the job is dropped with it, and so is the
+    /// place in the line. In a file or on a server it may have enqueued the job: a
+    /// [unique](EnqueueOptions::unique) name makes it safe to enqueue it again.
     pub async fn enqueue(&self, job: T) -> Result<JobId, EnqueueError<T>> {
         self.enqueue_with(job, EnqueueOptions::new()).await
     }
@@ -105,8 +108,11 @@ impl<T: Send + 'static> Queue<T> {
     ///
     /// # Errors
     ///
-    /// With the job: [`TryEnqueueError::Full`], or [`TryEnqueueError::Closed`] once the queue is
-    /// [closed](Self::close).
+    /// With the job: [`TryEnqueueError::Full`], or what [`enqueue`](Self::enqueue) may fail with.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`enqueue`](Self::enqueue).
     pub async fn try_enqueue(&self, job: T) -> Result<JobId, TryEnqueueError<T>> {
         self.submit(job, EnqueueOptions::new(), false).await
     }
@@ -115,12 +121,12 @@ impl<T: Send + 'static> Queue<T> {
     ///
     /// # Errors
     ///
-    /// With the jobs: [`EnqueueBatchError::TooLarge`] if the queue never holds so many,
-    /// [`EnqueueBatchError::Closed`] once it is [closed](Self::close).
+    /// With the jobs: [`EnqueueBatchError::TooMany`] if the queue never holds so many, or what
+    /// [`enqueue`](Self::enqueue) may fail with, about the first job that it is about.
     ///
     /// # Cancel safety
     ///
-    /// A dropped future has enqueued none of them.
+    /// A dropped future has enqueued none of them; in a file or on a server, none or all.
     pub async fn enqueue_batch(&self, jobs: Vec<T>) -> Result<Vec<JobId>, EnqueueBatchError<T>> {
         let options = EnqueueOptions::new();
         let submit = |job| Submission {
@@ -139,7 +145,7 @@ impl<T: Send + 'static> Queue<T> {
     ///
     /// # Errors
     ///
-    /// [`EnqueueInError::OtherDatabase`] where the queue's jobs are not in such a database, or, for
+    /// [`EnqueueInError::OtherDatabase`](crate::EnqueueInError::OtherDatabase) where the queue's jobs are not in such a database, or, for
     /// SQLite, not in the same file. After other errors the transaction may have failed: roll it back.
     ///
     /// # Cancel safety
