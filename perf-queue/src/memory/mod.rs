@@ -1,4 +1,5 @@
 mod backend;
+mod ends;
 mod names;
 mod store;
 

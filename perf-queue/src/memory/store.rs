@@ -7,9 +7,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::names::Names;
-use crate::backend::{Ended, Errors, Hold, KeyOf, NotReplayed, Submission};
+use crate::backend::{Errors, KeyOf, NotReplayed, Submission};
 use crate::crew::Crew;
-use crate::machine::{Claimed, Machine, NewJob, Pace, Return, Rules, Ticket, Time};
+use crate::machine::{Machine, NewJob, Pace, Rules, Time};
 use crate::metrics::{Meters, Outcome};
 use crate::panics::contained;
 use crate::signals::Signals;
@@ -76,18 +76,18 @@ pub(super) struct State<T, K> {
     pub(super) dead: VecDeque<DeadLetter<T>>,
     pub(super) closed: bool,
     next_seq: u64,
-    tally: Tally,
+    pub(super) tally: Tally,
 }
 
 #[derive(Default)]
-struct Tally {
-    enqueued: u64,
-    completed: u64,
-    retried: u64,
-    snoozed: u64,
-    discarded: u64,
-    died: u64,
-    dead_dropped: u64,
+pub(super) struct Tally {
+    pub(super) enqueued: u64,
+    pub(super) completed: u64,
+    pub(super) retried: u64,
+    pub(super) snoozed: u64,
+    pub(super) discarded: u64,
+    pub(super) died: u64,
+    pub(super) dead_dropped: u64,
 }
 
 impl<T, K> Store<T, K>
@@ -162,89 +162,6 @@ where
         if emptied {
             self.settings.signals.emptied();
         }
-    }
-
-    /// Ends a job; what is returned with the outcome is dropped by the caller, outside of the lock.
-    pub(super) fn end(
-        &self,
-        state: &mut State<T, K>,
-        ended: Ended<T>,
-        now: Time,
-    ) -> Option<(Outcome, Duration, Option<DeadLetter<T>>)> {
-        let State {
-            machine,
-            tally,
-            dead,
-            ..
-        } = state;
-        let (outcome, ticket, again) = match ended {
-            Ended::Completed(_, hold) => {
-                tally.completed += 1;
-                (Outcome::Completed, ticket(hold)?, None)
-            }
-            Ended::Discarded(_, hold) => {
-                tally.discarded += 1;
-                (Outcome::Discarded, ticket(hold)?, None)
-            }
-            Ended::Retry(mut taken, wait, error) => {
-                tally.retried += 1;
-                taken.errors.push(error);
-                let ticket = ticket(taken.hold)?;
-                let attempt = ticket.attempt.saturating_add(1);
-                let again = (taken, attempt, Return::After(wait));
-                (Outcome::Retried, ticket, Some(again))
-            }
-            Ended::Snooze(taken, wait, penalty) => {
-                tally.snoozed += 1;
-                let how = match penalty {
-                    Some(scope) => Return::Penalty(scope, wait),
-                    None => Return::After(wait),
-                };
-                let ticket = ticket(taken.hold)?;
-                (Outcome::Snoozed, ticket, Some((taken, ticket.attempt, how)))
-            }
-            Ended::Released(taken) => {
-                let ticket = ticket(taken.hold)?;
-                let again = (taken, ticket.attempt, Return::Now);
-                (Outcome::Released, ticket, Some(again))
-            }
-            Ended::Dead(mut taken, error) => {
-                tally.died += 1;
-                taken.errors.push(error);
-                let ticket = ticket(taken.hold)?;
-                machine.finish(ticket, now);
-                if !self.settings.keeps_letters {
-                    return Some((Outcome::Dead, now.since(ticket.granted), None));
-                }
-                dead.push_back(DeadLetter {
-                    id: taken.id,
-                    job: Ok(taken.job),
-                    attempts: ticket.attempt,
-                    errors: taken.errors.into_vec(),
-                    age: now.since(ticket.enqueued),
-                });
-                let dropped = if dead.len() > self.settings.memory.dead_capacity() {
-                    tally.dead_dropped += 1;
-                    dead.pop_front()
-                } else {
-                    None
-                };
-                return Some((Outcome::Dead, now.since(ticket.granted), dropped));
-            }
-        };
-        match again {
-            None => machine.finish(ticket, now),
-            Some((taken, attempt, how)) => {
-                let payload = Stored {
-                    job: taken.job,
-                    id: taken.id,
-                    trace: taken.trace,
-                    errors: taken.errors,
-                };
-                machine.put_back(Claimed { payload, ticket }, attempt, how, now);
-            }
-        }
-        Some((outcome, now.since(ticket.granted), None))
     }
 
     /// Adds jobs for which there is room; gives them back if the queue is closed.
@@ -468,14 +385,5 @@ where
             .push(NewJob::new(seq, key, stored, now, now), now);
         self.finish(state, now, None);
         Ok(true)
-    }
-}
-
-/// The place in the machine that a job of a store always has.
-fn ticket(hold: Hold) -> Option<Ticket> {
-    match hold {
-        Hold::Ticket(ticket) => Some(ticket),
-        #[cfg(any(feature = "postgres", feature = "redis"))]
-        Hold::Lease { .. } => None,
     }
 }

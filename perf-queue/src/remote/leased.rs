@@ -3,7 +3,7 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -13,81 +13,19 @@ use tokio::time::{Instant, sleep};
 
 use super::buffer::{Buffer, Waiting};
 use super::codec::{encode, encode_key};
+use super::inner::{Inner, State, Tally};
+use super::repeat::repeat;
 use super::{How, Lease, NewJob, Remote, pump};
 use crate::backend::{
     Backend, Boxed, Claim, Ended, Enqueued, Hold, KeyOf, NotReplayed, Parts, Ready, Role, Started,
-    Submission, Taken, Why, rejected,
+    Submission, Why, rejected,
 };
 use crate::crew::Crew;
-use crate::machine::Time;
-use crate::metrics::{Meters, Outcome};
-use crate::signals::Signals;
+use crate::metrics::Outcome;
 use crate::{BackendError, DeadLetter, EnqueueOptions, JobId, Rate, Scope, Stats};
 
 /// How often a producer that waits for room asks again, at first and at most.
 const ROOM_AGAIN: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(500));
-
-/// How often a call that failed on the way is tried again before the caller gets the error, and how
-/// long after. Every verb is safe to repeat.
-const TRIES: [u64; 3] = [50, 100, 200];
-
-/// What the handles and the pump share.
-pub(super) struct Inner<T, R> {
-    pub(super) remote: R,
-    pub(super) lease: Duration,
-    pub(super) signals: Arc<Signals>,
-    pub(super) meters: Arc<Meters>,
-    pub(super) state: Mutex<State<T>>,
-    /// Something is to be told to the server, or to be asked of it.
-    pub(super) news: Notify,
-    /// A job was enqueued here.
-    pub(super) enqueued: AtomicBool,
-    /// Nothing is on lease here any more, and all is told.
-    pub(super) quiet: Notify,
-    pub(super) stop: AtomicBool,
-    start: Instant,
-}
-
-pub(super) struct State<T> {
-    pub(super) buffer: Buffer<T>,
-    crew: Crew,
-    /// What the pump holds while it tells it to the server.
-    pub(super) telling: bool,
-    pub(super) tally: Tally,
-}
-
-#[derive(Debug, Default)]
-pub(super) struct Tally {
-    enqueued: u64,
-    completed: u64,
-    retried: u64,
-    snoozed: u64,
-    discarded: u64,
-    pub(super) died: u64,
-    /// Jobs that workers were done with, whatever the outcome.
-    pub(super) ended: u64,
-}
-
-impl<T, R> Inner<T, R> {
-    pub(super) fn lock(&self) -> MutexGuard<'_, State<T>> {
-        // Nothing of the user's runs under the lock.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn time(&self, at: Instant) -> Time {
-        Time::at(at.saturating_duration_since(self.start))
-    }
-
-    /// Lets go of the lock, and wakes a worker if there is something for it to do.
-    pub(super) fn finish(&self, state: MutexGuard<'_, State<T>>, now: Instant) {
-        let next = state.buffer.next_at().map(|at| self.time(at));
-        let wake = state.crew.must_wake(next, self.time(now));
-        drop(state);
-        if wake {
-            self.signals.workers.notify_one();
-        }
-    }
-}
 
 /// A backend on a server.
 pub(crate) struct Leased<T, K, R: Remote> {
@@ -491,36 +429,5 @@ impl<T, K, R: Remote> Drop for Leased<T, K, R> {
     fn drop(&mut self) {
         self.inner.stop.store(true, Relaxed);
         self.inner.news.notify_one();
-    }
-}
-
-/// Calls until it succeeds, or has failed too often for the caller to wait on.
-pub(super) async fn repeat<V, F>(mut call: impl FnMut() -> F) -> Result<V, BackendError>
-where
-    F: Future<Output = Result<V, BackendError>>,
-{
-    for wait in TRIES {
-        match call().await {
-            Err(error) if error.is_retryable() => {
-                tracing::debug!(%error, "trying again");
-                sleep(Duration::from_millis(fastrand::u64(wait / 2..=wait))).await;
-            }
-            ended => return ended,
-        }
-    }
-    call().await
-}
-
-/// What a job is while it waits in the buffer.
-pub(super) fn taken<T>(job: T, granted: super::Granted) -> Taken<T> {
-    Taken {
-        job,
-        id: granted.lease.id,
-        trace: (!granted.trace.is_empty()).then(|| granted.trace.into_boxed_str()),
-        errors: granted.errors.into(),
-        hold: Hold::Lease {
-            token: granted.lease.token,
-            since: Instant::now(),
-        },
     }
 }

@@ -13,9 +13,13 @@
 mod buffer;
 pub(crate) mod codec;
 #[cfg(any(feature = "postgres", feature = "redis"))]
+mod inner;
+#[cfg(any(feature = "postgres", feature = "redis"))]
 mod leased;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod pump;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod repeat;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod rules;
 

@@ -10,8 +10,9 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::buffer::Waiting;
 use super::codec::decode;
-use super::leased::{Inner, taken};
+use super::inner::Inner;
 use super::{Ended, Exchange, Granted, Remote, Want};
+use crate::backend::{Hold, Taken};
 
 /// How often the server is asked though it did not call: what a lost notification costs.
 const POLL: Duration = Duration::from_secs(1);
@@ -196,6 +197,20 @@ where
     }
     if quiet {
         inner.quiet.notify_waiters();
+    }
+}
+
+/// What a job is while it waits in the buffer.
+fn taken<T>(job: T, granted: Granted) -> Taken<T> {
+    Taken {
+        job,
+        id: granted.lease.id,
+        trace: (!granted.trace.is_empty()).then(|| granted.trace.into_boxed_str()),
+        errors: granted.errors.into(),
+        hold: Hold::Lease {
+            token: granted.lease.token,
+            since: Instant::now(),
+        },
     }
 }
 

@@ -12,30 +12,26 @@ use tokio::sync::TryAcquireError;
 
 use super::{Added, End, Journal, Place, RowId, Sqlite, Stored};
 use crate::backend::{
-    Backend, Boxed, Claim, Ended, Enqueued, Hold, NotReplayed, Open, Parts, QueueBackend, Ready,
-    Role, Submission, Taken, Why, rejected,
+    Backend, Boxed, Ended, Hold, Open, Parts, QueueBackend, Ready, Submission, Taken, Why,
 };
 use crate::memory::{Restored, Settings, Store};
 use crate::panics::contained;
 use crate::remote::NewJob;
 use crate::remote::codec::{decode, encode};
 use crate::signals::Signals;
-use crate::{
-    BackendError, BuildError, Connection, DeadLetter, EnqueueInError, EnqueueOptions, JobId,
-    Memory, Rate, Scope, Stats,
-};
+use crate::{BuildError, EnqueueOptions, JobId, Memory};
 
 /// A queue in a file.
 pub(super) struct Durable<T, K> {
-    store: Store<T, K>,
-    journal: Arc<Journal>,
-    signals: Arc<Signals>,
+    pub(super) store: Store<T, K>,
+    pub(super) journal: Arc<Journal>,
+    pub(super) signals: Arc<Signals>,
     capacity: usize,
     max_payload: usize,
     /// Jobs of a key run one at a time, and so keep their place while they wait for a retry.
     one_by_one: bool,
     /// Held while jobs of the file are put into the machine, so that they are there in its order.
-    arriving: Mutex<()>,
+    pub(super) arriving: Mutex<()>,
     /// Jobs that may have killed the process before.
     suspects: Mutex<HashSet<RowId>>,
     /// The random half of the ids.
@@ -81,7 +77,7 @@ where
     }
 
     /// Puts jobs of the file into the machine; those that are none go to the dead letters.
-    fn take_in(&self, stored: Vec<Stored>) {
+    pub(super) fn take_in(&self, stored: Vec<Stored>) {
         let mut jobs = Vec::with_capacity(stored.len());
         for job in stored {
             self.store.take_room();
@@ -125,13 +121,13 @@ where
         self.take_in_what_is_there();
     }
 
-    fn take_in_what_is_there(&self) {
+    pub(super) fn take_in_what_is_there(&self) {
         while let Some(stored) = self.journal.arrived() {
             self.take_in(stored);
         }
     }
 
-    fn new_job(&self, job: &T, options: &EnqueueOptions) -> Result<NewJob, Why> {
+    pub(super) fn new_job(&self, job: &T, options: &EnqueueOptions) -> Result<NewJob, Why> {
         Ok(NewJob {
             id: JobId::new(self.queue, self.next.fetch_add(1, Relaxed)),
             // Found again in the job itself.
@@ -144,7 +140,7 @@ where
         })
     }
 
-    async fn add(
+    pub(super) async fn add(
         &self,
         jobs: &mut Vec<Submission<T>>,
         new: Vec<NewJob>,
@@ -203,7 +199,7 @@ where
     }
 
     /// Tells the file how a job ended.
-    fn tell(&self, ended: &Ended<T>) {
+    pub(super) fn tell(&self, ended: &Ended<T>) {
         let place = if self.one_by_one {
             Place::Kept
         } else {
@@ -243,7 +239,7 @@ where
         }
     }
 
-    fn suspects(&self) -> std::sync::MutexGuard<'_, HashSet<RowId>> {
+    pub(super) fn suspects(&self) -> std::sync::MutexGuard<'_, HashSet<RowId>> {
         self.suspects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -255,7 +251,7 @@ impl<T, K> Drop for Durable<T, K> {
     }
 }
 
-fn row(hold: &Hold) -> Option<RowId> {
+pub(super) fn row(hold: &Hold) -> Option<RowId> {
     match hold {
         Hold::Ticket(ticket) => Some(RowId::from_u64(ticket.seq)),
         #[cfg(any(feature = "postgres", feature = "redis"))]
@@ -282,152 +278,6 @@ where
             return;
         };
         durable.take_in_arrived();
-    }
-}
-
-impl<T, K> Backend<T> for Durable<T, K>
-where
-    T: Serialize + DeserializeOwned + Send + 'static,
-    K: Hash + Eq + Clone + Send + 'static,
-{
-    fn enqueue(&self, jobs: Vec<Submission<T>>, wait: bool) -> Boxed<'_, Enqueued<T>> {
-        let new: Result<Vec<NewJob>, Why> = jobs
-            .iter()
-            .map(|job| self.new_job(&job.job, &job.options))
-            .collect();
-        Box::pin(async move {
-            let mut jobs = jobs;
-            let added = match new {
-                Ok(new) => self.add(&mut jobs, new, wait).await,
-                Err(why) => Err(why),
-            };
-            added.map_err(|why| rejected(jobs, why))
-        })
-    }
-
-    fn join(&self) {}
-
-    fn part(&self) {}
-
-    fn claim(&self, ended: Option<Ended<T>>, role: Role) -> Claim<T> {
-        if let Some(ended) = &ended {
-            self.tell(ended);
-        }
-        let mut claim = self.store.claim(ended, role);
-        if let Claim::Job(started) = &mut claim
-            && let Some(row) = row(&started.taken.hold)
-        {
-            if !self.suspects().is_empty() && self.suspects().remove(&row) {
-                let journal = Arc::clone(&self.journal);
-                started.first = Some(Box::pin(async move {
-                    if let Err(error) = journal.started_for_sure(row).await {
-                        tracing::warn!(%error, "a job that may have killed the process was not marked");
-                    }
-                }));
-            } else {
-                self.journal.started(row);
-            }
-        }
-        claim
-    }
-
-    fn settle(&self, ended: Ended<T>) {
-        self.tell(&ended);
-        self.store.settle(ended);
-    }
-
-    fn leave(&self, role: Role) {
-        self.store.leave(role);
-    }
-
-    fn close(&self) {
-        self.store.close();
-    }
-
-    fn drained(&self) -> Boxed<'_, Result<(), BackendError>> {
-        Box::pin(async move {
-            self.store.drained().await?;
-            self.journal.flush().await
-        })
-    }
-
-    fn flush(&self) -> Boxed<'_, Result<(), BackendError>> {
-        Box::pin(self.journal.flush())
-    }
-
-    fn enqueue_in<'a>(
-        &'a self,
-        conn: Connection<'a>,
-        job: &T,
-        options: EnqueueOptions,
-    ) -> Boxed<'a, Result<JobId, EnqueueInError>> {
-        let new = self.new_job(job, &options);
-        Box::pin(async move {
-            if self.signals.room.is_closed() {
-                return Err(EnqueueInError::Closed);
-            }
-            match conn {
-                Connection::Sqlite(conn) => self.journal.enqueue_in(conn, new?).await,
-                #[cfg(feature = "postgres")]
-                Connection::Postgres(_) => Err(EnqueueInError::OtherDatabase),
-            }
-        })
-    }
-
-    fn stats(&self) -> Boxed<'_, Result<Stats, BackendError>> {
-        Box::pin(async move {
-            let mut stats = self.store.stats().await?;
-            let size = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
-            let [kept, dropped] = self.journal.letters();
-            (stats.dead, stats.dead_dropped) = (size(kept), dropped);
-            Ok(stats)
-        })
-    }
-
-    fn pause(&self, paused: bool) -> Boxed<'_, Result<(), BackendError>> {
-        self.store.pause(paused)
-    }
-
-    fn set_rate(&self, scope: Scope, rate: Option<Rate>) -> Boxed<'_, Result<(), BackendError>> {
-        self.store.set_rate(scope, rate)
-    }
-
-    fn tidy(&self) {
-        self.store.tidy();
-    }
-
-    fn dead(&self, at_most: usize) -> Boxed<'_, Result<Vec<DeadLetter<T>>, BackendError>>
-    where
-        T: Clone,
-    {
-        Box::pin(async move {
-            let letters = self.journal.dead(at_most).await?;
-            Ok(letters.into_iter().map(DeadLetter::from).collect())
-        })
-    }
-
-    fn replay(&self, id: JobId) -> Boxed<'_, Result<bool, NotReplayed>> {
-        Box::pin(async move {
-            let room = self.signals.room.acquire().await;
-            // Given back below, where the job takes its own.
-            let room = room.map_err(|_| NotReplayed::Closed)?;
-            let replayed = self.journal.replay(id).await;
-            drop(room);
-            let Some(stored) = replayed.map_err(NotReplayed::Backend)? else {
-                return Ok(false);
-            };
-            let _arriving = self.arriving.lock().unwrap_or_else(PoisonError::into_inner);
-            self.take_in_what_is_there();
-            self.take_in(vec![stored]);
-            Ok(true)
-        })
-    }
-
-    fn purge(&self) -> Boxed<'_, Result<usize, BackendError>> {
-        Box::pin(async move {
-            let purged = self.journal.purge().await?;
-            Ok(usize::try_from(purged).unwrap_or(usize::MAX))
-        })
     }
 }
 

@@ -4,6 +4,7 @@
 //! writes ([`writer`]), and commits what has gathered since its last commit at once.
 
 mod arrivals;
+mod backend;
 mod changes;
 mod dead;
 mod durable;

@@ -3,16 +3,26 @@
 use perf_queue::Postgres;
 use sqlx::postgres::{PgPool, PgPoolOptions};
 
-use crate::conformance::{Place, conformance, durable, shared, transactions};
+use crate::conformance::{Place, conformance, durable, nothing_is_lost, shared, transactions};
+use crate::support::ms;
 
 #[derive(Clone)]
 struct OnPostgres {
+    url: String,
     pool: PgPool,
     schema: String,
 }
 
 impl Place for OnPostgres {
     type Backend = Postgres;
+
+    async fn apart(&self) -> Self {
+        let pool = PgPoolOptions::new().max_connections(4);
+        Self {
+            pool: pool.connect(&self.url).await.unwrap(),
+            ..self.clone()
+        }
+    }
 
     fn backend(&self, capacity: usize) -> Postgres {
         Postgres::new(self.pool.clone())
@@ -26,6 +36,7 @@ async fn place() -> Option<OnPostgres> {
     let url = server.schema_url().await;
     let pool = PgPoolOptions::new().max_connections(4).connect(&url).await;
     Some(OnPostgres {
+        url,
         pool: pool.unwrap(),
         schema: testkit::unique("queue"),
     })
@@ -40,4 +51,40 @@ async fn a_job_of_a_transaction_comes_with_its_commit_or_never() {
     if let Some(place) = place().await {
         transactions(&place, place.pool.clone()).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_when_the_server_restarts_and_crashes_and_backends_are_terminated() {
+    let Some(server) = testkit::Postgres::start().await else {
+        return;
+    };
+    let url = server.url();
+    let pool = PgPoolOptions::new().max_connections(6).connect_lazy(&url);
+    let place = OnPostgres {
+        url,
+        pool: pool.unwrap(),
+        schema: "queue".to_owned(),
+    };
+    let faults = async {
+        for fault in 0..12 {
+            tokio::time::sleep(ms(150)).await;
+            match fault % 6 {
+                2 => {
+                    server.crash().await;
+                    server.restart().await;
+                }
+                5 => {
+                    server.stop().await;
+                    server.restart().await;
+                }
+                _ => {
+                    let others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                                  WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'";
+                    // The connection may be one that was terminated before.
+                    let _ = sqlx::query(others).execute(&place.pool).await;
+                }
+            }
+        }
+    };
+    nothing_is_lost(place.clone(), faults).await;
 }

@@ -3,6 +3,8 @@
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis"))]
 pub(crate) mod durable;
 pub(crate) mod enqueue;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+pub(crate) mod faults;
 pub(crate) mod limits;
 pub(crate) mod order;
 pub(crate) mod outcomes;
@@ -37,6 +39,11 @@ pub(crate) trait Place: Clone + Send + Sync + 'static {
 
     /// The backend with this capacity; each time of the same queue, where it outlives its handles.
     fn backend(&self, capacity: usize) -> Self::Backend;
+
+    /// The same place, for another runtime: connections belong to the one that made them.
+    fn apart(&self) -> impl Future<Output = Self> + Send {
+        std::future::ready(self.clone())
+    }
 
     fn builder(&self) -> QueueBuilder<Job, u32, Self::Backend> {
         self.builder_of(10_000)
@@ -144,5 +151,7 @@ pub(crate) use conformance;
 pub(crate) use durable::durable;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(crate) use durable::transactions;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+pub(crate) use faults::nothing_is_lost;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 pub(crate) use shared::shared;

@@ -115,6 +115,7 @@ pub(crate) async fn a_process_that_is_gone_loses_its_lease_and_no_job(place: imp
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Runtime::new().unwrap();
             let started = runtime.block_on(async {
+                let place = place.apart().await;
                 let queue = place.builder().lease(ms(600)).build().await.unwrap();
                 queue.enqueue(job(1, 1)).await.unwrap();
                 let (workers, mut told) = telling(&queue, 1, |_, _| std::future::pending());

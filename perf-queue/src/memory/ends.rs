@@ -1,0 +1,107 @@
+//! How jobs leave the store, or come back to it.
+
+use std::hash::Hash;
+use std::time::Duration;
+
+use super::store::{State, Store, Stored};
+use crate::DeadLetter;
+use crate::backend::{Ended, Hold};
+use crate::machine::{Claimed, Return, Ticket, Time};
+use crate::metrics::Outcome;
+
+impl<T, K> Store<T, K>
+where
+    K: Hash + Eq + Clone,
+{
+    /// Ends a job; what is returned with the outcome is dropped by the caller, outside of the lock.
+    pub(super) fn end(
+        &self,
+        state: &mut State<T, K>,
+        ended: Ended<T>,
+        now: Time,
+    ) -> Option<(Outcome, Duration, Option<DeadLetter<T>>)> {
+        let State {
+            machine,
+            tally,
+            dead,
+            ..
+        } = state;
+        let (outcome, ticket, again) = match ended {
+            Ended::Completed(_, hold) => {
+                tally.completed += 1;
+                (Outcome::Completed, ticket(hold)?, None)
+            }
+            Ended::Discarded(_, hold) => {
+                tally.discarded += 1;
+                (Outcome::Discarded, ticket(hold)?, None)
+            }
+            Ended::Retry(mut taken, wait, error) => {
+                tally.retried += 1;
+                taken.errors.push(error);
+                let ticket = ticket(taken.hold)?;
+                let attempt = ticket.attempt.saturating_add(1);
+                let again = (taken, attempt, Return::After(wait));
+                (Outcome::Retried, ticket, Some(again))
+            }
+            Ended::Snooze(taken, wait, penalty) => {
+                tally.snoozed += 1;
+                let how = match penalty {
+                    Some(scope) => Return::Penalty(scope, wait),
+                    None => Return::After(wait),
+                };
+                let ticket = ticket(taken.hold)?;
+                (Outcome::Snoozed, ticket, Some((taken, ticket.attempt, how)))
+            }
+            Ended::Released(taken) => {
+                let ticket = ticket(taken.hold)?;
+                let again = (taken, ticket.attempt, Return::Now);
+                (Outcome::Released, ticket, Some(again))
+            }
+            Ended::Dead(mut taken, error) => {
+                tally.died += 1;
+                taken.errors.push(error);
+                let ticket = ticket(taken.hold)?;
+                machine.finish(ticket, now);
+                if !self.settings.keeps_letters {
+                    return Some((Outcome::Dead, now.since(ticket.granted), None));
+                }
+                dead.push_back(DeadLetter {
+                    id: taken.id,
+                    job: Ok(taken.job),
+                    attempts: ticket.attempt,
+                    errors: taken.errors.into_vec(),
+                    age: now.since(ticket.enqueued),
+                });
+                let dropped = if dead.len() > self.settings.memory.dead_capacity() {
+                    tally.dead_dropped += 1;
+                    dead.pop_front()
+                } else {
+                    None
+                };
+                return Some((Outcome::Dead, now.since(ticket.granted), dropped));
+            }
+        };
+        match again {
+            None => machine.finish(ticket, now),
+            Some((taken, attempt, how)) => {
+                let payload = Stored {
+                    job: taken.job,
+                    id: taken.id,
+                    trace: taken.trace,
+                    errors: taken.errors,
+                };
+                machine.put_back(Claimed { payload, ticket }, attempt, how, now);
+            }
+        }
+        Some((outcome, now.since(ticket.granted), None))
+    }
+}
+
+/// The place in the machine that a job of a store always has.
+fn ticket(hold: Hold) -> Option<Ticket> {
+    match hold {
+        Hold::Ticket(ticket) => Some(ticket),
+        #[cfg(any(feature = "postgres", feature = "redis"))]
+        Hold::Lease { .. } => None,
+    }
+}

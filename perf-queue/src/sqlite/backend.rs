@@ -1,0 +1,162 @@
+//! The durable machine as a backend.
+
+use std::hash::Hash;
+use std::sync::{Arc, PoisonError};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::durable::{Durable, row};
+use crate::backend::{
+    Backend, Boxed, Claim, Ended, Enqueued, NotReplayed, Role, Submission, Why, rejected,
+};
+use crate::remote::NewJob;
+use crate::{
+    BackendError, Connection, DeadLetter, EnqueueInError, EnqueueOptions, JobId, Rate, Scope, Stats,
+};
+
+impl<T, K> Backend<T> for Durable<T, K>
+where
+    T: Serialize + DeserializeOwned + Send + 'static,
+    K: Hash + Eq + Clone + Send + 'static,
+{
+    fn enqueue(&self, jobs: Vec<Submission<T>>, wait: bool) -> Boxed<'_, Enqueued<T>> {
+        let new: Result<Vec<NewJob>, Why> = jobs
+            .iter()
+            .map(|job| self.new_job(&job.job, &job.options))
+            .collect();
+        Box::pin(async move {
+            let mut jobs = jobs;
+            let added = match new {
+                Ok(new) => self.add(&mut jobs, new, wait).await,
+                Err(why) => Err(why),
+            };
+            added.map_err(|why| rejected(jobs, why))
+        })
+    }
+
+    fn join(&self) {}
+
+    fn part(&self) {}
+
+    fn claim(&self, ended: Option<Ended<T>>, role: Role) -> Claim<T> {
+        if let Some(ended) = &ended {
+            self.tell(ended);
+        }
+        let mut claim = self.store.claim(ended, role);
+        if let Claim::Job(started) = &mut claim
+            && let Some(row) = row(&started.taken.hold)
+        {
+            if !self.suspects().is_empty() && self.suspects().remove(&row) {
+                let journal = Arc::clone(&self.journal);
+                started.first = Some(Box::pin(async move {
+                    if let Err(error) = journal.started_for_sure(row).await {
+                        tracing::warn!(%error, "a job that may have killed the process was not marked");
+                    }
+                }));
+            } else {
+                self.journal.started(row);
+            }
+        }
+        claim
+    }
+
+    fn settle(&self, ended: Ended<T>) {
+        self.tell(&ended);
+        self.store.settle(ended);
+    }
+
+    fn leave(&self, role: Role) {
+        self.store.leave(role);
+    }
+
+    fn close(&self) {
+        self.store.close();
+    }
+
+    fn drained(&self) -> Boxed<'_, Result<(), BackendError>> {
+        Box::pin(async move {
+            self.store.drained().await?;
+            self.journal.flush().await
+        })
+    }
+
+    fn flush(&self) -> Boxed<'_, Result<(), BackendError>> {
+        Box::pin(self.journal.flush())
+    }
+
+    fn enqueue_in<'a>(
+        &'a self,
+        conn: Connection<'a>,
+        job: &T,
+        options: EnqueueOptions,
+    ) -> Boxed<'a, Result<JobId, EnqueueInError>> {
+        let new = self.new_job(job, &options);
+        Box::pin(async move {
+            if self.signals.room.is_closed() {
+                return Err(EnqueueInError::Closed);
+            }
+            match conn {
+                Connection::Sqlite(conn) => self.journal.enqueue_in(conn, new?).await,
+                #[cfg(feature = "postgres")]
+                Connection::Postgres(_) => Err(EnqueueInError::OtherDatabase),
+            }
+        })
+    }
+
+    fn stats(&self) -> Boxed<'_, Result<Stats, BackendError>> {
+        Box::pin(async move {
+            let mut stats = self.store.stats().await?;
+            let size = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+            let [kept, dropped] = self.journal.letters();
+            (stats.dead, stats.dead_dropped) = (size(kept), dropped);
+            Ok(stats)
+        })
+    }
+
+    fn pause(&self, paused: bool) -> Boxed<'_, Result<(), BackendError>> {
+        self.store.pause(paused)
+    }
+
+    fn set_rate(&self, scope: Scope, rate: Option<Rate>) -> Boxed<'_, Result<(), BackendError>> {
+        self.store.set_rate(scope, rate)
+    }
+
+    fn tidy(&self) {
+        self.store.tidy();
+    }
+
+    fn dead(&self, at_most: usize) -> Boxed<'_, Result<Vec<DeadLetter<T>>, BackendError>>
+    where
+        T: Clone,
+    {
+        Box::pin(async move {
+            let letters = self.journal.dead(at_most).await?;
+            Ok(letters.into_iter().map(DeadLetter::from).collect())
+        })
+    }
+
+    fn replay(&self, id: JobId) -> Boxed<'_, Result<bool, NotReplayed>> {
+        Box::pin(async move {
+            let room = self.signals.room.acquire().await;
+            // Given back below, where the job takes its own.
+            let room = room.map_err(|_| NotReplayed::Closed)?;
+            let replayed = self.journal.replay(id).await;
+            drop(room);
+            let Some(stored) = replayed.map_err(NotReplayed::Backend)? else {
+                return Ok(false);
+            };
+            let _arriving = self.arriving.lock().unwrap_or_else(PoisonError::into_inner);
+            self.take_in_what_is_there();
+            self.take_in(vec![stored]);
+            Ok(true)
+        })
+    }
+
+    fn purge(&self) -> Boxed<'_, Result<usize, BackendError>> {
+        Box::pin(async move {
+            let purged = self.journal.purge().await?;
+            Ok(usize::try_from(purged).unwrap_or(usize::MAX))
+        })
+    }
+}
