@@ -134,6 +134,8 @@ fn enqueued(row: &PgRow) -> Result<Option<Vec<JobId>>, sqlx::Error> {
 }
 
 impl Remote for PostgresRemote {
+    const NEXT_IS_EARLY: bool = false;
+
     async fn enqueue_in(
         &self,
         conn: crate::Connection<'_>,

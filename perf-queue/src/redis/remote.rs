@@ -92,6 +92,8 @@ impl RedisRemote {
 }
 
 impl Remote for RedisRemote {
+    const NEXT_IS_EARLY: bool = true;
+
     async fn enqueue(&self, jobs: &[NewJob]) -> Result<Option<Vec<JobId>>, BackendError> {
         // Those with a name first, as the script has them; where each was before.
         let (named, plain): (Vec<usize>, Vec<usize>) =

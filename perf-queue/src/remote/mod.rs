@@ -35,6 +35,9 @@ pub(crate) use leased::Leased;
 /// at all, also where the future is dropped or the connection lost, and what became of it may then
 /// be unknown to the caller.
 pub(crate) trait Remote: Send + Sync + 'static {
+    /// Whether [`Exchange::next`] is when to ask for a slot of a limit, rather than when the slot is.
+    const NEXT_IS_EARLY: bool;
+
     /// Adds all jobs, in their order, or none. An id that is there already (because an answer was
     /// lost and the caller tried again) is not added twice.
     ///

@@ -27,6 +27,9 @@ const AHEAD: Duration = Duration::from_millis(20);
 /// How far ahead slots of a limit are taken: a trip and a timer's lateness must fit in.
 const WITHIN: Duration = Duration::from_millis(100);
 
+/// The least between two exchanges that brought nothing.
+const AT_LEAST: Duration = Duration::from_millis(5);
+
 /// How long after an exchange that failed the next is tried, at first and at most.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
@@ -121,8 +124,7 @@ where
                 failures = 0;
                 let received = Instant::now();
                 if exchange.granted.len() < jobs || exchange.paused {
-                    let next = exchange.next.unwrap_or(POLL).min(POLL);
-                    ask_at = received + next.saturating_sub(WITHIN / 2);
+                    ask_at = received + ask_in::<R>(exchange.next);
                 }
                 limited = exchange
                     .granted
@@ -145,6 +147,21 @@ where
             }
         }
     }
+}
+
+/// How long to wait before the server is asked again, where it had less than was wanted.
+fn ask_in<R: Remote>(next: Option<Duration>) -> Duration {
+    let next = next.unwrap_or(POLL).min(POLL);
+    if next.is_zero() {
+        return next;
+    }
+    let early = if R::NEXT_IS_EARLY {
+        Duration::ZERO
+    } else {
+        WITHIN / 2
+    };
+    // What falls due, and no slot, is not there before its time.
+    next.saturating_sub(early).max(AT_LEAST)
 }
 
 /// Keeps what could not be told.

@@ -56,10 +56,13 @@ pub(crate) async fn nothing_is_lost(place: impl Place, faults: impl Future<Outpu
     check(added, &seen.lock().unwrap());
 }
 
+/// Jobs that are enqueued at least, however slow the machine is.
+const AT_LEAST: u32 = 100;
+
 /// Enqueues jobs until it is told to stop; returns how many.
 async fn produce(queue: Queue<Job>, done: Arc<std::sync::atomic::AtomicBool>) -> u32 {
     let mut n = 0;
-    while !done.load(std::sync::atomic::Ordering::SeqCst) {
+    while n < AT_LEAST || !done.load(std::sync::atomic::Ordering::SeqCst) {
         let mut next = job(n % KEYS, n);
         loop {
             // Where the answer is lost, a second try must not add it twice.
@@ -99,5 +102,5 @@ fn check(added: u32, seen: &[Job]) {
     let twice = seen.len() - times.len();
     println!("{added} jobs, {twice} runs more than once");
     // Those that ran, or waited to run, when a fault came.
-    assert!(added > 50 && twice < added as usize, "{twice} of {added}");
+    assert!(twice < added as usize, "{twice} of {added}");
 }
