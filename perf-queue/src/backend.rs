@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use crate::machine::Ticket;
 use crate::metrics::Meters;
 use crate::signals::Signals;
-use crate::{BackendError, BuildError, DeadLetter, JobId, Rate, RatePerKey, Scope, Stats};
+use crate::{BackendError, Backoff, BuildError, DeadLetter, JobId, Rate, RatePerKey, Scope, Stats};
 
 /// A future on the heap: what a backend does beside claims is a trip, or a batch.
 pub(crate) type Boxed<'a, R> = Pin<Box<dyn Future<Output = R> + Send + 'a>>;
@@ -51,6 +51,7 @@ pub struct Parts<T, K> {
     /// A rate by the job, where the keys' are not all the same.
     pub(crate) rate_per_key: Option<RatePerKey<T>>,
     pub(crate) lease: Duration,
+    pub(crate) backoff: Backoff,
     pub(crate) max_payload: usize,
     pub(crate) signals: Arc<Signals>,
     pub(crate) meters: Arc<Meters>,

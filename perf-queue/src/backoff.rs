@@ -35,6 +35,12 @@ impl Backoff {
         self
     }
 
+    /// How many attempts a job has in all.
+    #[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis"))]
+    pub(crate) const fn attempts(&self) -> u32 {
+        self.max_attempts
+    }
+
     pub(crate) fn check(&self) -> Result<(), BuildError> {
         let reason = if self.max_attempts == 0 {
             "max_attempts is 0: give at least 1"

@@ -171,6 +171,7 @@ impl<T: Send + 'static, K, B> QueueBuilder<T, K, B> {
             limits,
             rate_per_key: self.rate_per_key.filter(|rate| rate.same().is_none()),
             lease: self.lease,
+            backoff: self.backoff.clone(),
             max_payload: self.max_payload,
             signals: Arc::clone(&signals),
             meters: Arc::clone(&meters),

@@ -17,6 +17,8 @@ use crate::signals::Signals;
 pub(super) struct Inner<T, R> {
     pub(super) remote: R,
     pub(super) lease: Duration,
+    /// A job that was leased more often has taken its processes with it.
+    pub(super) max_attempts: u32,
     pub(super) signals: Arc<Signals>,
     pub(super) meters: Arc<Meters>,
     pub(super) state: Mutex<State<T>>,

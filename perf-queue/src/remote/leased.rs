@@ -51,6 +51,7 @@ where
         let inner = Arc::new(Inner {
             remote,
             lease: parts.lease,
+            max_attempts: parts.backoff.attempts(),
             signals: parts.signals,
             meters: parts.meters,
             state: Mutex::new(State {

@@ -187,7 +187,7 @@ where
     let granted: Vec<_> = exchange
         .granted
         .into_iter()
-        .map(|job| waiting(job, received))
+        .map(|job| waiting(job, received, inner.max_attempts))
         .collect();
     let mut state = inner.lock();
     let mut more = false;
@@ -198,7 +198,7 @@ where
                 more = true;
             }
             Err((lease, error)) => {
-                tracing::warn!(job = %lease.id, error, "a job that cannot be decoded");
+                tracing::warn!(job = %lease.id, error, "a job that cannot be run");
                 state.tally.died += 1;
                 state.buffer.refuse(lease, error);
             }
@@ -231,12 +231,19 @@ fn taken<T>(job: T, granted: Granted) -> Taken<T> {
     }
 }
 
+/// Of a job whose attempts all ended like that, or the last one.
+const GONE: &str = "the process ended, or lost its lease, while the job ran";
+
 type Undecoded = (super::Lease, String);
 
 fn waiting<T: DeserializeOwned>(
     mut job: Granted,
     received: Instant,
+    max_attempts: u32,
 ) -> Result<Waiting<T>, Undecoded> {
+    if job.attempt > max_attempts {
+        return Err((job.lease, GONE.to_owned()));
+    }
     let payload = std::mem::take(&mut job.payload);
     let decoded: T = decode(payload).map_err(|error| (job.lease, error.to_string()))?;
     Ok(Waiting {

@@ -28,6 +28,7 @@ pub(super) struct Durable<T, K> {
     pub(super) signals: Arc<Signals>,
     capacity: usize,
     max_payload: usize,
+    max_attempts: u32,
     /// Jobs of a key run one at a time, and so keep their place while they wait for a retry.
     one_by_one: bool,
     /// Held while jobs of the file are put into the machine, so that they are there in its order.
@@ -64,6 +65,7 @@ where
             signals: parts.signals,
             capacity,
             max_payload: parts.max_payload,
+            max_attempts: parts.backoff.attempts(),
             one_by_one: parts.limits.concurrency_per_key == Some(1),
             arriving: Mutex::new(()),
             suspects: Mutex::default(),
@@ -81,6 +83,13 @@ where
         let mut jobs = Vec::with_capacity(stored.len());
         for job in stored {
             self.store.take_room();
+            if job.attempt > self.max_attempts {
+                tracing::warn!(job = %job.id, "a job whose last attempt ended with the process");
+                let error = "the process ended while the job ran".to_owned();
+                self.journal.end(job.row, End::Dead { error });
+                self.store.leave_room();
+                continue;
+            }
             if job.suspect {
                 self.suspects().insert(job.row);
             }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use perf_queue::{JobError, Rate};
+use perf_queue::{Backoff, JobError, Rate};
 
 use super::{Job, Place, drained, job, next, telling};
 use crate::support::{ms, secs};
@@ -109,6 +109,38 @@ pub(crate) async fn a_pause_and_a_limit_of_one_process_are_those_of_all(place: i
 
 pub(crate) async fn a_process_that_is_gone_loses_its_lease_and_no_job(place: impl Place) {
     let lease = || place.builder().lease(ms(600)).build();
+    let (started, id) = die_with_a_job(&place).await;
+    let queue = lease().await.unwrap();
+    let start = Instant::now();
+    let (workers, mut told) = telling(&queue, 1, |_, _| async { Ok(()) });
+    let (again, cx) = next(&mut told).await;
+    assert_eq!((again, cx.id(), cx.attempt()), (started, id, 2));
+    assert!(start.elapsed() < secs(4), "{:?}", start.elapsed());
+    drained(&queue).await;
+    workers.shutdown(secs(5)).await;
+}
+
+pub(crate) async fn a_job_whose_last_process_is_gone_dies(place: impl Place) {
+    let (started, id) = die_with_a_job(&place).await;
+    let once = Backoff::default().max_attempts(1);
+    let queue = place.builder().lease(ms(600)).retry(once).build();
+    let queue = queue.await.unwrap();
+    let (workers, mut told) = telling(&queue, 1, |_, _| async { Ok(()) });
+    drained(&queue).await;
+    assert!(told.try_recv().is_err(), "it ran again");
+    let letters = queue.dead_letters().list(9).await.unwrap();
+    assert_eq!((letters.len(), letters[0].id), (1, id));
+    assert_eq!(letters[0].job, Ok(started));
+    assert!(
+        letters[0].error().contains("process"),
+        "{}",
+        letters[0].error()
+    );
+    workers.shutdown(secs(5)).await;
+}
+
+/// A job that runs in a process which is gone from one moment to the next.
+async fn die_with_a_job(place: &impl Place) -> (Job, perf_queue::JobId) {
     // A runtime that ends in the middle of its job, without a word to the server.
     let dying = {
         let place = place.clone();
@@ -127,17 +159,9 @@ pub(crate) async fn a_process_that_is_gone_loses_its_lease_and_no_job(place: imp
             started
         })
     };
-    let (started, id) = tokio::task::spawn_blocking(move || dying.join().unwrap())
+    tokio::task::spawn_blocking(move || dying.join().unwrap())
         .await
-        .unwrap();
-    let queue = lease().await.unwrap();
-    let start = Instant::now();
-    let (workers, mut told) = telling(&queue, 1, |_, _| async { Ok(()) });
-    let (again, cx) = next(&mut told).await;
-    assert_eq!((again, cx.id(), cx.attempt()), (started, id, 2));
-    assert!(start.elapsed() < secs(4), "{:?}", start.elapsed());
-    drained(&queue).await;
-    workers.shutdown(secs(5)).await;
+        .unwrap()
 }
 
 pub(crate) async fn a_long_job_keeps_its_lease(place: impl Place) {
@@ -162,6 +186,7 @@ macro_rules! shared {
                 the_limit_holds_over_all_processes,
                 a_pause_and_a_limit_of_one_process_are_those_of_all,
                 a_process_that_is_gone_loses_its_lease_and_no_job,
+                a_job_whose_last_process_is_gone_dies,
                 a_long_job_keeps_its_lease,
             }
         }
