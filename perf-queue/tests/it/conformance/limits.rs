@@ -1,7 +1,7 @@
 //! Limits, penalties and pauses.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use perf_queue::{JobError, Rate, Scope};
@@ -27,10 +27,10 @@ pub(crate) async fn the_limit_over_all_is_kept_and_used(place: impl Place) {
     let (first, last) = (times[0], times[74]);
     let took = last - first;
     assert!(took + LATE >= ms(1_480), "{took:?} for 75 at 50/s");
-    assert!(took <= ms(1_480) * 5 / 4, "{took:?} for 75 at 50/s");
+    assert!(took <= ms(1_480) * 3 / 2, "{took:?} for 75 at 50/s");
     // A start that is seen late can crowd a window by the starts of that time.
     let busiest = busiest_window(&times, secs(1));
-    assert!(busiest <= 53, "{busiest} in a second");
+    assert!(busiest <= 55, "{busiest} in a second");
     drained(&queue).await;
     workers.shutdown(secs(5)).await;
 }
@@ -58,7 +58,7 @@ pub(crate) async fn the_limit_of_a_key_holds_up_no_other_key(place: impl Place) 
     assert!(others < ms(1_400), "others waited {others:?}");
     let took = slow[3] - slow[0];
     assert!(
-        took + LATE >= ms(1_500) && took < ms(2_200),
+        took + LATE >= ms(1_500) && took < secs(3),
         "{took:?} for 4 at 2/s"
     );
     drained(&queue).await;
@@ -106,12 +106,17 @@ pub(crate) async fn a_penalty_stops_the_queue(place: impl Place) {
 }
 
 async fn penalty(place: impl Place, scope: Scope) {
+    const WAIT: Duration = Duration::from_millis(1_500);
     let queue = place.builder().build().await.unwrap();
-    let (workers, mut told) = telling(&queue, 1, move |job, cx| async move {
-        if job.n == 1 && cx.waited() < ms(250) && cx.age() < ms(350) {
-            return Err(JobError::retry_after(ms(400)).penalize(scope));
+    let refused = AtomicBool::new(false);
+    let (workers, mut told) = telling(&queue, 1, move |job, _| {
+        let refuse = job.n == 1 && !refused.swap(true, SeqCst);
+        async move {
+            if refuse {
+                return Err(JobError::retry_after(WAIT).penalize(scope));
+            }
+            Ok(())
         }
-        Ok(())
     });
     queue.enqueue(job(1, 1)).await.unwrap();
     let start = Instant::now();
@@ -131,10 +136,12 @@ async fn penalty(place: impl Place, scope: Scope) {
         seen.push((job.n, start.elapsed()));
     }
     let at = |n| seen.iter().find(|(m, _)| *m == n).unwrap().1;
-    assert!(at(1) >= ms(380) && at(2) >= ms(380), "{seen:?}");
+    // By the clock of the backend, in milliseconds.
+    let wait = WAIT - ms(20);
+    assert!(at(1) >= wait && at(2) >= wait, "{seen:?}");
     match scope {
-        Scope::Key => assert!(at(3) < ms(380), "{seen:?}"),
-        Scope::Queue => assert!(at(3) >= ms(380), "{seen:?}"),
+        Scope::Key => assert!(at(3) < wait, "{seen:?}"),
+        Scope::Queue => assert!(at(3) >= wait, "{seen:?}"),
     }
     drained(&queue).await;
     workers.shutdown(secs(5)).await;
@@ -171,7 +178,7 @@ pub(crate) async fn limits_change_while_running(place: impl Place) {
     }
     let took = start.elapsed();
     assert!(
-        took >= ms(120) && took < secs(2),
+        took >= ms(120) && took < secs(5),
         "{took:?} for 19 at 100/s"
     );
     queue.set_rate_limit(None).await.unwrap();

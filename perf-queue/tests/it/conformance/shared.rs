@@ -75,7 +75,7 @@ pub(crate) async fn the_limit_holds_over_all_processes(place: impl Place) {
     }
     let took = start.elapsed();
     assert!(
-        took >= ms(1_100) && took < ms(1_600),
+        took >= ms(1_100) && took < ms(2_500),
         "{took:?} for 60 at 50/s"
     );
     drained(&a).await;
@@ -102,7 +102,7 @@ pub(crate) async fn a_pause_and_a_limit_of_one_process_are_those_of_all(place: i
         next(&mut told).await;
     }
     let took = start.elapsed();
-    assert!(took >= ms(350) && took < secs(2), "{took:?} for 5 at 10/s");
+    assert!(took >= ms(350) && took < secs(5), "{took:?} for 5 at 10/s");
     drained(&a).await;
     workers.shutdown(secs(5)).await;
 }
@@ -115,7 +115,7 @@ pub(crate) async fn a_process_that_is_gone_loses_its_lease_and_no_job(place: imp
     let (workers, mut told) = telling(&queue, 1, |_, _| async { Ok(()) });
     let (again, cx) = next(&mut told).await;
     assert_eq!((again, cx.id(), cx.attempt()), (started, id, 2));
-    assert!(start.elapsed() < secs(4), "{:?}", start.elapsed());
+    assert!(start.elapsed() < secs(10), "{:?}", start.elapsed());
     drained(&queue).await;
     workers.shutdown(secs(5)).await;
 }
