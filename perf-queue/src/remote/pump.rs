@@ -204,6 +204,10 @@ where
             }
         }
     }
+    if state.buffer.workers == 0 {
+        // They went while the server was asked.
+        state.buffer.release();
+    }
     state.telling = false;
     let quiet = state.buffer.is_quiet();
     let wake = state.buffer.workers.min(if more { usize::MAX } else { 0 });
