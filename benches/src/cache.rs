@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
-use perf_cache::{BuildError, Cache};
+use perf_cache::{BuildError, Cache, Engine};
 use tokio::runtime::Runtime;
 use tokio::sync::{AcquireError, Semaphore};
 use tokio::task::JoinSet;
@@ -31,18 +31,23 @@ type Value = Vec<u8>;
 
 /// The groups of perf-cache.
 pub fn groups(rt: &Arc<Runtime>) -> Vec<Group> {
-    let groups = warm(rt).and_then(|warm| Ok(vec![warm, cold(rt)?]));
+    let groups = warm(rt).and_then(|mut groups| {
+        groups.push(cold(rt)?);
+        Ok(groups)
+    });
     groups.unwrap_or_else(|error| {
         eprintln!("cache: left out: {error}");
         Vec::new()
     })
 }
 
-fn ours<K>(rt: &Runtime) -> Result<Cache<K, Value>, BuildError>
+fn ours<K>(rt: &Runtime, engine: Engine) -> Result<Cache<K, Value>, BuildError>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
 {
-    let builder = Cache::builder("bench").max_capacity(CAPACITY);
+    let builder = Cache::builder("bench")
+        .max_capacity(CAPACITY)
+        .engine(engine);
     rt.block_on(builder.time_to_live(TTL).jitter(0.1).build())
 }
 
@@ -70,30 +75,27 @@ fn lookups<S: 'static>(
     })
 }
 
-fn warm(rt: &Arc<Runtime>) -> Result<Group, BuildError> {
+/// Hits on each engine, beside the engine itself and its own way to load what is missing.
+fn warm(rt: &Arc<Runtime>) -> Result<Vec<Group>, BuildError> {
+    let load_ours = async |cache: &Cache<String, Value>, key: &String| {
+        let value = cache.get_or_load(key, async |_| Ok::<_, Infallible>(load()));
+        value.await.unwrap_or_default()
+    };
     let peer = moka::future::Cache::builder()
         .max_capacity(CAPACITY)
         .time_to_live(TTL)
         .build();
-    let quick = quick_cache::sync::Cache::<String, Arc<Value>>::new(CAPACITY as usize);
-    let floor = moka::sync::Cache::builder()
+    let quick = || quick_cache::sync::Cache::<String, Arc<Value>>::new(CAPACITY as usize);
+    let moka_floor = moka::sync::Cache::builder()
         .max_capacity(CAPACITY)
         .time_to_live(TTL)
         .build();
     let naive = RwLock::new(HashMap::<String, Arc<Value>>::new());
-    let entries = vec![
-        lookups("ours", rt, ours::<String>(rt)?, async |cache, key| {
-            let value = cache.get_or_load(key, async |_| Ok::<_, Infallible>(load()));
-            value.await.unwrap_or_default()
-        }),
+    let on_moka = vec![
+        lookups("ours", rt, ours(rt, Engine::Moka)?, load_ours),
         lookups("moka", rt, peer, async |cache, key| {
             let value =
                 cache.try_get_with_by_ref(key, async { Ok::<_, Infallible>(Arc::new(load())) });
-            value.await.unwrap_or_default()
-        }),
-        lookups("quick_cache", rt, quick, async |cache, key| {
-            let value =
-                cache.get_or_insert_async(key, async { Ok::<_, Infallible>(Arc::new(load())) });
             value.await.unwrap_or_default()
         }),
         lookups("naive", rt, naive, async |map, key| {
@@ -104,7 +106,7 @@ fn warm(rt: &Arc<Runtime>) -> Result<Group, BuildError> {
                 value
             })
         }),
-        lookups("floor", rt, floor, async |cache, key| {
+        lookups("floor", rt, moka_floor, async |cache, key| {
             cache.get(key).unwrap_or_else(|| {
                 let value = Arc::new(load());
                 cache.insert(key.clone(), Arc::clone(&value));
@@ -112,11 +114,26 @@ fn warm(rt: &Arc<Runtime>) -> Result<Group, BuildError> {
             })
         }),
     ];
-    Ok(Group::new(
-        "cache/warm/1000",
-        (KEYS * PASSES) as u64,
-        entries,
-    ))
+    let on_quick = vec![
+        lookups("ours", rt, ours(rt, Engine::QuickCache)?, load_ours),
+        lookups("quick_cache", rt, quick(), async |cache, key| {
+            let value =
+                cache.get_or_insert_async(key, async { Ok::<_, Infallible>(Arc::new(load())) });
+            value.await.unwrap_or_default()
+        }),
+        lookups("floor", rt, quick(), async |cache, key| {
+            cache.get(key).unwrap_or_else(|| {
+                let value = Arc::new(load());
+                cache.insert(key.clone(), Arc::clone(&value));
+                value
+            })
+        }),
+    ];
+    let lookups = (KEYS * PASSES) as u64;
+    Ok(vec![
+        Group::new("cache/warm-moka/1000", lookups, on_moka),
+        Group::new("cache/warm-quick/1000", lookups, on_quick),
+    ])
 }
 
 /// A backend that serves ten at a time, as a database behind a pool does, and counts.
@@ -182,8 +199,10 @@ fn cold(rt: &Arc<Runtime>) -> Result<Group, BuildError> {
         callers(
             "ours",
             rt,
-            ours::<u64>(rt)?,
-            async |cache| cache.invalidate(&1).await,
+            ours::<u64>(rt, Engine::Moka)?,
+            async |cache| {
+                let _local = cache.invalidate(&1).await;
+            },
             |cache, backend| async move {
                 let value = cache.get_or_load(&1, async move |_| backend.load().await);
                 value.await.unwrap_or_default()

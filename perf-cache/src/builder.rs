@@ -5,20 +5,31 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-use crate::cache::Cache;
+use crate::cache::{Cache, Inner};
+use crate::clock::Clock;
+use crate::engine::{Engine, Engines, Setup, Weigher};
 use crate::error::BuildError;
+use crate::load::Env;
 use crate::meters::Meters;
-use crate::store::{Lifetime, Store};
+use crate::policy::{Policy, RefreshAhead};
 use crate::table::Table;
 
 /// Sets up a [`Cache`]; made by [`Cache::builder`].
 #[must_use = "a builder does nothing until it is built"]
 pub struct Builder<K, V> {
     name: Arc<str>,
-    max_capacity: u64,
-    time_to_live: Option<Duration>,
-    jitter: f64,
+    engine: Engine,
+    capacity: u64,
+    weighted: bool,
+    weigher: Option<Weigher<K, V>>,
+    policy: Policy,
+    soft_timeout: Option<Duration>,
+    hard_timeout: Option<Duration>,
+    load_timeout: Duration,
     max_concurrent_loads: usize,
     of: PhantomData<fn() -> (K, V)>,
 }
@@ -31,23 +42,65 @@ where
     pub(crate) fn new(name: Arc<str>) -> Self {
         Self {
             name,
-            max_capacity: 10_000,
-            time_to_live: None,
-            jitter: 0.0,
+            engine: Engine::default(),
+            capacity: 10_000,
+            weighted: false,
+            weigher: None,
+            policy: Policy {
+                time_to_live: None,
+                jitter: 0.0,
+                time_to_idle: None,
+                stale_while_revalidate: Duration::ZERO,
+                stale_if_error: Duration::ZERO,
+                refresh_ahead: RefreshAhead::Never,
+                negative_ttl: Duration::ZERO,
+                retry_failed_after: Duration::from_secs(1),
+            },
+            soft_timeout: None,
+            hard_timeout: None,
+            load_timeout: Duration::from_secs(60),
             max_concurrent_loads: 1_024,
             of: PhantomData,
         }
     }
 
+    /// Which library holds the entries in memory.
+    ///
+    /// Defaults to [`Engine::Moka`].
+    pub fn engine(mut self, engine: Engine) -> Self {
+        self.engine = engine;
+        self
+    }
+
     /// The most entries to keep. When there are more, those go that are used least often and
-    /// longest ago (TinyLFU); a new entry that is used less than all others may be the one. For
-    /// a moment, while evictions are outstanding, there may be a few hundred more.
+    /// longest ago; a new entry that is used less than all others may be the one. For
+    /// a moment, while moka's evictions are outstanding, there may be a few hundred more.
     ///
     /// With 0 nothing is kept: callers who ask at the same time still share one load.
     ///
     /// Defaults to 10,000 entries.
     pub fn max_capacity(mut self, entries: u64) -> Self {
-        self.max_capacity = entries;
+        self.capacity = entries;
+        self.weighted = false;
+        self
+    }
+
+    /// The most that all entries may weigh together, by the [`weigher`](Self::weigher), instead of
+    /// a [`max_capacity`](Self::max_capacity). An entry that weighs more than all is not kept.
+    ///
+    /// Without a weigher `build` says [`BuildError::NoWeigher`].
+    pub fn max_weight(mut self, weight: u64) -> Self {
+        self.capacity = weight;
+        self.weighted = true;
+        self
+    }
+
+    /// What an entry weighs, in the unit of [`max_weight`](Self::max_weight): bytes, say. Called
+    /// once when an entry is stored, or more often, so it must be cheap and always say the same.
+    ///
+    /// Defaults to 1 for each entry.
+    pub fn weigher(mut self, weigher: impl Fn(&K, &V) -> u32 + Send + Sync + 'static) -> Self {
+        self.weigher = Some(Arc::new(weigher));
         self
     }
 
@@ -59,7 +112,7 @@ where
     ///
     /// Defaults to no limit: an entry stays until it is invalidated or evicted.
     pub fn time_to_live(mut self, ttl: Duration) -> Self {
-        self.time_to_live = Some(ttl);
+        self.policy.time_to_live = Some(ttl);
         self
     }
 
@@ -71,13 +124,98 @@ where
     /// Defaults to 0.0, none. From 0.0 up to, not including, 1.0; else `build` says
     /// [`BuildError::Jitter`].
     pub fn jitter(mut self, fraction: f64) -> Self {
-        self.jitter = fraction;
+        self.policy.jitter = fraction;
         self
     }
 
-    /// The most loads that run at the same time, over all keys. A caller whose key needs one
-    /// more waits for its turn; one whose key is being loaded joins that load, and hits are not
-    /// concerned.
+    /// How long an entry is served that nobody asks for: it goes when this has passed since it was
+    /// last asked for, or stored.
+    ///
+    /// Defaults to no limit.
+    pub fn time_to_idle(mut self, tti: Duration) -> Self {
+        self.policy.time_to_idle = Some(tti);
+        self
+    }
+
+    /// How long after its time to live an entry is still served, at once, while it is loaded again
+    /// behind it (RFC 5861). An invalidated entry never is.
+    ///
+    /// Defaults to zero: who asks then waits for the load.
+    pub fn stale_while_revalidate(mut self, time: Duration) -> Self {
+        self.policy.stale_while_revalidate = time;
+        self
+    }
+
+    /// How long after its time to live an entry is still served if the load fails (RFC 5861), or
+    /// takes longer than the [`soft_timeout`](Self::soft_timeout). It is then served for
+    /// [`retry_failed_after`](Self::retry_failed_after) without another try. An invalidated entry
+    /// never is; an [expired](Cache::expire) one is.
+    ///
+    /// Defaults to zero: who asks then gets the error.
+    pub fn stale_if_error(mut self, time: Duration) -> Self {
+        self.policy.stale_if_error = time;
+        self
+    }
+
+    /// How long a stale value is served without another try, after a load of it failed.
+    ///
+    /// Defaults to 1 s.
+    pub fn retry_failed_after(mut self, time: Duration) -> Self {
+        self.policy.retry_failed_after = time;
+        self
+    }
+
+    /// When to load a value again before it expires, so that nobody waits for it.
+    ///
+    /// Defaults to [`RefreshAhead::Never`]. A beta that is no positive number, or a fraction that
+    /// is none, is [`BuildError::RefreshAhead`].
+    pub fn refresh_ahead(mut self, when: RefreshAhead) -> Self {
+        self.policy.refresh_ahead = when;
+        self
+    }
+
+    /// How long the failure of a load is remembered: whoever asks gets the same error, and no new
+    /// load is started. Only where there is no stale value to serve.
+    ///
+    /// Defaults to zero: the next caller starts a new load.
+    pub fn negative_ttl(mut self, ttl: Duration) -> Self {
+        self.policy.negative_ttl = ttl;
+        self
+    }
+
+    /// How long a caller waits for a load if there is a stale value that it can have instead
+    /// ([`stale_if_error`](Self::stale_if_error)). The load goes on.
+    ///
+    /// Defaults to the [`hard_timeout`](Self::hard_timeout).
+    pub fn soft_timeout(mut self, timeout: Duration) -> Self {
+        self.soft_timeout = Some(timeout);
+        self
+    }
+
+    /// How long a caller waits for a load at most; then it gets
+    /// [`LoadError::TimedOut`](crate::LoadError::TimedOut). The load goes on, and its value is
+    /// there for the next one.
+    ///
+    /// Defaults to no limit but the [`load_timeout`](Self::load_timeout).
+    pub fn hard_timeout(mut self, timeout: Duration) -> Self {
+        self.hard_timeout = Some(timeout);
+        self
+    }
+
+    /// How long a loader may take; then it is dropped, and whoever waits for it gets
+    /// [`LoadError::TimedOut`](crate::LoadError::TimedOut). So a loader that hangs does not hold
+    /// its key, and its place among the [`max_concurrent_loads`](Self::max_concurrent_loads), for
+    /// ever.
+    ///
+    /// Defaults to 60 s.
+    pub fn load_timeout(mut self, timeout: Duration) -> Self {
+        self.load_timeout = timeout;
+        self
+    }
+
+    /// The most loads that run at the same time, over all keys; a call for many keys is one. A load
+    /// that would be one too many waits for its turn, unless nobody waits for it any more; one behind
+    /// a value that is still served is left to the next who asks. Hits are not concerned.
     ///
     /// A loader that asks the same cache for another key holds its own place meanwhile, so leave
     /// room for the nesting.
@@ -98,27 +236,60 @@ where
     ///
     /// A dropped future has built nothing.
     pub async fn build(self) -> Result<Cache<K, V>, BuildError> {
-        if !(0.0..1.0).contains(&self.jitter) {
-            let jitter = self.jitter;
+        self.check()?;
+        let runtime = Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
+        let meters = Arc::new(Meters::new(self.name));
+        let clock = Clock::start();
+        let policy = self.policy;
+        let setup = Setup {
+            capacity: self.capacity,
+            weigher: self.weigher,
+            meters: Arc::clone(&meters),
+        };
+        let engine = Engines::new(self.engine, setup);
+        let keeps = self.capacity > 0;
+        let table = Table::new(engine, keeps, policy, clock, None, Arc::clone(&meters));
+        let places = self.max_concurrent_loads.min(Semaphore::MAX_PERMITS);
+        let env = Env {
+            meters,
+            remote: None,
+            places: Arc::new(Semaphore::new(places)),
+            load_timeout: self.load_timeout,
+            stop: CancellationToken::new(),
+        };
+        let inner = Inner {
+            table: Arc::new(table),
+            env,
+            soft_timeout: self.soft_timeout,
+            hard_timeout: self.hard_timeout,
+            tasks: TaskTracker::new(),
+            runtime,
+        };
+        Ok(Cache {
+            inner: Arc::new(inner),
+        })
+    }
+
+    fn check(&self) -> Result<(), BuildError> {
+        let jitter = self.policy.jitter;
+        if !(0.0..1.0).contains(&jitter) {
             return Err(BuildError::Jitter { jitter });
+        }
+        let refused = match self.policy.refresh_ahead {
+            RefreshAhead::Never => None,
+            RefreshAhead::XFetch { beta } => (!(beta > 0.0 && beta.is_finite())).then_some(beta),
+            RefreshAhead::Fraction(part) => (!(0.0..=1.0).contains(&part)).then_some(part),
+        };
+        if let Some(value) = refused {
+            return Err(BuildError::RefreshAhead { value });
         }
         if self.max_concurrent_loads == 0 {
             return Err(BuildError::NoLoads);
         }
-        let runtime = Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
-        let meters = Arc::new(Meters::new(self.name));
-        let lifetime = Lifetime {
-            ttl: self.time_to_live,
-            jitter: self.jitter,
-        };
-        let store = Store::new(self.max_capacity, lifetime, Arc::clone(&meters));
-        let table = Table::new(store);
-        Ok(Cache::new(
-            table,
-            meters,
-            runtime,
-            self.max_concurrent_loads,
-        ))
+        if self.weighted && self.weigher.is_none() {
+            return Err(BuildError::NoWeigher);
+        }
+        Ok(())
     }
 }
 
@@ -126,9 +297,12 @@ impl<K, V> fmt::Debug for Builder<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builder")
             .field("name", &self.name)
-            .field("max_capacity", &self.max_capacity)
-            .field("time_to_live", &self.time_to_live)
-            .field("jitter", &self.jitter)
+            .field("engine", &self.engine)
+            .field("capacity", &self.capacity)
+            .field("policy", &self.policy)
+            .field("soft_timeout", &self.soft_timeout)
+            .field("hard_timeout", &self.hard_timeout)
+            .field("load_timeout", &self.load_timeout)
             .field("max_concurrent_loads", &self.max_concurrent_loads)
             .finish()
     }

@@ -1,20 +1,26 @@
-use std::error::Error;
 use std::fmt;
+use std::future::Future;
 use std::hash::Hash;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use crate::builder::Builder;
-use crate::error::LoadError;
-use crate::load::Load;
-use crate::meters::Meters;
+use crate::clock::Instant;
+use crate::core::flights::Ticket;
+use crate::error::CacheError;
+use crate::flight::{Flight, Landing};
+use crate::load::{Env, sweep};
+use crate::policy::Times;
+use crate::remote::{BoxFuture, Fill, Invalidation, Target};
 use crate::stats::Stats;
-use crate::table::{Entered, Table};
+use crate::table::{Kept, Table};
+use crate::value::Value;
 
 /// A cache of `V` by `K` that loads what it misses, each key once, and is never stale after an
 /// invalidation.
@@ -29,23 +35,80 @@ use crate::table::{Entered, Table};
 /// locks. The destructor of a `V` may: the cache lets go of a value when it holds no lock. If it
 /// panics then, the panic hook reports it, and whoever was using the cache is not disturbed.
 pub struct Cache<K, V> {
-    inner: Arc<Inner<K, V>>,
+    pub(crate) inner: Arc<Inner<K, V>>,
 }
 
-struct Inner<K, V> {
-    table: Arc<Table<K, V>>,
-    meters: Arc<Meters>,
-    /// A place for each load that may run.
-    places: Arc<Semaphore>,
-    tasks: TaskTracker,
-    stop: CancellationToken,
-    /// Where the loads of callers outside a runtime run.
-    runtime: Handle,
+pub(crate) struct Inner<K, V> {
+    pub(crate) table: Arc<Table<K, V>>,
+    pub(crate) env: Env<K, V>,
+    /// How long callers wait who have something else, and who have not.
+    pub(crate) soft_timeout: Option<Duration>,
+    pub(crate) hard_timeout: Option<Duration>,
+    pub(crate) tasks: TaskTracker,
+    /// Where the tasks of callers outside a runtime run.
+    pub(crate) runtime: Handle,
 }
 
 impl<K, V> Drop for Inner<K, V> {
     fn drop(&mut self) {
-        self.stop.cancel();
+        self.env.stop.cancel();
+    }
+}
+
+impl<K, V> Inner<K, V>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
+    /// Runs a load, detached from the caller.
+    pub(crate) fn detach(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let runtime = Handle::try_current();
+        let runtime = runtime.as_ref().unwrap_or(&self.runtime);
+        self.tasks.spawn_on(task.in_current_span(), runtime);
+    }
+
+    pub(crate) fn landing(
+        &self,
+        ticket: Ticket<K>,
+        flight: Flight<V>,
+        began: Instant,
+    ) -> Landing<K, V> {
+        Landing::new(ticket, flight, began, &self.table, &self.env.meters)
+    }
+
+    /// Does `here` as soon as the shared tier has been told enough that no read of it brings back
+    /// what this is about, and then goes on telling.
+    async fn tell(
+        &self,
+        telling: BoxFuture<'_, Result<Invalidation, CacheError>>,
+        here: impl FnOnce(),
+    ) -> Result<Invalidation, CacheError> {
+        let mut telling = pin!(telling);
+        let first = std::future::poll_fn(|cx| Poll::Ready(telling.as_mut().poll(cx))).await;
+        here();
+        let told = match first {
+            Poll::Ready(told) => told,
+            Poll::Pending => telling.await,
+        };
+        if let Ok(how) = told {
+            self.env.meters.invalidated(how);
+        }
+        told
+    }
+
+    async fn invalidate(
+        &self,
+        target: Target<'_, K>,
+        here: impl FnOnce(),
+    ) -> Result<Invalidation, CacheError> {
+        match &self.env.remote {
+            Some(remote) => self.tell(remote.invalidate(target), here).await,
+            None => {
+                here();
+                self.env.meters.invalidated(Invalidation::Applied);
+                Ok(Invalidation::Applied)
+            }
+        }
     }
 }
 
@@ -55,187 +118,156 @@ where
     V: Send + Sync + 'static,
 {
     /// Starts to set up a cache. The name tells caches apart in metrics, where it is the label
-    /// `cache`, and in traces.
+    /// `cache`, in traces and in the shared tier.
     pub fn builder(name: impl Into<String>) -> Builder<K, V> {
         Builder::new(name.into().into())
     }
 
-    pub(crate) fn new(
-        table: Table<K, V>,
-        meters: Arc<Meters>,
-        runtime: Handle,
-        max_concurrent_loads: usize,
-    ) -> Self {
-        let places = max_concurrent_loads.min(Semaphore::MAX_PERMITS);
-        let inner = Inner {
-            table: Arc::new(table),
-            meters,
-            places: Arc::new(Semaphore::new(places)),
-            tasks: TaskTracker::new(),
-            stop: CancellationToken::new(),
-            runtime,
-        };
-        Self {
-            inner: Arc::new(inner),
-        }
-    }
-
-    /// The value of `key`: from memory, else by `loader`, whose value is then kept.
-    ///
-    /// However many callers ask for a missing key, it is loaded once: one of them starts the
-    /// load, the others wait for the same load, and all get the same value or error. The load
-    /// runs in a task of its own, on the runtime of the caller that started it, so it goes on
-    /// when that caller, or all of them, stop waiting. Only the one `loader` that starts the load
-    /// is called. It may ask the cache for other keys (see
-    /// [`max_concurrent_loads`](Builder::max_concurrent_loads)), but not for its own: it would wait
-    /// for itself.
-    ///
-    /// If the key is [invalidated](Self::invalidate) or [inserted](Self::insert) while it is
-    /// loaded, those who already wait get the loaded value, but it is not kept, and whoever asks
-    /// from then on does not get it.
+    /// Stores `value`, a plain one or a [`Value`] with its own time to live and tags, in place of
+    /// what is there: here and in the shared tier; other processes let go of theirs. A load of
+    /// `key` that is in flight will not overwrite it.
     ///
     /// # Errors
     ///
-    /// An error is not kept: the next caller starts a new load.
-    ///
-    /// - [`LoadError::Failed`]: the loader said so; `source()` and
-    ///   [`downcast_ref`](LoadError::downcast_ref) give its error.
-    /// - [`LoadError::Panicked`]: the loader panicked.
-    /// - [`LoadError::Closed`]: the cache is shut down, or the runtime of the load.
+    /// As [`invalidate`](Self::invalidate); the value is stored in this process.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future stops the waiting, not the load, whose value is kept for the next
-    /// caller. A caller that was waiting for its turn under
-    /// [`max_concurrent_loads`](Builder::max_concurrent_loads) has started nothing.
-    pub async fn get_or_load<F, Fut, E>(&self, key: &K, loader: F) -> Result<Arc<V>, LoadError>
-    where
-        F: FnOnce(K) -> Fut + Send + 'static,
-        Fut: Future<Output = Result<V, E>> + Send + 'static,
-        E: Into<Box<dyn Error + Send + Sync>> + 'static,
-    {
-        if let Some(value) = self.inner.table.get(key) {
-            self.inner.meters.hit();
-            return Ok(value);
-        }
-        self.inner.meters.miss();
-        // Boxed: a hit, which needs none of it, then moves a small future.
-        let outcome = Box::pin(self.load(key, loader)).await;
-        self.inner.meters.answered(outcome.is_ok());
-        outcome
-    }
-
-    async fn load<F, Fut, E>(&self, key: &K, loader: F) -> Result<Arc<V>, LoadError>
-    where
-        F: FnOnce(K) -> Fut + Send + 'static,
-        Fut: Future<Output = Result<V, E>> + Send + 'static,
-        E: Into<Box<dyn Error + Send + Sync>> + 'static,
-    {
+    /// Once polled, the value is stored in this process. If the future is dropped then, the shared
+    /// tier and the other processes may not have been told; this process tells them later.
+    pub async fn insert(
+        &self,
+        key: K,
+        value: impl Into<Value<V>>,
+    ) -> Result<Invalidation, CacheError> {
         let inner = &*self.inner;
-        let mut place = None;
-        loop {
-            let take_place = || {
-                place
-                    .take()
-                    .or_else(|| Arc::clone(&inner.places).try_acquire_owned().ok())
-            };
-            match inner.table.enter(key, take_place) {
-                Entered::Found(value) => return Ok(value),
-                Entered::Joined(waiter) => {
-                    // Only a load holds a place, not those who wait for it.
-                    drop(place);
-                    return waiter.outcome().await;
-                }
-                Entered::Leads(ticket, waiter, place) => {
-                    let load = Load::new(ticket, &inner.table, &inner.meters, place);
-                    let task = load.run(loader, inner.stop.clone()).in_current_span();
-                    let runtime = Handle::try_current();
-                    let runtime = runtime.as_ref().unwrap_or(&inner.runtime);
-                    inner.tasks.spawn_on(task, runtime);
-                    return waiter.outcome().await;
-                }
-                // The key may be there, or on its way, by the time there is a place; so look
-                // again, with the place in hand.
-                Entered::NoPermit => match Arc::clone(&inner.places).acquire_owned().await {
-                    Ok(free) => place = Some(free),
-                    Err(_closed) => return Err(LoadError::Closed),
-                },
-            }
+        let value = value.into();
+        let kept = Kept {
+            value: Arc::clone(&value.value),
+            tags: inner.table.tags(&value.tags),
+            etag: value.etag.clone(),
+            times: Times {
+                own: value.ttl,
+                ..Times::default()
+            },
+            began: inner.table.now(),
+        };
+        if inner.table.is_sweep_due() {
+            inner.detach(sweep(Arc::clone(&inner.table)));
         }
-    }
-
-    /// The value of `key` if it is in memory.
-    ///
-    /// # Cancel safety
-    ///
-    /// Nothing is lost when the future is dropped.
-    pub async fn get(&self, key: &K) -> Option<Arc<V>> {
-        let value = self.inner.table.get(key);
-        match value {
-            Some(_) => self.inner.meters.hit(),
-            None => self.inner.meters.miss(),
-        }
-        value
-    }
-
-    /// Stores `value`, in place of what is there. A load of `key` that is in flight will not
-    /// overwrite it.
-    ///
-    /// # Cancel safety
-    ///
-    /// The value is stored once the future has been polled; before that, dropping it does
-    /// nothing.
-    pub async fn insert(&self, key: K, value: V) {
-        self.inner.table.insert(key, Arc::new(value));
+        let Some(remote) = &inner.env.remote else {
+            inner.table.insert(key, kept);
+            return Ok(Invalidation::Applied);
+        };
+        let fill = Fill {
+            key: key.clone(),
+            value: value.value,
+            tags: value.tags,
+            etag: value.etag,
+            ttl: value.ttl,
+            load_time: Duration::ZERO,
+            lease: None,
+        };
+        let here = || inner.table.insert(key, kept);
+        inner.tell(remote.insert(fill), here).await
     }
 
     /// Removes `key`. Whoever asks after this has returned never gets a value whose load began
-    /// before: the entry is gone, and a load in flight serves only those who already wait for it.
+    /// before: the entry is gone, in the shared tier as well, and a load in flight serves only those
+    /// who already wait for it.
     ///
     /// Write to the database first, then invalidate.
     ///
+    /// When the shared tier cannot be told, the answer is [`Invalidation::Deferred`]: this process
+    /// serves no older value from now on, and tells the others when it can.
+    ///
+    /// # Errors
+    ///
+    /// In this process the key is invalidated whatever happens.
+    ///
+    /// - [`CacheError::Key`]: the shared tier cannot have such a key.
+    /// - [`CacheError::Closed`]: the cache is shut down.
+    ///
     /// # Cancel safety
     ///
-    /// The key is invalidated once the future has been polled; before that, dropping it does
-    /// nothing.
-    pub async fn invalidate(&self, key: &K) {
-        self.inner.table.invalidate(key);
-        self.inner.meters.invalidated();
+    /// Once polled, the key is invalidated in this process. If the future is dropped then, the
+    /// other processes may not have been told; this process tells them later.
+    pub async fn invalidate(&self, key: &K) -> Result<Invalidation, CacheError> {
+        let here = || self.inner.table.invalidate(key);
+        self.inner.invalidate(Target::Key(key), here).await
+    }
+
+    /// As [`invalidate`](Self::invalidate), but keeps the value for loaders that fail
+    /// ([`stale_if_error`](Builder::stale_if_error)): whoever asks next loads it again, and gets
+    /// the old one if that does not work.
+    ///
+    /// # Errors
+    ///
+    /// As [`invalidate`](Self::invalidate).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`invalidate`](Self::invalidate).
+    pub async fn expire(&self, key: &K) -> Result<Invalidation, CacheError> {
+        let here = || self.inner.table.expire(key);
+        self.inner.invalidate(Target::Expire(key), here).await
+    }
+
+    /// Removes every value that has the tag, with the promise of
+    /// [`invalidate`](Self::invalidate) for each of them. Its cost does not grow with their number.
+    ///
+    /// # Errors
+    ///
+    /// As [`invalidate`](Self::invalidate).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`invalidate`](Self::invalidate).
+    pub async fn invalidate_tag(&self, tag: &str) -> Result<Invalidation, CacheError> {
+        let here = || self.inner.table.invalidate_tag(tag);
+        self.inner.invalidate(Target::Tag(tag), here).await
     }
 
     /// Removes every key, with the promise of [`invalidate`](Self::invalidate) for each of them.
     /// Its cost does not grow with the number of entries; their memory is reclaimed as the cache
     /// is used.
     ///
+    /// # Errors
+    ///
+    /// As [`invalidate`](Self::invalidate).
+    ///
     /// # Cancel safety
     ///
-    /// The keys are invalidated once the future has been polled; before that, dropping it does
-    /// nothing.
-    pub async fn invalidate_all(&self) {
-        self.inner.table.invalidate_all();
-        self.inner.meters.invalidated();
+    /// As [`invalidate`](Self::invalidate).
+    pub async fn invalidate_all(&self) -> Result<Invalidation, CacheError> {
+        let here = || self.inner.table.invalidate_all();
+        self.inner.invalidate(Target::All, here).await
     }
 
     /// What the cache has done and what it holds. Finishes outstanding evictions first, so this
     /// is for reports, not for every request.
     pub fn stats(&self) -> Stats {
         self.inner.table.settle();
-        self.inner.meters.stats()
+        self.inner.env.meters.stats()
     }
 
     /// Ends the loads in flight and starts no more; returns when their tasks have ended, which a
-    /// loader that blocks its thread delays. Whoever waits for one gets [`LoadError::Closed`], as
-    /// does whoever needs a load from now on. What is in memory is still served. May be called
-    /// more than once.
+    /// loader that blocks its thread delays. Whoever waits for one gets
+    /// [`LoadError::Closed`](crate::LoadError::Closed), as does whoever needs a load from now on.
+    /// What is in memory is still served. May be called more than once.
     ///
     /// # Cancel safety
     ///
     /// Once polled the cache is shut down; a dropped future only stops the waiting for the tasks.
     pub async fn shutdown(&self) {
-        self.inner.places.close();
-        self.inner.stop.cancel();
-        self.inner.tasks.close();
-        self.inner.tasks.wait().await;
+        let inner = &*self.inner;
+        inner.env.places.close();
+        inner.env.stop.cancel();
+        inner.tasks.close();
+        inner.tasks.wait().await;
+        if let Some(remote) = &inner.env.remote {
+            remote.shutdown().await;
+        }
     }
 }
 
@@ -250,7 +282,7 @@ impl<K, V> Clone for Cache<K, V> {
 impl<K, V> fmt::Debug for Cache<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cache")
-            .field("name", &self.inner.meters.cache())
+            .field("name", &self.inner.env.meters.cache())
             .finish_non_exhaustive()
     }
 }

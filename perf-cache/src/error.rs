@@ -2,6 +2,7 @@ use std::any::Any;
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Why a [`Builder`](crate::Builder) was refused.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -13,12 +14,41 @@ pub enum BuildError {
         /// The refused value.
         jitter: f64,
     },
+    /// The beta of [`RefreshAhead::XFetch`](crate::RefreshAhead::XFetch) is not a positive number, or
+    /// the part of [`RefreshAhead::Fraction`](crate::RefreshAhead::Fraction) not one of 0.0 to 1.0.
+    #[error("refresh_ahead has {value}: take a beta above 0.0, or a fraction between 0.0 and 1.0")]
+    RefreshAhead {
+        /// The refused value.
+        value: f64,
+    },
     /// No load could ever run.
     #[error("max_concurrent_loads is 0, so nothing could ever be loaded: take 1 or more")]
     NoLoads,
+    /// There is a weight to bound, and nothing that tells it.
+    #[error("max_weight needs a weigher: add .weigher(|key, value| ..)")]
+    NoWeigher,
     /// `build` ran outside a tokio runtime, and loads need one.
     #[error("no tokio runtime for the loads to run on: build the cache inside one")]
     NoRuntime,
+    /// There is an invalidation bus, and no shared tier that it could run over.
+    #[error("invalidation needs a shared tier: add .redis(RedisTier::connect(url).await?)")]
+    NoSharedTier,
+}
+
+/// Why the cache could not do what it was told.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CacheError {
+    /// The key cannot be written as JSON, which is what the shared tier knows it by. In this
+    /// process it was done.
+    #[error("the key cannot be encoded for the shared tier: give it a Serialize that JSON takes")]
+    Key {
+        /// What serde says.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// The cache is shut down, so the shared tier was not told. In this process it was done.
+    #[error("the cache is shut down: the shared tier was not told, only this process")]
+    Closed,
 }
 
 /// Why a value could not be loaded.
@@ -32,6 +62,13 @@ pub enum LoadError {
     Failed(Arc<dyn Error + Send + Sync>),
     /// The loader panicked with this message; a bug in the loader.
     Panicked(Arc<str>),
+    /// The load takes too long: longer than [`hard_timeout`](crate::Builder::hard_timeout), and then
+    /// it goes on, or longer than [`load_timeout`](crate::Builder::load_timeout), and then it was
+    /// ended.
+    TimedOut {
+        /// The timeout.
+        after: Duration,
+    },
     /// The load was not started, or did not end, because the cache was shut down or the runtime
     /// of the load went away.
     Closed,
@@ -42,7 +79,7 @@ impl LoadError {
     pub fn downcast_ref<E: Error + 'static>(&self) -> Option<&E> {
         match self {
             Self::Failed(error) => error.downcast_ref(),
-            Self::Panicked(_) | Self::Closed => None,
+            Self::Panicked(_) | Self::TimedOut { .. } | Self::Closed => None,
         }
     }
 
@@ -66,6 +103,7 @@ impl fmt::Display for LoadError {
             // The loader's error is the source, so it is not printed here as well.
             Self::Failed(_) => f.write_str("the load failed"),
             Self::Panicked(message) => write!(f, "the load panicked: {message}"),
+            Self::TimedOut { after } => write!(f, "the load takes longer than {after:?}"),
             Self::Closed => f.write_str("the load ended early: the cache or its runtime shut down"),
         }
     }
@@ -77,7 +115,7 @@ impl Error for LoadError {
             // Purposefully the loader's error itself, not the `Arc`: else no caller could
             // downcast what it finds here.
             Self::Failed(error) => Some(&**error),
-            Self::Panicked(_) | Self::Closed => None,
+            Self::Panicked(_) | Self::TimedOut { .. } | Self::Closed => None,
         }
     }
 }

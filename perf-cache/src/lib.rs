@@ -2,17 +2,34 @@
 #![forbid(unsafe_code)]
 
 mod builder;
+mod bulk;
 mod cache;
+mod clock;
+mod core;
 mod deferred;
+mod engine;
+mod entry;
 mod error;
+mod flight;
+mod get;
+mod guard;
+mod land;
 mod load;
+mod many;
 mod meters;
+mod policy;
+#[allow(dead_code, reason = "a shared tier is behind a feature")]
+mod remote;
 mod sharded;
 mod stats;
-mod store;
 mod table;
+mod value;
 
 pub use builder::Builder;
 pub use cache::Cache;
-pub use error::{BuildError, LoadError};
+pub use engine::Engine;
+pub use error::{BuildError, CacheError, LoadError};
+pub use policy::RefreshAhead;
+pub use remote::Invalidation;
 pub use stats::Stats;
+pub use value::{LoadContext, Previous, Value};

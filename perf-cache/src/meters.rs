@@ -3,19 +3,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-use metrics::{Counter, Gauge, Histogram, Unit};
-use moka::notification::RemovalCause;
-
 use crate::sharded::Sharded;
-use crate::table::Finished;
-use crate::{LoadError, Stats};
+use crate::{Invalidation, LoadError, Stats};
+use metrics::{Counter, Gauge, Histogram, Unit};
 
 /// Counts everything twice: for `stats()`, which works without a recorder, and in the metrics,
 /// whose handles are fetched once, here.
 pub(crate) struct Meters {
     cache: Arc<str>,
     hits: Sharded,
+    stale: AtomicU64,
     misses: AtomicU64,
+    remote_hits: AtomicU64,
+    remote_misses: AtomicU64,
+    remote_errors: AtomicU64,
     loads: AtomicU64,
     loads_failed: AtomicU64,
     loads_superseded: AtomicU64,
@@ -27,19 +28,25 @@ pub(crate) struct Meters {
 
 struct Handles {
     local_hit: Counter,
+    local_stale: Counter,
     local_miss: Counter,
+    remote_hit: Counter,
+    remote_miss: Counter,
+    remote_error: Counter,
     load_hit: Counter,
     load_error: Counter,
     ok: Counter,
     superseded: Counter,
     error: Counter,
     panic: Counter,
+    timeout: Counter,
     closed: Counter,
     load_duration: Histogram,
     entries: Gauge,
     evicted_size: Counter,
     evicted_expired: Counter,
-    invalidations: Counter,
+    applied: Counter,
+    deferred: Counter,
 }
 
 impl Meters {
@@ -57,28 +64,41 @@ impl Meters {
             metrics::counter!("cache_evictions_total",
                 "cache" => String::from(&*cache), "cause" => cause)
         };
+        let invalidation = |outcome: &'static str| {
+            metrics::counter!("cache_invalidations_total",
+                "cache" => String::from(&*cache), "outcome" => outcome)
+        };
         let handles = Handles {
             local_hit: request("local", "hit"),
+            local_stale: request("local", "stale"),
             local_miss: request("local", "miss"),
+            remote_hit: request("remote", "hit"),
+            remote_miss: request("remote", "miss"),
+            remote_error: request("remote", "error"),
             load_hit: request("load", "hit"),
             load_error: request("load", "error"),
             ok: load("ok"),
             superseded: load("superseded"),
             error: load("error"),
             panic: load("panic"),
+            timeout: load("timeout"),
             closed: load("closed"),
             load_duration: metrics::histogram!("cache_load_duration_seconds",
                 "cache" => String::from(&*cache)),
             entries: metrics::gauge!("cache_entries", "cache" => String::from(&*cache)),
             evicted_size: evicted("size"),
             evicted_expired: evicted("expired"),
-            invalidations: metrics::counter!("cache_invalidations_total",
-                "cache" => String::from(&*cache), "outcome" => "applied"),
+            applied: invalidation("applied"),
+            deferred: invalidation("deferred"),
         };
         Self {
             cache,
             hits: Sharded::default(),
+            stale: AtomicU64::new(0),
             misses: AtomicU64::new(0),
+            remote_hits: AtomicU64::new(0),
+            remote_misses: AtomicU64::new(0),
+            remote_errors: AtomicU64::new(0),
             loads: AtomicU64::new(0),
             loads_failed: AtomicU64::new(0),
             loads_superseded: AtomicU64::new(0),
@@ -103,6 +123,27 @@ impl Meters {
         self.handles.local_miss.increment(1);
     }
 
+    /// A value that was no longer fresh was served.
+    pub(crate) fn stale(&self) {
+        self.stale.fetch_add(1, Ordering::Relaxed);
+        self.handles.local_stale.increment(1);
+    }
+
+    pub(crate) fn remote_hit(&self) {
+        self.remote_hits.fetch_add(1, Ordering::Relaxed);
+        self.handles.remote_hit.increment(1);
+    }
+
+    pub(crate) fn remote_miss(&self) {
+        self.remote_misses.fetch_add(1, Ordering::Relaxed);
+        self.handles.remote_miss.increment(1);
+    }
+
+    pub(crate) fn remote_error(&self) {
+        self.remote_errors.fetch_add(1, Ordering::Relaxed);
+        self.handles.remote_error.increment(1);
+    }
+
     /// A caller that waited for a load got its result.
     pub(crate) fn answered(&self, ok: bool) {
         let counter = if ok {
@@ -117,42 +158,42 @@ impl Meters {
         self.loads.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn load_ended(&self, error: Option<&LoadError>, finished: Finished, took: Duration) {
+    pub(crate) fn load_succeeded(&self, kept: bool, took: Duration) {
         self.handles.load_duration.record(took);
-        let cache = &*self.cache;
-        match error {
-            None if finished.listed => self.handles.ok.increment(1),
-            None => {
-                self.loads_superseded.fetch_add(1, Ordering::Relaxed);
-                self.handles.superseded.increment(1);
-                tracing::debug!(
-                    cache,
-                    "loaded value not kept: superseded while it was loaded"
-                );
-            }
-            Some(error) => {
-                self.loads_failed.fetch_add(1, Ordering::Relaxed);
-                self.load_failed(error);
-                // Else the callers have the error, and know better what it means to them.
-                if !finished.heard && !matches!(error, LoadError::Closed) {
-                    let source = error.source();
-                    tracing::warn!(cache, %error, source, "a load failed that nobody waits for");
-                }
-            }
+        if kept {
+            return self.handles.ok.increment(1);
         }
+        self.loads_superseded.fetch_add(1, Ordering::Relaxed);
+        self.handles.superseded.increment(1);
+        let cache = &*self.cache;
+        tracing::debug!(
+            cache,
+            "loaded value not kept: superseded while it was loaded"
+        );
     }
 
-    fn load_failed(&self, error: &LoadError) {
+    pub(crate) fn load_failed(&self, error: &LoadError, heard: bool, took: Duration) {
+        self.handles.load_duration.record(took);
+        self.loads_failed.fetch_add(1, Ordering::Relaxed);
         let counter = match error {
             LoadError::Failed(_) => &self.handles.error,
             LoadError::Panicked(_) => &self.handles.panic,
+            LoadError::TimedOut { .. } => &self.handles.timeout,
             LoadError::Closed => &self.handles.closed,
         };
         counter.increment(1);
+        // Else the callers have the error, and know better what it means to them.
+        if !heard && !matches!(error, LoadError::Closed) {
+            let (cache, source) = (&*self.cache, error.source());
+            tracing::warn!(cache, %error, source, "a load failed that nobody waits for");
+        }
     }
 
-    pub(crate) fn invalidated(&self) {
-        self.handles.invalidations.increment(1);
+    pub(crate) fn invalidated(&self, how: Invalidation) {
+        match how {
+            Invalidation::Applied => self.handles.applied.increment(1),
+            Invalidation::Deferred => self.handles.deferred.increment(1),
+        }
     }
 
     pub(crate) fn stored(&self) {
@@ -160,16 +201,26 @@ impl Meters {
         self.handles.entries.increment(1.0);
     }
 
-    pub(crate) fn removed(&self, cause: RemovalCause) {
+    /// An entry is gone, for whatever reason.
+    pub(crate) fn removed(&self) {
         self.entries.fetch_sub(1, Ordering::Relaxed);
         self.handles.entries.decrement(1.0);
-        let counter = match cause {
-            RemovalCause::Size => &self.handles.evicted_size,
-            RemovalCause::Expired => &self.handles.evicted_expired,
-            RemovalCause::Explicit | RemovalCause::Replaced => return,
-        };
+    }
+
+    /// It had to make room.
+    pub(crate) fn evicted(&self) {
         self.evictions.fetch_add(1, Ordering::Relaxed);
-        counter.increment(1);
+        self.handles.evicted_size.increment(1);
+    }
+
+    /// It was of no use any more.
+    pub(crate) fn expired(&self) {
+        self.evictions.fetch_add(1, Ordering::Relaxed);
+        self.handles.evicted_expired.increment(1);
+    }
+
+    pub(crate) fn entries(&self) -> u64 {
+        u64::try_from(self.entries.load(Ordering::Relaxed)).unwrap_or(0)
     }
 
     /// The store is going, and its entries with it.
@@ -181,11 +232,15 @@ impl Meters {
     pub(crate) fn stats(&self) -> Stats {
         Stats {
             hits: self.hits.sum(),
+            stale: self.stale.load(Ordering::Relaxed),
             misses: self.misses.load(Ordering::Relaxed),
+            remote_hits: self.remote_hits.load(Ordering::Relaxed),
+            remote_misses: self.remote_misses.load(Ordering::Relaxed),
+            remote_errors: self.remote_errors.load(Ordering::Relaxed),
             loads: self.loads.load(Ordering::Relaxed),
             loads_failed: self.loads_failed.load(Ordering::Relaxed),
             loads_superseded: self.loads_superseded.load(Ordering::Relaxed),
-            entries: u64::try_from(self.entries.load(Ordering::Relaxed)).unwrap_or(0),
+            entries: self.entries(),
             evictions: self.evictions.load(Ordering::Relaxed),
         }
     }

@@ -7,8 +7,17 @@
 pub struct Stats {
     /// Requests answered from memory.
     pub hits: u64,
+    /// Requests answered from memory by a value that was no longer fresh; some of them after a
+    /// load had failed, which are misses too.
+    pub stale: u64,
     /// Requests that found no entry, or an expired one, whether a load followed or not.
     pub misses: u64,
+    /// Keys that were not in memory and were found in the shared tier.
+    pub remote_hits: u64,
+    /// Keys that were not in the shared tier either.
+    pub remote_misses: u64,
+    /// Keys for which the shared tier could not be asked.
+    pub remote_errors: u64,
     /// Loads started. With many callers asking for the same missing key this is far below
     /// `misses`.
     pub loads: u64,

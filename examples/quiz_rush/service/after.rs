@@ -148,7 +148,8 @@ async fn complete(
         .execute(app.db.write(), rows)
         .await
         .context("save the answers")?;
-    app.leaderboards.invalidate(&League { quiz, league }).await;
+    let changed = League { quiz, league };
+    (app.leaderboards.invalidate(&changed).await).context("forget the leaderboard")?;
     app.outbox
         .enqueue_batch(messages_for(user_id, score))
         .await

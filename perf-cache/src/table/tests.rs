@@ -1,237 +1,268 @@
-use std::sync::Arc;
-
 use proptest::prelude::*;
 
 use super::*;
+use crate::engine::{Engine, Setup};
 use crate::meters::Meters;
-use crate::store::Lifetime;
+use crate::policy::RefreshAhead;
 
-type Load = Ticket<u8, u32>;
+const POLICY: Policy = Policy {
+    time_to_live: None,
+    jitter: 0.0,
+    time_to_idle: None,
+    stale_while_revalidate: Duration::ZERO,
+    stale_if_error: Duration::ZERO,
+    refresh_ahead: RefreshAhead::Never,
+    negative_ttl: Duration::ZERO,
+    retry_failed_after: Duration::ZERO,
+};
+
+const ENGINES: &[Engine] = &[
+    Engine::Moka,
+    #[cfg(feature = "quick_cache")]
+    Engine::QuickCache,
+];
+
+fn table_of(engine: Engine, policy: Policy, untrusted_age: Option<Duration>) -> Table<u8, u32> {
+    let (clock, meters) = (Clock::start(), Arc::new(Meters::new("test".into())));
+    let setup = Setup {
+        capacity: 1_000,
+        weigher: None,
+        meters: Arc::clone(&meters),
+    };
+    let engine = Engines::new(engine, setup);
+    Table::new(engine, true, policy, clock, untrusted_age, meters)
+}
 
 fn table() -> Table<u8, u32> {
-    let lifetime = Lifetime {
-        ttl: None,
-        jitter: 0.0,
-    };
-    let meters = Arc::new(Meters::new("test".into()));
-    Table::new(Store::new(1_000, lifetime, meters))
+    table_of(Engine::Moka, POLICY, None)
 }
 
 /// Starts the load of a key that is neither there nor in flight.
-fn lead(table: &Table<u8, u32>, key: u8) -> (Load, Waiter<u32>) {
-    match table.enter(&key, || Some(())) {
-        Entered::Leads(ticket, waiter, ()) => (ticket, waiter),
-        _ => panic!("{key} is there or in flight"),
+fn lead(table: &Table<u8, u32>, key: u8) -> Ticket<u8> {
+    match table.ask(&key) {
+        Asked::Leads(ticket, ..) => ticket,
+        Asked::Found(_) | Asked::Joined(..) => panic!("{key} is there or in flight"),
     }
 }
 
-fn join(table: &Table<u8, u32>, key: u8) -> Waiter<u32> {
-    match table.enter(&key, || -> Option<()> { panic!("{key} is not in flight") }) {
-        Entered::Joined(waiter) => waiter,
-        _ => panic!("{key} is not in flight"),
+fn kept(table: &Table<u8, u32>, value: u32, tags: &[u8]) -> Kept<u32> {
+    let names: Vec<Arc<str>> = tags.iter().map(|tag| tag.to_string().into()).collect();
+    Kept {
+        value: Arc::new(value),
+        tags: table.tags(&names),
+        etag: None,
+        times: Times::default(),
+        began: table.now(),
     }
 }
 
-fn end(table: &Table<u8, u32>, ticket: Load, value: u32) -> Finished {
-    finish(table, ticket, Ok(Arc::new(value)))
-}
-
-fn finish(table: &Table<u8, u32>, ticket: Load, outcome: Outcome<u32>) -> Finished {
-    let finished = table.finish(&ticket, &outcome);
-    ticket.tell(outcome);
-    finished
+fn end(table: &Table<u8, u32>, ticket: &Ticket<u8>, value: u32) -> bool {
+    table.keep(ticket, kept(table, value, &[]))
 }
 
 fn get(table: &Table<u8, u32>, key: u8) -> Option<u32> {
-    table.get(&key).map(|value| *value)
-}
-
-#[tokio::test]
-async fn a_load_serves_all_who_ask_and_is_kept() {
-    let table = table();
-    let (ticket, first) = lead(&table, 1);
-    let second = join(&table, 1);
-    let finished = end(&table, ticket, 10);
-    assert!(finished.listed && finished.heard);
-    assert_eq!(*first.outcome().await.unwrap(), 10);
-    assert_eq!(*second.outcome().await.unwrap(), 10);
-    assert_eq!(get(&table, 1), Some(10));
-}
-
-#[tokio::test]
-async fn an_invalidated_load_serves_those_who_came_before_and_nobody_after() {
-    for invalidate in [
-        |table: &Table<u8, u32>| table.invalidate(&1),
-        |table: &Table<u8, u32>| table.invalidate_all(),
-    ] {
-        let table = table();
-        let (old, before) = lead(&table, 1);
-        invalidate(&table);
-        let (new, after) = lead(&table, 1);
-        assert!(!end(&table, old, 10).listed);
-        assert_eq!(*before.outcome().await.unwrap(), 10);
-        assert_eq!(get(&table, 1), None);
-        assert!(end(&table, new, 11).listed);
-        assert_eq!(*after.outcome().await.unwrap(), 11);
-        assert_eq!(get(&table, 1), Some(11));
+    match table.get(&key) {
+        State::Fresh(value) => Some(*value),
+        _ => None,
     }
 }
 
 #[test]
 fn an_old_load_that_ends_last_does_not_overwrite_the_new_one() {
     let table = table();
-    let (old, _waiter) = lead(&table, 1);
+    let old = lead(&table, 1);
     table.invalidate(&1);
-    let (new, _waiter) = lead(&table, 1);
-    end(&table, new, 11);
-    end(&table, old, 10);
+    let new = lead(&table, 1);
+    assert!(end(&table, &new, 11));
+    assert!(!end(&table, &old, 10));
     assert_eq!(get(&table, 1), Some(11));
 }
 
 #[test]
-fn a_load_does_not_overwrite_what_was_inserted_while_it_ran() {
+fn nobody_joins_a_load_from_before_an_invalidation_of_all_and_its_value_is_hidden() {
     let table = table();
-    let (old, _waiter) = lead(&table, 1);
-    table.insert(1, Arc::new(20));
-    assert!(!end(&table, old, 10).listed);
-    assert_eq!(get(&table, 1), Some(20));
-}
-
-#[test]
-fn a_load_that_ends_in_the_middle_of_an_invalidation_of_all_is_not_seen_after_it() {
-    let table = table();
-    let (old, _waiter) = lead(&table, 1);
-    // The first step of `invalidate_all`; the load ends before the second.
-    table.store.next_epoch();
-    assert!(end(&table, old, 10).listed);
-    assert_eq!(get(&table, 1), None);
-}
-
-#[test]
-fn an_invalidation_of_all_hides_what_began_before_it_whatever_the_engine_thinks() {
-    let table = table();
-    let before = table.store.epoch();
+    let old = lead(&table, 1);
     table.invalidate_all();
-    // To the engine this is a new entry.
-    table.store.put(1, Arc::new(10), before);
-    assert_eq!(get(&table, 1), None);
+    let new = lead(&table, 1);
+    assert!(!end(&table, &old, 10));
+    assert!(end(&table, &new, 11));
+    let old = lead(&table, 2);
+    table.invalidate_all();
+    // It is still listed: nobody has asked since.
+    assert!(end(&table, &old, 20));
+    assert_eq!((get(&table, 1), get(&table, 2)), (None, None));
 }
 
 #[test]
-fn a_failed_load_keeps_what_is_there_and_lets_the_next_one_start() {
+fn a_load_that_nobody_waits_for_can_be_abandoned_and_one_that_is_joined_cannot() {
     let table = table();
-    let (ticket, waiter) = lead(&table, 1);
+    let Asked::Leads(ticket, _flight, waiter) = table.ask(&1) else {
+        panic!("it is not there");
+    };
+    assert!(!table.abandon(&ticket));
     drop(waiter);
-    let finished = finish(&table, ticket, Err(LoadError::Closed));
-    assert!(finished.listed && !finished.heard);
-    assert_eq!(get(&table, 1), None);
-    let (_ticket, _waiter) = lead(&table, 1);
+    let Asked::Joined(joined, _) = table.ask(&1) else {
+        panic!("it is in flight");
+    };
+    assert!(!table.abandon(&ticket));
+    drop(joined);
+    assert!(table.abandon(&ticket) && !table.abandon(&ticket));
+    assert_eq!(table.flights.len(), 0);
+    lead(&table, 1);
 }
 
 #[test]
-fn without_a_permit_nothing_is_in_flight() {
+fn a_refresh_is_not_started_beside_a_load_nor_right_after_one() {
     let table = table();
-    assert!(matches!(table.enter(&1, || None::<()>), Entered::NoPermit));
-    let (_ticket, _waiter) = lead(&table, 1);
+    let ticket = lead(&table, 1);
+    assert!(table.ask_behind(&1).is_none());
+    end(&table, &ticket, 1);
+    assert!(table.ask_behind(&1).is_none());
 }
 
-#[tokio::test]
-async fn those_who_wait_for_a_load_that_vanishes_are_told() {
-    let table = table();
-    let (ticket, waiter) = lead(&table, 1);
-    drop(ticket);
-    assert!(matches!(waiter.outcome().await, Err(LoadError::Closed)));
+#[tokio::test(start_paused = true)]
+async fn without_trust_an_entry_is_served_only_while_it_is_young() {
+    let age = Duration::from_secs(2);
+    let table = table_of(Engine::Moka, POLICY, Some(age));
+    let ticket = lead(&table, 1);
+    end(&table, &ticket, 1);
+    tokio::time::advance(age / 2).await;
+    assert_eq!(get(&table, 1), Some(1));
+    tokio::time::advance(age / 2).await;
+    assert_eq!(get(&table, 1), None);
+    let until = tokio::time::Instant::now() + age;
+    table.trusted_until(until);
+    assert_eq!(get(&table, 1), Some(1), "nothing was missed");
+    tokio::time::advance(age).await;
+    assert_eq!(get(&table, 1), None);
+    table.trusted_until(until + age * 2);
+    table.gap();
+    assert_eq!(get(&table, 1), None, "something may have been missed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_trust_an_entry_is_still_there_for_loads_that_fail() {
+    let age = Duration::from_secs(2);
+    let policy = Policy {
+        stale_if_error: age * 10,
+        ..POLICY
+    };
+    let table = table_of(Engine::Moka, policy, Some(age));
+    let ticket = lead(&table, 1);
+    end(&table, &ticket, 1);
+    tokio::time::advance(age).await;
+    assert!(matches!(table.get(&1), State::Fallback(_)));
 }
 
 #[derive(Debug, Clone)]
 enum Op {
     Ask(u8),
-    /// Ends one of the loads in flight, or of those that were superseded.
-    End(prop::sample::Index),
+    /// Ends one of the loads in flight, or of those that were superseded, with this tag.
+    End(prop::sample::Index, u8),
     Fail(prop::sample::Index),
-    Insert(u8),
+    Insert(u8, u8),
     Invalidate(u8),
+    InvalidateTag(u8),
     InvalidateAll,
 }
 
 fn op() -> impl Strategy<Value = Op> {
-    let key = 0..4_u8;
+    let (key, tag) = (0..4_u8, 0..3_u8);
+    let load = any::<prop::sample::Index>();
     prop_oneof![
         4 => key.clone().prop_map(Op::Ask),
-        4 => any::<prop::sample::Index>().prop_map(Op::End),
-        1 => any::<prop::sample::Index>().prop_map(Op::Fail),
-        1 => key.clone().prop_map(Op::Insert),
+        4 => (load.clone(), tag.clone()).prop_map(|(load, tag)| Op::End(load, tag)),
+        1 => load.prop_map(Op::Fail),
+        1 => (key.clone(), tag.clone()).prop_map(|(key, tag)| Op::Insert(key, tag)),
         2 => key.prop_map(Op::Invalidate),
+        2 => tag.prop_map(Op::InvalidateTag),
         1 => Just(Op::InvalidateAll),
     ]
 }
 
+/// A load, and what the model says of it.
+struct Running {
+    ticket: Ticket<u8>,
+    superseded: bool,
+    /// Tags that were invalidated since it began.
+    old_tags: Vec<u8>,
+}
+
 proptest! {
-    /// Against a model that says of each load, when it ends, whether it may still be kept.
+    /// Against a model that says of each load, when it ends, whether its value may be seen.
     #[test]
     fn every_interleaving_of_loads_and_invalidations_keeps_the_model(
         ops in prop::collection::vec(op(), 1..80),
+        engine in prop::sample::select(ENGINES),
     ) {
-        let table = table();
-        let mut running: Vec<(Load, bool)> = Vec::new();
-        let mut kept: [Option<u32>; 4] = [None; 4];
-        let mut value = 0;
-        for op in ops {
-            value += 1;
+        let table = table_of(engine, POLICY, None);
+        let mut running: Vec<Running> = Vec::new();
+        let mut model: [Option<(u32, u8)>; 4] = [None; 4];
+        for (value, op) in (0_u32..).zip(ops) {
             match op {
                 Op::Ask(key) => {
-                    let in_flight = running.iter().any(|(t, valid)| t.key == key && *valid);
-                    match table.enter(&key, || Some(())) {
-                        Entered::Found(found) => {
-                            prop_assert_eq!(Some(*found), kept[usize::from(key)]);
+                    let there = model[usize::from(key)];
+                    let in_flight = running.iter().any(|r| r.ticket.key == key && !r.superseded);
+                    match table.ask(&key) {
+                        Asked::Found(found) => {
+                            prop_assert_eq!(found.ok().map(|v| *v), there.map(|(v, _)| v));
                         }
-                        Entered::Joined(_) => prop_assert!(in_flight),
-                        Entered::Leads(ticket, _, ()) => {
-                            prop_assert!(!in_flight && kept[usize::from(key)].is_none());
-                            running.push((ticket, true));
+                        Asked::Joined(..) => prop_assert!(in_flight),
+                        Asked::Leads(ticket, ..) => {
+                            prop_assert!(!in_flight && there.is_none());
+                            // One that was superseded by its stamp alone is off the list now.
+                            running.push(Running { ticket, superseded: false, old_tags: vec![] });
                         }
-                        Entered::NoPermit => prop_assert!(false, "there is always a permit"),
                     }
                 }
-                Op::End(_) | Op::Fail(_) if running.is_empty() => {}
-                Op::End(index) => {
-                    let (ticket, valid) = running.swap_remove(index.index(running.len()));
-                    let key = usize::from(ticket.key);
-                    prop_assert_eq!(end(&table, ticket, value).listed, valid);
-                    if valid {
-                        kept[key] = Some(value);
+                Op::End(..) | Op::Fail(_) if running.is_empty() => {}
+                Op::End(index, tag) => {
+                    let load = running.swap_remove(index.index(running.len()));
+                    table.keep(&load.ticket, kept(&table, value, &[tag]));
+                    if !load.superseded {
+                        let seen = !load.old_tags.contains(&tag);
+                        model[usize::from(load.ticket.key)] = seen.then_some((value, tag));
                     }
                 }
                 Op::Fail(index) => {
-                    let (ticket, valid) = running.swap_remove(index.index(running.len()));
-                    let finished = finish(&table, ticket, Err(LoadError::Closed));
-                    prop_assert_eq!(finished.listed, valid);
+                    let load = running.swap_remove(index.index(running.len()));
+                    table.keep_failure(&load.ticket, &LoadError::Closed);
                 }
-                Op::Insert(key) => {
-                    table.insert(key, Arc::new(value));
-                    kept[usize::from(key)] = Some(value);
+                Op::Insert(key, tag) => {
+                    table.insert(key, kept(&table, value, &[tag]));
+                    model[usize::from(key)] = Some((value, tag));
                     supersede(&mut running, |k| k == key);
                 }
                 Op::Invalidate(key) => {
                     table.invalidate(&key);
-                    kept[usize::from(key)] = None;
+                    model[usize::from(key)] = None;
                     supersede(&mut running, |k| k == key);
+                }
+                Op::InvalidateTag(tag) => {
+                    table.invalidate_tag(&tag.to_string());
+                    for entry in &mut model {
+                        *entry = entry.filter(|(_, t)| *t != tag);
+                    }
+                    for load in &mut running {
+                        load.old_tags.push(tag);
+                    }
                 }
                 Op::InvalidateAll => {
                     table.invalidate_all();
-                    kept = [None; 4];
+                    model = [None; 4];
                     supersede(&mut running, |_| true);
                 }
             }
             for key in 0..4 {
-                prop_assert_eq!(get(&table, key), kept[usize::from(key)]);
+                let there = model[usize::from(key)].map(|(value, _)| value);
+                prop_assert_eq!(get(&table, key), there);
             }
         }
     }
 }
 
-fn supersede(running: &mut [(Load, bool)], which: impl Fn(u8) -> bool) {
-    for (ticket, valid) in running {
-        *valid &= !which(ticket.key);
+fn supersede(running: &mut [Running], which: impl Fn(u8) -> bool) {
+    for load in running {
+        load.superseded |= which(load.ticket.key);
     }
 }

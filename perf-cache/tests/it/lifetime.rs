@@ -70,7 +70,7 @@ async fn with_a_zero_time_to_live_every_ask_loads() {
     for n in 1..=3 {
         assert_eq!(counted.ask(1).await, n);
     }
-    counted.cache.insert(1, 1).await;
+    counted.cache.insert(1, 1).await.unwrap();
     assert_eq!(counted.cache.get(&1).await, None);
     assert_eq!(counted.cache.stats().entries, 0);
 }
@@ -97,7 +97,32 @@ async fn the_cache_never_holds_more_than_its_capacity() {
 async fn without_a_capacity_of_its_own_a_cache_holds_ten_thousand() {
     let counted = Counted::new(|b| b).await;
     for key in 0..12_000 {
-        counted.cache.insert(key, key).await;
+        counted.cache.insert(key, key).await.unwrap();
     }
     assert_eq!(counted.cache.stats().entries, 10_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn expired_entries_are_reclaimed_as_others_are_stored() {
+    let ttl = Duration::from_secs(10);
+    let cache = Cache::<u64, u64>::builder("test").time_to_live(ttl);
+    let cache = cache.max_capacity(100_000).build().await.unwrap();
+    for key in 0..2_000 {
+        cache.insert(key, key).await.unwrap();
+    }
+    tokio::time::advance(ttl).await;
+    for key in 10_000..12_000 {
+        let load = |key| async move { Ok::<_, std::convert::Infallible>(key) };
+        cache.get_or_load(&key, load).await.unwrap();
+    }
+    let swept = async {
+        while cache.stats().entries > 2_000 {
+            tokio::task::yield_now().await;
+        }
+    };
+    // The paused clock goes on when there is nothing else to do.
+    tokio::time::timeout(Duration::from_secs(3_600), swept)
+        .await
+        .unwrap();
+    assert!(cache.stats().evictions >= 2_000);
 }

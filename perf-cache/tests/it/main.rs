@@ -9,11 +9,17 @@ mod lifetime;
 #[cfg(test)]
 mod load;
 #[cfg(test)]
+mod many;
+#[cfg(test)]
 mod metrics;
 #[cfg(test)]
 mod peers;
 #[cfg(test)]
+mod resilience;
+#[cfg(test)]
 mod shutdown;
+#[cfg(test)]
+mod tags;
 #[cfg(test)]
 mod traces;
 #[cfg(test)]

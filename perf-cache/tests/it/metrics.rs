@@ -45,7 +45,7 @@ async fn the_metrics_of_the_crate_count_what_happened() {
     let superseded = {
         let cache = cache.clone();
         move |k| async move {
-            cache.invalidate(&2).await;
+            cache.invalidate(&2).await.unwrap();
             Ok::<_, Infallible>(k)
         }
     };
@@ -60,53 +60,51 @@ async fn the_metrics_of_the_crate_count_what_happened() {
     };
     cache.get_or_load(&3, panics).await.unwrap_err();
     assert_eq!(cache.get(&3).await, None);
-    cache.invalidate_all().await;
+    cache.invalidate_all().await.unwrap();
     // Evictions are done by and by; asking for the statistics finishes them.
     cache.stats();
     for key in 10..13 {
-        cache.insert(key, key).await;
+        cache.insert(key, key).await.unwrap();
     }
     cache.stats();
 
     let expected = [
-        (r#"cache_entries{cache="users"}"#, 2.0),
+        ("cache_entries{cache=\"users\"}", 2.0),
+        ("cache_evictions_total{cache=\"users\",cause=\"size\"}", 1.0),
         (
-            r#"cache_evictions_total{cache="users",cause="expired"}"#,
-            0.0,
-        ),
-        (r#"cache_evictions_total{cache="users",cause="size"}"#, 1.0),
-        (
-            r#"cache_invalidations_total{cache="users",outcome="applied"}"#,
+            "cache_invalidations_total{cache=\"users\",outcome=\"applied\"}",
             2.0,
         ),
-        (r#"cache_load_duration_seconds{cache="users"}"#, 4.0),
-        (r#"cache_loads_total{cache="users",outcome="closed"}"#, 0.0),
-        (r#"cache_loads_total{cache="users",outcome="error"}"#, 1.0),
-        (r#"cache_loads_total{cache="users",outcome="ok"}"#, 1.0),
-        (r#"cache_loads_total{cache="users",outcome="panic"}"#, 1.0),
+        ("cache_load_duration_seconds{cache=\"users\"}", 4.0),
+        ("cache_loads_total{cache=\"users\",outcome=\"error\"}", 1.0),
+        ("cache_loads_total{cache=\"users\",outcome=\"ok\"}", 1.0),
+        ("cache_loads_total{cache=\"users\",outcome=\"panic\"}", 1.0),
         (
-            r#"cache_loads_total{cache="users",outcome="superseded"}"#,
+            "cache_loads_total{cache=\"users\",outcome=\"superseded\"}",
             1.0,
         ),
         (
-            r#"cache_requests_total{cache="users",tier="load",result="error"}"#,
+            "cache_requests_total{cache=\"users\",tier=\"load\",result=\"error\"}",
             2.0,
         ),
         (
-            r#"cache_requests_total{cache="users",tier="load",result="hit"}"#,
+            "cache_requests_total{cache=\"users\",tier=\"load\",result=\"hit\"}",
             2.0,
         ),
         (
-            r#"cache_requests_total{cache="users",tier="local",result="hit"}"#,
+            "cache_requests_total{cache=\"users\",tier=\"local\",result=\"hit\"}",
             2.0,
         ),
         (
-            r#"cache_requests_total{cache="users",tier="local",result="miss"}"#,
+            "cache_requests_total{cache=\"users\",tier=\"local\",result=\"miss\"}",
             5.0,
         ),
     ];
     let expected: BTreeMap<_, _> = expected.map(|(k, v)| (k.to_owned(), v)).into();
-    assert_eq!(read(&snapshotter), expected);
+    let mut counted = read(&snapshotter);
+    // Those that nothing has happened to are there too.
+    counted.retain(|_, count| *count != 0.0);
+    assert_eq!(counted, expected);
 
     // A snapshot starts this recorder's gauges anew, so this is the change since.
     drop(cache);

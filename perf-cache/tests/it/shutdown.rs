@@ -30,7 +30,7 @@ fn endless() -> (impl FnOnce(u64) -> LoadFuture, News, News) {
 #[tokio::test]
 async fn shutdown_ends_the_loads_and_tells_those_who_wait() {
     let cache = cache().await;
-    cache.insert(2, 20).await;
+    cache.insert(2, 20).await.unwrap();
     let (load, started, over) = endless();
     let waiter = tokio::spawn({
         let cache = cache.clone();

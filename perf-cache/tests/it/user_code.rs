@@ -85,14 +85,14 @@ async fn a_key_that_panics_anywhere_leaves_a_cache_that_works_and_counts() {
         let _ = catch_unwind(AssertUnwindSafe(|| {
             let key = key.clone();
             arm();
-            now(cache.insert(key, 1));
+            now(cache.insert(key, 1)).unwrap();
         }));
         disarm();
         let there = u64::from(cache.get(&key).await.is_some());
         assert_eq!(cache.stats().entries, there, "fuse {fuse}");
         let _ = catch_unwind(AssertUnwindSafe(|| {
             arm();
-            now(cache.invalidate(&key));
+            now(cache.invalidate(&key)).unwrap();
         }));
         disarm();
         arm();
@@ -105,9 +105,9 @@ async fn a_key_that_panics_anywhere_leaves_a_cache_that_works_and_counts() {
         });
         let _ = asked.await;
         disarm();
-        cache.insert(Key(1, Arc::clone(&key.1)), 3).await;
+        cache.insert(Key(1, Arc::clone(&key.1)), 3).await.unwrap();
         assert_eq!(cache.get(&key).await.as_deref(), Some(&3));
-        cache.invalidate(&key).await;
+        cache.invalidate(&key).await.unwrap();
         assert_eq!(cache.get(&key).await, None);
         assert_eq!(cache.stats().entries, 0, "fuse {fuse}");
         let load = |_| async { Ok::<_, Infallible>(4) };
@@ -175,8 +175,8 @@ struct Caller {
 impl Drop for Caller {
     fn drop(&mut self) {
         now(self.cache.get(&self.id));
-        now(self.cache.insert(self.id, None));
-        now(self.cache.invalidate(&self.id));
+        now(self.cache.insert(self.id, None)).unwrap();
+        now(self.cache.invalidate(&self.id)).unwrap();
         self.cache.stats();
         self.died.fetch_add(1, Ordering::Relaxed);
     }
@@ -196,6 +196,7 @@ fn within_a_minute(work: impl FnOnce() + Send + 'static) {
 fn the_destructor_of_a_value_may_call_the_cache() {
     within_a_minute(|| {
         let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
             .build()
             .unwrap();
         for capacity in [0, 10, 10_000] {
@@ -208,27 +209,27 @@ fn the_destructor_of_a_value_may_call_the_cache() {
             };
             runtime.block_on(async {
                 for id in 0..1_000 {
-                    cache.insert(id, value(id)).await;
-                    cache.insert(id, value(id)).await;
+                    cache.insert(id, value(id)).await.unwrap();
+                    cache.insert(id, value(id)).await.unwrap();
                     cache.get(&(id / 2)).await;
-                    cache.invalidate(&(id / 3)).await;
+                    cache.invalidate(&(id / 3)).await.unwrap();
                     let loaded = value(id);
                     let load = move |_| async move { Ok::<_, Infallible>(loaded) };
                     cache.get_or_load(&id, load).await.unwrap();
                 }
                 // Here it is the later invalidations that find what is to be destroyed.
                 for id in 0..1_000 {
-                    cache.insert(id, value(id)).await;
+                    cache.insert(id, value(id)).await.unwrap();
                 }
                 for id in 0..1_000 {
-                    cache.invalidate(&id).await;
+                    cache.invalidate(&id).await.unwrap();
                 }
                 // And here hits and misses.
                 for _ in 0..20 {
                     for id in 0..40 {
-                        cache.insert(id, value(id)).await;
+                        cache.insert(id, value(id)).await.unwrap();
                     }
-                    cache.invalidate_all().await;
+                    cache.invalidate_all().await.unwrap();
                     for id in 0..400 {
                         cache.get(&(10_000 + id)).await;
                     }
@@ -257,16 +258,16 @@ async fn values_whose_destructors_panic_disturb_neither_callers_nor_counts() {
     let died = Arc::new(AtomicU64::new(0));
     for id in 0..50 {
         for _ in 0..2 {
-            cache.insert(id, Grenade(Arc::clone(&died))).await;
+            cache.insert(id, Grenade(Arc::clone(&died))).await.unwrap();
         }
         let superseded = {
             let (cache, died) = (cache.clone(), Arc::clone(&died));
             move |id| async move {
-                cache.invalidate(&id).await;
+                cache.invalidate(&id).await.unwrap();
                 Ok::<_, Infallible>(Grenade(died))
             }
         };
-        cache.invalidate(&id).await;
+        cache.invalidate(&id).await.unwrap();
         {
             // Its caller is gone before it ends.
             let caller = std::pin::pin!(cache.get_or_load(&id, superseded));
@@ -276,7 +277,7 @@ async fn values_whose_destructors_panic_disturb_neither_callers_nor_counts() {
         while cache.stats().loads_superseded < id + 1 {
             tokio::task::yield_now().await;
         }
-        cache.insert(id, Grenade(Arc::clone(&died))).await;
+        cache.insert(id, Grenade(Arc::clone(&died))).await.unwrap();
     }
     let stats = cache.stats();
     assert_eq!((stats.entries, stats.evictions), (10, 40));

@@ -1,0 +1,129 @@
+//! How loads end: what is kept, counted and told.
+
+use std::hash::Hash;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::LoadError;
+use crate::flight::{Landing, Outcome};
+use crate::load::Env;
+use crate::policy::Times;
+use crate::remote::{Fill, Lease, Shared};
+use crate::table::Kept;
+use crate::value::{Previous, Value};
+
+/// A value that a loader brought.
+pub(crate) struct Loaded<V> {
+    pub(crate) value: Value<V>,
+    pub(crate) load_time: Duration,
+    /// By which the shared tier takes it.
+    pub(crate) lease: Option<Lease>,
+}
+
+/// Ends the load with a value that the shared tier has. `Some` if it is not to end by that, for it
+/// is a refresh, and the value there is about to expire as well.
+pub(crate) fn raise<K, V>(
+    landing: &mut Landing<K, V>,
+    shared: Shared<V>,
+    refresh: bool,
+    env: &Env<K, V>,
+) -> Option<Previous<V>>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
+    let times = Times {
+        own: None,
+        at_most: Some(shared.ttl),
+        load: shared.load_time,
+    };
+    let table = landing.table()?;
+    if refresh && !table.would_renew(landing.key(), times) {
+        return Some(Previous {
+            value: shared.value,
+            tags: shared.tags,
+            etag: shared.etag,
+        });
+    }
+    env.meters.remote_hit();
+    let tags = table.tags(&shared.tags);
+    let kept = Kept {
+        value: Arc::clone(&shared.value),
+        tags: Arc::clone(&tags),
+        etag: shared.etag,
+        times,
+        began: landing.began,
+    };
+    landing.end(Outcome::Loaded(shared.value, tags), |table, ticket, _| {
+        table.is_some_and(|table| table.keep(ticket, kept))
+    });
+    None
+}
+
+/// Ends a load; what is then to be put into the shared tier.
+pub(crate) fn end<K, V>(
+    landing: &mut Landing<K, V>,
+    loaded: Result<Loaded<V>, LoadError>,
+    env: &Env<K, V>,
+) -> Option<Fill<K, V>>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
+    let took = landing.began;
+    match loaded {
+        Ok(loaded) => {
+            let Value {
+                value,
+                ttl,
+                tags,
+                etag,
+            } = loaded.value;
+            let names = tags;
+            let tags = landing
+                .table()
+                .map_or_else(|| Arc::from([]), |table| table.tags(&names));
+            let kept = Kept {
+                value: Arc::clone(&value),
+                tags: Arc::clone(&tags),
+                etag: etag.clone(),
+                times: Times {
+                    own: ttl,
+                    at_most: None,
+                    load: loaded.load_time,
+                },
+                began: landing.began,
+            };
+            let stamp = landing.stamp();
+            let outcome = Outcome::Loaded(Arc::clone(&value), Arc::clone(&tags));
+            let listed = landing.end(outcome, |table, ticket, _| {
+                let listed = table.is_some_and(|table| {
+                    table.keep(ticket, kept) && table.are_current(stamp, &tags)
+                });
+                env.meters.load_succeeded(listed, loaded.load_time);
+                listed
+            });
+            listed.then(|| Fill {
+                key: landing.key().clone(),
+                value,
+                tags: names,
+                etag,
+                ttl,
+                load_time: loaded.load_time,
+                lease: loaded.lease,
+            })
+        }
+        Err(error) => {
+            let outcome = Outcome::Failed(error.clone());
+            landing.end(outcome, |table, ticket, heard| {
+                let now = table.map(|table| {
+                    table.keep_failure(ticket, &error);
+                    table.now()
+                });
+                let took = now.map_or(Duration::ZERO, |now| now.since(took));
+                env.meters.load_failed(&error, heard, took);
+            });
+            None
+        }
+    }
+}
