@@ -17,6 +17,7 @@ use crate::load::Env;
 use crate::meters::Meters;
 use crate::policy::{Policy, RefreshAhead};
 use crate::table::Table;
+use crate::watch::Watch;
 
 /// Sets up a [`Cache`]; made by [`Cache::builder`].
 #[must_use = "a builder does nothing until it is built"]
@@ -31,6 +32,7 @@ pub struct Builder<K, V> {
     hard_timeout: Option<Duration>,
     load_timeout: Duration,
     max_concurrent_loads: usize,
+    hit_ratio: Option<(f64, f64)>,
     of: PhantomData<fn() -> (K, V)>,
 }
 
@@ -60,6 +62,7 @@ where
             hard_timeout: None,
             load_timeout: Duration::from_secs(60),
             max_concurrent_loads: 1_024,
+            hit_ratio: None,
             of: PhantomData,
         }
     }
@@ -226,6 +229,16 @@ where
         self
     }
 
+    /// The hit ratios, from 0.0 to 1.0, below which the cache traces a warning and an error, at
+    /// most once a minute, about the last minute or longer if it had at least 1,000 requests.
+    /// Customary are 0.8 and 0.7.
+    ///
+    /// Defaults to none.
+    pub fn hit_ratio_thresholds(mut self, warn_below: f64, alert_below: f64) -> Self {
+        self.hit_ratio = Some((warn_below, alert_below));
+        self
+    }
+
     /// Builds the cache. The metric handles are fetched here, so install the recorder before.
     ///
     /// # Errors
@@ -238,7 +251,8 @@ where
     pub async fn build(self) -> Result<Cache<K, V>, BuildError> {
         self.check()?;
         let runtime = Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
-        let meters = Arc::new(Meters::new(self.name));
+        let watch = (self.hit_ratio).map(|(warn, alert)| Watch::new(warn, alert));
+        let meters = Arc::new(Meters::new(self.name, watch));
         let clock = Clock::start();
         let policy = self.policy;
         let setup = Setup {

@@ -175,7 +175,7 @@ where
             State::Fallback(value) => Some(value),
             State::Useless => None,
         };
-        meters.miss();
+        meters.miss(|| self.table.now());
         let outcome = self.wait_or_load(key, loader, fallback.is_some()).await;
         meters.answered(outcome.is_ok());
         match (outcome, fallback) {
@@ -271,7 +271,7 @@ where
                 meters.hit();
                 return None;
             }
-            State::Fallback(_) | State::Useless => meters.miss(),
+            State::Fallback(_) | State::Useless => meters.miss(|| self.table.now()),
         }
         if self.env.remote.is_none() || self.env.stop.is_cancelled() {
             return None;

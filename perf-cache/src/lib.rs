@@ -24,6 +24,7 @@ mod sharded;
 mod stats;
 mod table;
 mod value;
+mod watch;
 
 pub use builder::Builder;
 pub use cache::Cache;

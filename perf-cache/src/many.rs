@@ -203,7 +203,7 @@ where
             }
             State::Useless => (),
         }
-        meters.miss();
+        meters.miss(|| self.table.now());
         asking.seen.insert(key.clone());
         asking.missing.push(key.clone());
         Ok(())

@@ -3,7 +3,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::clock::Instant;
 use crate::sharded::Sharded;
+use crate::watch::{Low, Watch};
 use crate::{Invalidation, LoadError, Stats};
 use metrics::{Counter, Gauge, Histogram, Unit};
 
@@ -23,6 +25,7 @@ pub(crate) struct Meters {
     evictions: AtomicU64,
     // Signed: an entry is counted when it is stored, and may be gone by then.
     entries: AtomicI64,
+    watch: Option<Watch>,
     handles: Handles,
 }
 
@@ -50,7 +53,7 @@ struct Handles {
 }
 
 impl Meters {
-    pub(crate) fn new(cache: Arc<str>) -> Self {
+    pub(crate) fn new(cache: Arc<str>, watch: Option<Watch>) -> Self {
         describe();
         let request = |tier: &'static str, result: &'static str| {
             metrics::counter!("cache_requests_total",
@@ -104,6 +107,7 @@ impl Meters {
             loads_superseded: AtomicU64::new(0),
             evictions: AtomicU64::new(0),
             entries: AtomicI64::new(0),
+            watch,
             handles,
         }
     }
@@ -118,9 +122,19 @@ impl Meters {
         self.handles.local_hit.increment(1);
     }
 
-    pub(crate) fn miss(&self) {
+    pub(crate) fn miss(&self, now: impl FnOnce() -> Instant) {
         self.misses.fetch_add(1, Ordering::Relaxed);
         self.handles.local_miss.increment(1);
+        if let Some(watch) = &self.watch {
+            let hits = self.hits.sum();
+            let requests = hits + self.misses.load(Ordering::Relaxed);
+            let cache = &*self.cache;
+            match watch.look(now(), hits, requests) {
+                Some(Low::Warn(hit_ratio)) => tracing::warn!(cache, hit_ratio, "low hit ratio"),
+                Some(Low::Alert(hit_ratio)) => tracing::error!(cache, hit_ratio, "low hit ratio"),
+                None => (),
+            }
+        }
     }
 
     /// A value that was no longer fresh was served.

@@ -13,7 +13,7 @@ struct Held {
 }
 
 fn held(engine: Engine, capacity: u64, weigher: Option<Weigher<u64, u64>>) -> Held {
-    let (clock, meters) = (Clock::start(), Arc::new(Meters::new("test".into())));
+    let (clock, meters) = (Clock::start(), Arc::new(Meters::new("test".into(), None)));
     let setup = Setup {
         capacity,
         weigher,

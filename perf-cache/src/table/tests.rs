@@ -23,7 +23,7 @@ const ENGINES: &[Engine] = &[
 ];
 
 fn table_of(engine: Engine, policy: Policy, untrusted_age: Option<Duration>) -> Table<u8, u32> {
-    let (clock, meters) = (Clock::start(), Arc::new(Meters::new("test".into())));
+    let (clock, meters) = (Clock::start(), Arc::new(Meters::new("test".into(), None)));
     let setup = Setup {
         capacity: 1_000,
         weigher: None,
