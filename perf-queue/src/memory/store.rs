@@ -370,6 +370,8 @@ where
             return Ok(false);
         };
         let key = (self.key)(&job);
+        let pace = self.settings.rate_per_key.as_ref();
+        let pace = pace.and_then(|rate| rate.own(&job));
         let mut state = self.lock();
         let now = self.now();
         let seq = state.next_seq;
@@ -380,9 +382,11 @@ where
             trace: None,
             errors: Errors::default(),
         };
-        state
-            .machine
-            .push(NewJob::new(seq, key, stored, now, now), now);
+        let new = NewJob {
+            pace,
+            ..NewJob::new(seq, key, stored, now, now)
+        };
+        state.machine.push(new, now);
         self.finish(state, now, None);
         Ok(true)
     }

@@ -128,7 +128,7 @@ where
 {
     fn open(self, parts: Parts<T, K>) -> Boxed<'static, Result<Ready<T>, BuildError>> {
         Box::pin(async move {
-            let rules = parts.rules()?;
+            let rules = parts.rules();
             let capacity = self.capacity;
             let remote = Self::open(self, &parts.name, rules.as_ref()).await?;
             Ok(Leased::start(remote, capacity, parts))

@@ -1,5 +1,5 @@
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, Row};
@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, Row};
 use super::batch::{self, Added, Over, job_id, job_ids};
 use super::error::{backend_error, is_collision};
 use super::listen::Listener;
-use super::rules::{self, Columns, duration};
+use super::rules::{self, Columns, duration, micros_up};
 use crate::remote::{Counts, Ended, Exchange, Lease, Letter, NewJob, Remote, Rules, Want};
 use crate::{BackendError, EnqueueInError, JobId};
 
@@ -20,10 +20,10 @@ pub(crate) struct PostgresRemote {
     pool: PgPool,
     queue: i32,
     capacity: i64,
-    /// What the last exchange asked for, in microseconds.
-    lease: AtomicI64,
     listener: Listener,
     sql: Statements,
+    #[cfg(test)]
+    schema: String,
 }
 
 #[derive(Debug)]
@@ -44,7 +44,7 @@ impl Statements {
     fn new(schema: &str) -> Self {
         let sql = |text: &str| text.replace("{schema}", schema).into();
         Self {
-            enqueue: sql("SELECT {schema}.enqueue($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11)"),
+            enqueue: sql("SELECT {schema}.enqueue($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14)"),
             exchange: sql("SELECT * FROM {schema}.exchange($1,$2,$3,$4,$5,$6,$7,$8,$9,$10)"),
             extend: sql("SELECT {schema}.extend($1,$2,$3,$4)"),
             counts: sql("SELECT * FROM {schema}.count_jobs($1)"),
@@ -83,10 +83,21 @@ impl PostgresRemote {
             pool,
             queue,
             capacity: i64::try_from(capacity).unwrap_or(i64::MAX),
-            lease: AtomicI64::new(30_000_000),
             listener,
             sql: Statements::new(schema),
+            #[cfg(test)]
+            schema: schema.to_owned(),
         }
+    }
+
+    #[cfg(test)]
+    pub(super) const fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    #[cfg(test)]
+    pub(super) fn schema(&self) -> &str {
+        &self.schema
     }
 
     /// Adds all jobs or none as part of the caller's transaction: they are there once it has
@@ -125,6 +136,9 @@ impl PostgresRemote {
             .bind(&added.traces)
             .bind(self.capacity)
             .bind(at_commit)
+            .bind(&added.quotas)
+            .bind(&added.periods)
+            .bind(&added.bursts)
     }
 }
 
@@ -169,9 +183,6 @@ impl Remote for PostgresRemote {
     async fn exchange(&self, ended: &[Ended], want: Want) -> Result<Exchange, BackendError> {
         let over = Over::of(ended);
         let (jobs, within, lease) = batch::want(&want);
-        if jobs > 0 {
-            self.lease.store(lease, Ordering::Relaxed);
-        }
         let row = trying!(
             sqlx::query(AssertSqlSafe(Arc::clone(&self.sql.exchange)))
                 .bind(self.queue)
@@ -189,14 +200,14 @@ impl Remote for PostgresRemote {
         batch::exchange(&row).map_err(backend_error)
     }
 
-    async fn extend(&self, leases: &[Lease]) -> Result<Vec<JobId>, BackendError> {
+    async fn extend(&self, leases: &[Lease], lease: Duration) -> Result<Vec<JobId>, BackendError> {
         let (ids, tokens) = batch::leases(leases);
         let lost: Vec<Vec<u8>> = trying!(
             sqlx::query_scalar(AssertSqlSafe(Arc::clone(&self.sql.extend)))
                 .bind(self.queue)
                 .bind(&ids)
                 .bind(&tokens)
-                .bind(self.lease.load(Ordering::Relaxed))
+                .bind(micros_up(lease))
                 .fetch_one(&self.pool)
         )?;
         job_ids(&lost).map_err(backend_error)

@@ -20,9 +20,6 @@ pub(crate) struct RedisRemote {
     keys: Keys,
     wake: Wake,
     limits: Limits,
-    /// The lease time of the last exchange that wanted jobs, in microseconds: who extends a lease had
-    /// one before.
-    lease: AtomicU64,
     /// How many dead letters had been dropped when it was last logged.
     dropped: AtomicU64,
 }
@@ -40,7 +37,6 @@ impl RedisRemote {
             keys,
             wake,
             limits,
-            lease: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
         }
     }
@@ -70,9 +66,6 @@ impl RedisRemote {
         ended: &[Ended],
         want: Want,
     ) -> Result<(Exchange, u64), BackendError> {
-        if want.jobs > 0 {
-            self.lease.store(micros(want.lease), Ordering::Relaxed);
-        }
         let answer = self
             .run(&script::EXCHANGE, |call| {
                 exchange::arguments(ended, want, self.limits.dead_letters, call);
@@ -103,7 +96,8 @@ impl Remote for RedisRemote {
             .run(&script::ENQUEUE, |call| {
                 call.arg(self.limits.capacity)
                     .arg(jobs.len())
-                    .arg(named.len());
+                    .arg(named.len())
+                    .arg(u8::from(jobs.iter().any(|job| job.rate.is_some())));
                 let mut rest = Vec::new();
                 for job in order.iter().filter_map(|i| jobs.get(*i)) {
                     if let Some((name, time)) = &job.unique {
@@ -134,8 +128,8 @@ impl Remote for RedisRemote {
         Ok(self.exchange_by_clock(ended, want).await?.0)
     }
 
-    async fn extend(&self, leases: &[Lease]) -> Result<Vec<JobId>, BackendError> {
-        let time = self.lease.load(Ordering::Relaxed);
+    async fn extend(&self, leases: &[Lease], lease: Duration) -> Result<Vec<JobId>, BackendError> {
+        let time = micros(lease);
         let lost: Vec<Vec<u8>> = self
             .run(&script::EXTEND, |call| {
                 call.arg(time);

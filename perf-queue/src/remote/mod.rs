@@ -67,12 +67,12 @@ pub(crate) trait Remote: Send + Sync + 'static {
         want: Want,
     ) -> impl Future<Output = Result<Exchange, BackendError>> + Send;
 
-    /// Prolongs leases by the lease time (of this process' last exchange) from now. Returns those that
-    /// are lost: the jobs belong to
-    /// somebody else by now, or are done.
+    /// Prolongs leases by `lease` from now. Returns those that are lost: the jobs belong to somebody
+    /// else by now, or are done.
     fn extend(
         &self,
         leases: &[Lease],
+        lease: Duration,
     ) -> impl Future<Output = Result<Vec<JobId>, BackendError>> + Send;
 
     /// How many jobs are where. With thousands of keys, what is `limited` and `oldest` may be estimates.
@@ -122,6 +122,8 @@ pub(crate) struct NewJob {
     pub(crate) priority: i8,
     /// While another job was enqueued with this name within the time that it brought, this one is not.
     pub(crate) unique: Option<(String, Duration)>,
+    /// The limit of its key, where that is not the same for all keys. The last one enqueued counts.
+    pub(crate) rate: Option<Quota>,
     /// A W3C `traceparent`, empty for none.
     pub(crate) trace: String,
 }

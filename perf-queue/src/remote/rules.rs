@@ -1,8 +1,8 @@
 //! The rules of a queue that is being built.
 
 use super::{Quota, Rules};
+use crate::Rate;
 use crate::backend::{Limits, Parts};
-use crate::{BuildError, Rate};
 
 impl From<Rate> for Quota {
     fn from(rate: Rate) -> Self {
@@ -28,11 +28,8 @@ impl From<Limits> for Rules {
 impl<T, K> Parts<T, K> {
     /// What is to be set when the queue is built: a builder that names no limit leaves those that are
     /// stored with the queue.
-    pub(crate) fn rules(&self) -> Result<Option<Rules>, BuildError> {
-        if self.rate_per_key.is_some() {
-            return Err(BuildError::RateByKey);
-        }
+    pub(crate) fn rules(&self) -> Option<Rules> {
         let rules = Rules::from(self.limits);
-        Ok((rules != Rules::default()).then_some(rules))
+        (rules != Rules::default()).then_some(rules)
     }
 }

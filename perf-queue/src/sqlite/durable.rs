@@ -145,6 +145,8 @@ where
             delay: options.delay,
             priority: options.priority,
             unique: options.unique.clone(),
+            // Found again in the job, too.
+            rate: None,
             trace: options.trace.as_deref().unwrap_or_default().to_owned(),
         })
     }

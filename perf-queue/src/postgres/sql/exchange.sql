@@ -17,6 +17,7 @@ DECLARE
     gone bigint := 0;
     touched bytea[] := '{}';
     more bytea[];
+    brought text[];
     got bytea[] := '{}';
     slots bigint[] := '{}';
     part record;
@@ -51,9 +52,13 @@ BEGIN
             DELETE FROM arrivals a WHERE a.ctid = ANY (array(
                 SELECT o.ctid FROM arrivals o WHERE o.queue = q
                 ORDER BY o.n LIMIT 1000 FOR UPDATE SKIP LOCKED
-            )) RETURNING a.key, a.n
-        ) SELECT array_agg(s.key ORDER BY s.n) INTO more FROM news s;
+            )) RETURNING a.key, a.n, a.rate
+        ) SELECT array_agg(s.key ORDER BY s.n), array_agg(s.rate::text ORDER BY s.n)
+        INTO more, brought FROM news s;
         touched := touched || more;
+        IF r.own THEN
+            PERFORM bring_rates(r, more, brought);
+        END IF;
         touched := touched || array(
             SELECT k.key FROM keys k WHERE k.queue = q AND k.place = 2 AND k.open_at <= horizon
             ORDER BY k.open_at LIMIT 1000
@@ -161,7 +166,12 @@ BEGIN
         INTO ids, tokens, keys, payloads, traces, attempts, errors, starts, slotted, ages, waits
         FROM (
             SELECT j.*, u.at, coalesce(j.long_key, j.key) AS name,
-                r.quota IS NOT NULL OR (r.key_quota IS NOT NULL AND j.key <> '') AS slotted
+                r.quota IS NOT NULL OR (r.key_quota IS NOT NULL AND j.key <> '') OR (
+                    r.own AND EXISTS (
+                        SELECT FROM keys k
+                        WHERE k.queue = q AND k.key = j.key AND k.rate IS NOT NULL
+                    )
+                ) AS slotted
             FROM unnest(got, slots) WITH ORDINALITY AS u(id, at, i) JOIN jobs j ON j.id = u.id
             ORDER BY u.at, u.i
         ) f;

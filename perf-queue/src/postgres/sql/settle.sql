@@ -25,10 +25,10 @@ BEGIN
             WHERE e.how = 3 AND j.id = e.id AND j.token = e.token AND j.until > t
             RETURNING j.*, e.message
         ), letters AS (
-            INSERT INTO dead (id, queue, n, enqueued, died, attempts, rank, key, long_key, payload, trace, errors)
+            INSERT INTO dead (id, queue, n, enqueued, died, attempts, rank, key, long_key, payload, trace, errors, rate)
             SELECT f.id, q, nextval('numbers'), f.enqueued, t, f.attempt,
                 CASE WHEN f.rank < -500 THEN f.rank + 1000 ELSE f.rank END,
-                f.key, f.long_key, f.payload, f.trace, last_errors(f.errors, f.message)
+                f.key, f.long_key, f.payload, f.trace, last_errors(f.errors, f.message), f.rate
             FROM failed f
             ON CONFLICT (id) DO NOTHING
         ) SELECT array_agg(f.id), array_agg(f.key) INTO more, more_keys FROM failed f;

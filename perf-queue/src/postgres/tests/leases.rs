@@ -56,7 +56,7 @@ async fn a_job_whose_lease_is_over_runs_again_first_of_its_key_and_the_old_lease
             assert_eq!(late.lost, ids(&first));
         }
         assert_eq!(
-            remote.extend(&[old.granted[0].lease]).await.unwrap(),
+            remote.extend(&[old.granted[0].lease], LEASE).await.unwrap(),
             ids(&first)
         );
         let end = remote
@@ -65,7 +65,10 @@ async fn a_job_whose_lease_is_over_runs_again_first_of_its_key_and_the_old_lease
             .unwrap();
         assert!(end.lost.is_empty());
         assert_eq!(
-            remote.extend(&[again.granted[0].lease]).await.unwrap(),
+            remote
+                .extend(&[again.granted[0].lease], LEASE)
+                .await
+                .unwrap(),
             ids(&first)
         );
     }
@@ -86,7 +89,7 @@ async fn a_lease_that_is_prolonged_does_not_end() {
     // Only one of the two.
     let kept = held.granted[0].lease;
     while begun.elapsed() < ms(1_500) {
-        assert!(remote.extend(&[kept]).await.unwrap().is_empty());
+        assert!(remote.extend(&[kept], ms(600)).await.unwrap().is_empty());
         let taken = remote.exchange(&[], ask).await.unwrap();
         assert!(got(&taken).iter().all(|id| *id != kept.id));
         let ended: Vec<_> = taken.granted.iter().map(done).collect();

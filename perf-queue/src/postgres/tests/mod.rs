@@ -7,6 +7,7 @@ mod leases;
 mod limits;
 mod order;
 mod random;
+mod rates;
 mod shared;
 mod speed;
 mod support;

@@ -8,6 +8,7 @@ pub(crate) mod faults;
 pub(crate) mod limits;
 pub(crate) mod order;
 pub(crate) mod outcomes;
+pub(crate) mod rates;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 pub(crate) mod shared;
 
@@ -124,6 +125,11 @@ macro_rules! conformance {
                 a_penalty_stops_the_queue,
                 nothing_starts_while_paused,
                 limits_change_while_running,
+            }
+            rates::{
+                keys_have_rates_of_their_own_by_a_closure,
+                a_delayed_job_brings_the_rate_of_its_key,
+                a_replayed_letter_brings_the_rate_of_its_key,
             }
             outcomes::{
                 a_failing_job_is_tried_again_and_then_dies_with_its_history,
