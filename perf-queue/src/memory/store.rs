@@ -26,6 +26,8 @@ pub(crate) struct Settings<T> {
     pub(crate) rate_per_key: Option<RatePerKey<T>>,
     /// Whether dead letters are kept here.
     pub(crate) keeps_letters: bool,
+    /// How many.
+    pub(crate) dead_letters: usize,
     pub(crate) signals: Arc<Signals>,
     pub(crate) meters: Arc<Meters>,
 }
@@ -73,7 +75,8 @@ pub(super) struct State<T, K> {
     pub(super) machine: Machine<Stored<T>, K>,
     pub(super) crew: Crew,
     pub(super) names: Names,
-    pub(super) dead: VecDeque<DeadLetter<T>>,
+    /// With the time at which each died.
+    pub(super) dead: VecDeque<(Time, DeadLetter<T>)>,
     pub(super) closed: bool,
     next_seq: u64,
     pub(super) tally: Tally,
@@ -360,9 +363,9 @@ where
         if state.closed {
             return Err(NotReplayed::Closed);
         }
-        let found = |letter: &DeadLetter<T>| letter.id == id && letter.job.is_ok();
+        let found = |(_, letter): &(Time, DeadLetter<T>)| letter.id == id && letter.job.is_ok();
         let at = state.dead.iter().position(found);
-        let Some(letter) = at.and_then(|at| state.dead.remove(at)) else {
+        let Some((_, letter)) = at.and_then(|at| state.dead.remove(at)) else {
             return Ok(false);
         };
         drop(state);

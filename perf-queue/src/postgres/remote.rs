@@ -20,6 +20,7 @@ pub(crate) struct PostgresRemote {
     pool: PgPool,
     queue: i32,
     capacity: i64,
+    dead_letters: i64,
     listener: Listener,
     sql: Statements,
     #[cfg(test)]
@@ -45,7 +46,7 @@ impl Statements {
         let sql = |text: &str| text.replace("{schema}", schema).into();
         Self {
             enqueue: sql("SELECT {schema}.enqueue($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14)"),
-            exchange: sql("SELECT * FROM {schema}.exchange($1,$2,$3,$4,$5,$6,$7,$8,$9,$10)"),
+            exchange: sql("SELECT * FROM {schema}.exchange($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11)"),
             extend: sql("SELECT {schema}.extend($1,$2,$3,$4)"),
             counts: sql("SELECT * FROM {schema}.count_jobs($1)"),
             set_rules: sql("SELECT {schema}.set_rules($1,$2,$3,$4,$5,$6,$7,$8,$9)"),
@@ -53,7 +54,7 @@ impl Statements {
             pause: sql("SELECT {schema}.pause($1,$2)"),
             dead: sql(include_str!("sql/dead.sql")),
             replay: sql("SELECT {schema}.replay($1,$2,$3)"),
-            purge: sql("DELETE FROM {schema}.dead WHERE queue = $1"),
+            purge: sql(include_str!("sql/purge.sql")),
         }
     }
 }
@@ -76,13 +77,14 @@ impl PostgresRemote {
         pool: PgPool,
         schema: &str,
         queue: i32,
-        capacity: usize,
+        [capacity, dead_letters]: [usize; 2],
         listener: Listener,
     ) -> Self {
         Self {
             pool,
             queue,
             capacity: i64::try_from(capacity).unwrap_or(i64::MAX),
+            dead_letters: i64::try_from(dead_letters).unwrap_or(i64::MAX),
             listener,
             sql: Statements::new(schema),
             #[cfg(test)]
@@ -195,6 +197,7 @@ impl Remote for PostgresRemote {
                 .bind(jobs)
                 .bind(within)
                 .bind(lease)
+                .bind(self.dead_letters)
                 .fetch_one(&self.pool)
         )?;
         batch::exchange(&row).map_err(backend_error)
@@ -294,10 +297,11 @@ impl Remote for PostgresRemote {
         )
     }
 
-    async fn purge(&self) -> Result<u64, BackendError> {
+    async fn purge(&self, older_than: Duration) -> Result<u64, BackendError> {
         let done = trying!(
             sqlx::query(AssertSqlSafe(Arc::clone(&self.sql.purge)))
                 .bind(self.queue)
+                .bind(micros_up(older_than))
                 .execute(&self.pool)
         )?;
         Ok(done.rows_affected())
@@ -319,6 +323,7 @@ fn counts(row: &PgRow) -> Result<Counts, sqlx::Error> {
         limited: count("limited")?,
         in_flight: count("in_flight")?,
         dead: count("dead")?,
+        dropped: count("dropped")?,
         oldest: row.try_get::<Option<i64>, _>("oldest")?.map(duration),
         paused: row.try_get("paused")?,
     })

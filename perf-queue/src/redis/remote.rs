@@ -143,8 +143,8 @@ impl Remote for RedisRemote {
     }
 
     async fn counts(&self) -> Result<Counts, BackendError> {
-        let (ready, scheduled, limited, in_flight, dead, oldest, paused) = self
-            .run::<(u64, u64, u64, u64, u64, i64, bool)>(&script::COUNTS, |_| {})
+        let (ready, scheduled, limited, in_flight, dead, oldest, paused, dropped) = self
+            .run::<(u64, u64, u64, u64, u64, i64, bool, u64)>(&script::COUNTS, |_| {})
             .await?;
         Ok(Counts {
             ready,
@@ -152,6 +152,7 @@ impl Remote for RedisRemote {
             limited,
             in_flight,
             dead,
+            dropped,
             oldest: u64::try_from(oldest).ok().map(Duration::from_micros),
             paused,
         })
@@ -205,8 +206,11 @@ impl Remote for RedisRemote {
         Ok((outcome >= 0).then_some(outcome == 1))
     }
 
-    async fn purge(&self) -> Result<u64, BackendError> {
-        self.run(&script::PURGE, |_| {}).await
+    async fn purge(&self, older_than: Duration) -> Result<u64, BackendError> {
+        self.run(&script::PURGE, |call| {
+            call.arg(micros(older_than));
+        })
+        .await
     }
 
     async fn woken(&self) {

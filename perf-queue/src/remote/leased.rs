@@ -179,7 +179,7 @@ where
             limited: size(counts.limited),
             in_flight: size(counts.in_flight),
             dead: size(counts.dead),
-            dead_dropped: 0,
+            dead_dropped: counts.dropped,
             capacity: self.capacity,
             paused: counts.paused,
             oldest_age: counts.oldest,
@@ -422,9 +422,9 @@ where
         })
     }
 
-    fn purge(&self) -> Boxed<'_, Result<usize, BackendError>> {
+    fn purge(&self, older_than: Duration) -> Boxed<'_, Result<usize, BackendError>> {
         Box::pin(async move {
-            let purged = repeat(|| self.inner.remote.purge()).await?;
+            let purged = repeat(|| self.inner.remote.purge(older_than)).await?;
             Ok(usize::try_from(purged).unwrap_or(usize::MAX))
         })
     }

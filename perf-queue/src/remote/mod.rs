@@ -97,8 +97,9 @@ pub(crate) trait Remote: Send + Sync + 'static {
     /// none of this id, `None` if there is no room.
     fn replay(&self, id: JobId) -> impl Future<Output = Result<Option<bool>, BackendError>> + Send;
 
-    /// Drops all dead letters; returns how many there were.
-    fn purge(&self) -> impl Future<Output = Result<u64, BackendError>> + Send;
+    /// Drops the dead letters that died so long ago or longer, all by zero; returns how many there were.
+    fn purge(&self, older_than: Duration)
+    -> impl Future<Output = Result<u64, BackendError>> + Send;
 
     /// Waits until a process may have reason to ask for jobs before it otherwise would: one was
     /// enqueued, or the rules changed. May return for no reason, and may miss something: whoever
@@ -231,6 +232,8 @@ pub(crate) struct Counts {
     pub(crate) limited: u64,
     pub(crate) in_flight: u64,
     pub(crate) dead: u64,
+    /// Dead letters that were dropped for lack of room.
+    pub(crate) dropped: u64,
     /// How long the job that has been due the longest has waited.
     pub(crate) oldest: Option<Duration>,
     pub(crate) paused: bool,

@@ -2,6 +2,7 @@
 
 use std::hash::Hash;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -153,9 +154,9 @@ where
         })
     }
 
-    fn purge(&self) -> Boxed<'_, Result<usize, BackendError>> {
+    fn purge(&self, older_than: Duration) -> Boxed<'_, Result<usize, BackendError>> {
         Box::pin(async move {
-            let purged = self.journal.purge().await?;
+            let purged = self.journal.purge(older_than).await?;
             Ok(usize::try_from(purged).unwrap_or(usize::MAX))
         })
     }

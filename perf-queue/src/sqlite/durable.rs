@@ -46,6 +46,8 @@ where
     K: Hash + Eq + Clone + Send + 'static,
 {
     async fn open(sqlite: Sqlite, parts: Parts<T, K>) -> Result<Arc<Self>, BuildError> {
+        let dead_letters = parts.dead_letters.unwrap_or(sqlite.dead_letters);
+        let sqlite = sqlite.dead_letters(dead_letters);
         sqlite.check()?;
         let rules = parts.limits.rules()?;
         let (journal, stored) = sqlite.start(&parts.name).await?;
@@ -56,6 +58,7 @@ where
             rules,
             rate_per_key: parts.rate_per_key,
             keeps_letters: false,
+            dead_letters,
             signals: Arc::clone(&parts.signals),
             meters: parts.meters,
         };

@@ -28,7 +28,8 @@ pub(super) enum Op {
     Flush(Reply<()>),
     ListDead(usize, Reply<Vec<Letter>>),
     Replay(JobId, Reply<Option<Stored>>),
-    Purge(Reply<u64>),
+    /// Up to this time of the wall clock.
+    Purge(i64, Reply<u64>),
 }
 
 #[derive(Debug)]

@@ -1,5 +1,6 @@
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sqlx::SqliteConnection;
 use tokio::sync::{Mutex, Semaphore, oneshot};
@@ -11,7 +12,7 @@ use super::dead::Letters;
 use super::error::{ended, refused};
 use super::foreign;
 use super::inbox::{Append, Inbox, Op};
-use super::rows::{Added, End, RowId, Stored, wall_clock};
+use super::rows::{Added, End, RowId, Stored, millis, wall_clock};
 use super::writer::Writer;
 use crate::remote::{Letter, NewJob};
 use crate::{BackendError, EnqueueInError, JobId};
@@ -255,9 +256,13 @@ impl Journal {
         self.ask(|reply| Op::Replay(id, reply)).await
     }
 
-    /// Drops all dead letters; returns how many there were.
-    pub(crate) async fn purge(&self) -> Result<u64, BackendError> {
-        self.ask(Op::Purge).await
+    /// Drops the dead letters that died so long ago or longer, all by zero; returns how many there were.
+    pub(crate) async fn purge(&self, older_than: Duration) -> Result<u64, BackendError> {
+        let until = match older_than {
+            Duration::ZERO => i64::MAX,
+            age => wall_clock().saturating_sub(millis(age)),
+        };
+        self.ask(|reply| Op::Purge(until, reply)).await
     }
 
     /// As [`close`](Self::close), and waits for it. What is told after

@@ -143,7 +143,7 @@ impl Writer {
                 Op::Ended(row, end, at) => self.changes.ended(row, end, at),
                 Op::Deliver(rows) => self.watch.deliver(rows),
                 Op::Expect => self.watch.expect(),
-                Op::Flush(_) | Op::ListDead(..) | Op::Replay(..) | Op::Purge(_) => asks.push(op),
+                Op::Flush(_) | Op::ListDead(..) | Op::Replay(..) | Op::Purge(..) => asks.push(op),
             }
         }
         let now = Instant::now();
@@ -333,9 +333,9 @@ impl Writer {
                     self.watch.deliver([job.row; 2]);
                 }
             }
-            Op::Purge(reply) => {
+            Op::Purge(until, reply) => {
                 let done = match self.asked(written).await {
-                    Ok(conn) => dead::purge(conn, queue).await.map_err(backend),
+                    Ok(conn) => dead::purge(conn, queue, until).await.map_err(backend),
                     Err(error) => Err(error),
                 };
                 if let Ok(purged) = done {

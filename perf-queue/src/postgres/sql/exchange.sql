@@ -3,7 +3,7 @@
 CREATE FUNCTION {schema}.exchange(
     q int, e_ids bytea[], e_tokens bigint[], e_hows smallint[], e_afters bigint[],
     e_scopes smallint[], e_messages text[], want int, within bigint, lease bigint,
-    OUT lost bytea[], OUT next bigint, OUT limited bigint[], OUT paused boolean,
+    letters bigint, OUT lost bytea[], OUT next bigint, OUT limited bigint[], OUT paused boolean,
     OUT ids bytea[], OUT tokens bigint[], OUT keys bytea[], OUT payloads bytea[],
     OUT traces text[], OUT attempts int[], OUT errors text[], OUT starts bigint[],
     OUT slotted boolean[], OUT ages bigint[], OUT waits bigint[]
@@ -15,6 +15,7 @@ DECLARE
     horizon bigint;
     locked boolean;
     gone bigint := 0;
+    fewer bigint := 0;
     touched bytea[] := '{}';
     more bytea[];
     brought text[];
@@ -40,10 +41,11 @@ BEGIN
     horizon := t + within;
     lost := '{}';
     IF cardinality(e_ids) > 0 THEN
-        SELECT * INTO part FROM settle(r, t, e_ids, e_tokens, e_hows, e_afters, e_scopes, e_messages);
+        SELECT * INTO part FROM settle(r, t, e_ids, e_tokens, e_hows, e_afters, e_scopes, e_messages, letters);
         r := part.r;
         lost := part.lost;
         gone := part.gone;
+        fewer := coalesce(part.dropped, 0);
         touched := part.touched;
     END IF;
     touched := touched || promote(r, t);
@@ -150,7 +152,8 @@ BEGIN
         END IF;
     END IF;
     IF gone > 0 THEN
-        UPDATE counts SET n = n - gone WHERE queue = q AND shard = pg_backend_pid() % 16;
+        UPDATE counts c SET n = c.n - gone, dropped = c.dropped + fewer
+        WHERE queue = q AND shard = pg_backend_pid() % 16;
     END IF;
     limited := ARRAY[r.limited_queue, r.limited_key];
     paused := r.paused;

@@ -44,6 +44,8 @@ CREATE TABLE {schema}.counts (
     queue int NOT NULL,
     shard int NOT NULL,
     n bigint NOT NULL DEFAULT 0,
+    -- Dead letters that were dropped for lack of room.
+    dropped bigint NOT NULL DEFAULT 0,
     PRIMARY KEY (queue, shard)
 ) WITH (fillfactor = 50);
 

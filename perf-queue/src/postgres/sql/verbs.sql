@@ -82,7 +82,7 @@ END $$;
 
 CREATE FUNCTION {schema}.count_jobs(
     q int, OUT ready bigint, OUT scheduled bigint, OUT limited bigint, OUT in_flight bigint,
-    OUT dead bigint, OUT oldest bigint, OUT paused boolean
+    OUT dead bigint, OUT oldest bigint, OUT paused boolean, OUT dropped bigint
 ) LANGUAGE plpgsql {set} AS $$
 DECLARE
     r {schema}.queues;
@@ -107,6 +107,7 @@ BEGIN
     END IF;
     ready := ready - limited;
     SELECT count(*) INTO dead FROM dead d WHERE d.queue = q;
+    SELECT sum(c.dropped) INTO dropped FROM counts c WHERE c.queue = q;
     IF oldest < 0 THEN
         oldest := 0;
     END IF;

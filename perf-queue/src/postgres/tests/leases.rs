@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::support::*;
 use crate::Scope;
 use crate::remote::{How, Remote, Rules, Want};
@@ -146,8 +148,8 @@ async fn a_dead_letter_keeps_its_last_ten_errors_and_can_be_replayed() {
     remote.exchange(&ended, want(0)).await.unwrap();
     let dead: Vec<_> = remote.dead(1).await.unwrap();
     assert_eq!(dead.len(), 1);
-    assert_eq!(remote.purge().await.unwrap(), 2);
-    assert_eq!(remote.purge().await.unwrap(), 0);
+    assert_eq!(remote.purge(Duration::ZERO).await.unwrap(), 2);
+    assert_eq!(remote.purge(Duration::ZERO).await.unwrap(), 0);
 }
 
 #[tokio::test]
@@ -207,4 +209,30 @@ async fn a_penalty_stops_its_scope_and_a_shorter_one_does_not_end_it() {
     assert_eq!(stopped.limited[0], 1);
     assert!(take_until(&remote, want(9)).await.granted.len() <= 3);
     assert!(begun.elapsed() >= ms(50));
+}
+
+#[tokio::test]
+async fn a_lease_is_prolonged_by_the_time_given_whatever_was_asked_for_before() {
+    let Some(remote) = open(Rules::default()).await else {
+        return;
+    };
+    add(&remote, &jobs("", 1)).await;
+    let short = Want {
+        lease: ms(300),
+        ..want(1)
+    };
+    let held = remote.exchange(&[], short).await.unwrap().granted;
+    let kept = remote.extend(&[held[0].lease], LEASE).await.unwrap();
+    assert!(kept.is_empty());
+    tokio::time::sleep(ms(600)).await;
+    assert!(
+        remote
+            .exchange(&[], short)
+            .await
+            .unwrap()
+            .granted
+            .is_empty()
+    );
+    let end = remote.exchange(&[done(&held[0])], want(0)).await.unwrap();
+    assert!(end.lost.is_empty());
 }

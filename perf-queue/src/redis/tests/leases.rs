@@ -156,3 +156,32 @@ async fn ended_jobs_and_granted_ones_go_in_one_trip_in_any_number() {
             .is_some_and(|oldest| oldest < Duration::from_secs(60))
     );
 }
+
+#[tokio::test]
+async fn a_lease_is_prolonged_by_the_time_given_whatever_was_asked_for_before() {
+    let Some(remote) = open().await else { return };
+    remote.add(&jobs("k", 0..1)).await;
+    let short = Want {
+        lease: 300 * MS,
+        ..want(1)
+    };
+    let held = remote.exchange(&[], short).await.unwrap().granted;
+    let kept = remote.extend(&[held[0].lease], LEASE).await.unwrap();
+    assert!(kept.is_empty());
+    tokio::time::sleep(600 * MS).await;
+    assert!(
+        remote
+            .exchange(&[], short)
+            .await
+            .unwrap()
+            .granted
+            .is_empty()
+    );
+    assert!(
+        remote
+            .settle(held[0].lease, How::Done)
+            .await
+            .lost
+            .is_empty()
+    );
+}

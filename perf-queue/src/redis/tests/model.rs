@@ -279,7 +279,10 @@ async fn take(remote: &RedisRemote, model: &mut Model, step: &Step) {
             }
         }
         Step::Purge => {
-            assert_eq!(remote.purge().await.unwrap(), model.dead.len() as u64);
+            assert_eq!(
+                remote.purge(Duration::ZERO).await.unwrap(),
+                model.dead.len() as u64
+            );
             model.dead.clear();
         }
         Step::Pause(paused) => {

@@ -270,7 +270,7 @@ impl World {
                 }
             }
             Step::Purge => {
-                let purged = journal.purge().await.unwrap();
+                let purged = journal.purge(std::time::Duration::ZERO).await.unwrap();
                 assert_eq!(purged, model.letters.len() as u64);
                 model.letters.clear();
             }
