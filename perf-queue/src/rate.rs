@@ -63,7 +63,7 @@ impl Rate {
         self
     }
 
-    #[cfg(any(feature = "postgres", feature = "redis"))]
+    #[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis"))]
     pub(crate) const fn parts(self) -> (u32, Duration, u32) {
         (self.quota, self.period, self.burst)
     }

@@ -57,6 +57,8 @@ pub(crate) struct Restored<T> {
     pub(crate) age: Duration,
     /// Time until it is due.
     pub(crate) due: Duration,
+    /// Until then, nothing of its key starts.
+    pub(crate) blocks: bool,
 }
 
 /// The machine behind a lock, with a clock.
@@ -245,6 +247,7 @@ where
                     attempt: job.attempt,
                     priority: job.priority,
                     pace,
+                    blocks: job.blocks,
                     ..NewJob::new(
                         job.number,
                         key,
@@ -257,6 +260,14 @@ where
             }
             self.finish(state, now, None);
         }
+    }
+
+    /// No job starts until after this time, of a penalty that is not over.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn hold(&self, time: Duration) {
+        let mut state = self.lock();
+        let until = self.now().plus(time);
+        state.machine.hold_until(until);
     }
 
     /// Adds a job, unless there was one of its unique name; gives the id of the one that counts.

@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, Row};
 use super::batch::{self, Added, Over, job_id, job_ids};
 use super::error::{backend_error, is_collision};
 use super::listen::Listener;
-use super::rules::{self, Columns, duration, micros_up};
+use super::rules::{Columns, duration, micros_up};
 use crate::remote::{Counts, Ended, Exchange, Lease, Letter, NewJob, Remote, Rules, Want};
 use crate::{BackendError, EnqueueInError, JobId};
 
@@ -231,7 +231,7 @@ impl Remote for PostgresRemote {
         let concurrency = rules
             .concurrency_per_key
             .map(|n| i32::try_from(n).unwrap_or(i32::MAX));
-        let text = rules::to_text(rules);
+        let text = rules.to_text();
         trying!(
             sqlx::query(AssertSqlSafe(Arc::clone(&self.sql.set_rules)))
                 .bind(self.queue)
@@ -256,7 +256,7 @@ impl Remote for PostgresRemote {
             .map_err(backend_error)?;
         match text {
             None => Ok(None),
-            Some(text) => match rules::from_text(&text) {
+            Some(text) => match Rules::from_text(&text) {
                 Some(rules) => Ok(Some(rules)),
                 None => Err(backend_error(sqlx::Error::Decode(
                     format!("these are no rules: {text}").into(),

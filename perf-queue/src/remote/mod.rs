@@ -20,7 +20,6 @@ mod leased;
 mod pump;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod repeat;
-#[cfg(any(feature = "postgres", feature = "redis"))]
 mod rules;
 
 use std::future::Future;

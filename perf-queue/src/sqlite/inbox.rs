@@ -4,6 +4,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
 
 use super::rows::{Added, End, RowId, Stored};
+use super::state::Setting;
 use crate::remote::{Letter, NewJob};
 use crate::{BackendError, JobId};
 
@@ -30,6 +31,7 @@ pub(super) enum Op {
     Replay(JobId, Reply<Option<Stored>>),
     /// Up to this time of the wall clock.
     Purge(i64, Reply<u64>),
+    Set(Setting, Reply<()>),
 }
 
 #[derive(Debug)]

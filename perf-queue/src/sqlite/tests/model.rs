@@ -11,7 +11,7 @@ use super::*;
 /// time as its place would have fallen due before it could run.
 const fn wait(place: Place) -> Duration {
     match place {
-        Place::Kept => Duration::from_secs(7_200),
+        Place::Kept | Place::HoldsAll => Duration::from_secs(7_200),
         Place::Rejoins => Duration::from_secs(3_600),
     }
 }
