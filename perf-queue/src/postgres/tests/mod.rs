@@ -6,6 +6,7 @@ mod flood;
 mod leases;
 mod limits;
 mod order;
+mod pruning;
 mod random;
 mod rates;
 mod shared;

@@ -6,6 +6,7 @@ mod fitness;
 mod leases;
 mod limits;
 mod model;
+mod pruning;
 mod rates;
 mod speed;
 mod support;
