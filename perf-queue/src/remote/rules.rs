@@ -43,7 +43,7 @@ impl<T, K> Parts<T, K> {
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 impl Rules {
     /// The rules exactly as they were given, to be read by all processes.
-    pub(crate) fn to_text(&self) -> String {
+    pub(crate) fn to_text(self) -> String {
         let quota = |quota: Option<Quota>| {
             quota.map(|q| {
                 json!([

@@ -37,7 +37,7 @@ async fn nothing_grows_with_keys_and_names_that_are_done_with() {
         for round in 0..4 {
             let new = |n: usize| NewJob {
                 unique: Some((format!("name {round} {n}"), ms(20))),
-                rate: (n % 2 == 0).then_some(rate),
+                rate: n.is_multiple_of(2).then_some(rate),
                 ..job(&format!("key {round} {n}"))
             };
             let all: Vec<_> = (0..100).map(new).collect();

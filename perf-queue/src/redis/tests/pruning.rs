@@ -50,8 +50,12 @@ async fn nothing_grows_with_keys_and_names_that_are_done_with() {
         for round in 0..3 {
             let new = |n: u64| NewJob {
                 unique: Some((format!("name {round} {n}"), 20 * MS)),
-                rate: (n % 2 == 0).then_some(rate),
-                delay: if n % 5 == 0 { 5 * MS } else { 0 * MS },
+                rate: n.is_multiple_of(2).then_some(rate),
+                delay: if n.is_multiple_of(5) {
+                    5 * MS
+                } else {
+                    Duration::ZERO
+                },
                 ..job(&format!("key {round} {n}"), round * 1_000 + n)
             };
             let all: Vec<_> = (0..100).map(new).collect();
