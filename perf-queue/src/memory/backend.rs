@@ -14,6 +14,16 @@ use crate::backend::{
 use crate::machine::Claimed;
 use crate::{BackendError, DeadLetter, JobId, Rate, Scope, Stats};
 
+#[cfg(feature = "sqlite")]
+impl<T, K: Hash + Eq + Clone> Store<T, K> {
+    /// No job starts until after this time, of a penalty that is not over.
+    pub(crate) fn hold(&self, time: Duration) {
+        let mut state = self.lock();
+        let until = self.now().plus(time);
+        state.machine.hold_until(until);
+    }
+}
+
 impl<T, K> Backend<T> for Store<T, K>
 where
     T: Send + 'static,

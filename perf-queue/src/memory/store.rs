@@ -262,14 +262,6 @@ where
         }
     }
 
-    /// No job starts until after this time, of a penalty that is not over.
-    #[cfg(feature = "sqlite")]
-    pub(crate) fn hold(&self, time: Duration) {
-        let mut state = self.lock();
-        let until = self.now().plus(time);
-        state.machine.hold_until(until);
-    }
-
     /// Adds a job, unless there was one of its unique name; gives the id of the one that counts.
     fn add(
         &self,
