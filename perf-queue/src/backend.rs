@@ -53,6 +53,8 @@ pub struct Parts<T, K> {
     pub(crate) lease: Duration,
     pub(crate) backoff: Backoff,
     pub(crate) max_payload: usize,
+    /// How many dead letters are kept, instead of the backend's own bound.
+    pub(crate) dead_letters: Option<usize>,
     pub(crate) signals: Arc<Signals>,
     pub(crate) meters: Arc<Meters>,
 }
@@ -146,8 +148,8 @@ pub(crate) trait Backend<T>: Send + Sync {
     /// Puts a dead letter back into the queue, once there is room. False if there is none.
     fn replay(&self, id: JobId) -> Boxed<'_, Result<bool, NotReplayed>>;
 
-    /// Drops all dead letters.
-    fn purge(&self) -> Boxed<'_, Result<usize, BackendError>>;
+    /// Drops the dead letters that died so long ago or longer: all, by zero.
+    fn purge(&self, older_than: Duration) -> Boxed<'_, Result<usize, BackendError>>;
 }
 
 /// A job on its way into the queue.

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use crate::backend::{KeyOf, Limits, Parts, QueueBackend, Ready};
 use crate::machine::Rules;
@@ -16,6 +16,9 @@ use crate::{Backoff, BuildError, Memory, Queue, Rate, RatePerKey};
 
 /// How often the gauges are set. Scrapers come every few seconds.
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
+
+/// How often dead letters are looked at that may be too old.
+const PURGE_EVERY: Duration = Duration::from_secs(60);
 
 /// How long a job is leased to a process that does not say that it is still at it.
 const LEASE: Duration = Duration::from_secs(30);
@@ -33,6 +36,8 @@ pub struct QueueBuilder<T, K = (), B = Memory> {
     keyed: bool,
     lease: Duration,
     max_payload: usize,
+    dead_letters: Option<usize>,
+    dead_letters_for: Option<Duration>,
     rate: Option<Rate>,
     rate_per_key: Option<RatePerKey<T>>,
     concurrency_per_key: Option<u32>,
@@ -48,6 +53,8 @@ impl<T: Send + 'static> QueueBuilder<T> {
             keyed: false,
             lease: LEASE,
             max_payload: MAX_PAYLOAD,
+            dead_letters: None,
+            dead_letters_for: None,
             rate: None,
             rate_per_key: None,
             concurrency_per_key: None,
@@ -66,6 +73,8 @@ impl<T: Send + 'static, K, B> QueueBuilder<T, K, B> {
             keyed: self.keyed,
             lease: self.lease,
             max_payload: self.max_payload,
+            dead_letters: self.dead_letters,
+            dead_letters_for: self.dead_letters_for,
             rate: self.rate,
             rate_per_key: self.rate_per_key,
             concurrency_per_key: self.concurrency_per_key,
@@ -94,6 +103,8 @@ impl<T: Send + 'static, K, B> QueueBuilder<T, K, B> {
             keyed: true,
             lease: self.lease,
             max_payload: self.max_payload,
+            dead_letters: self.dead_letters,
+            dead_letters_for: self.dead_letters_for,
             rate: self.rate,
             rate_per_key: self.rate_per_key,
             concurrency_per_key: self.concurrency_per_key,
@@ -112,6 +123,21 @@ impl<T: Send + 'static, K, B> QueueBuilder<T, K, B> {
     /// How many bytes a job may take in a backend that keeps bytes. Defaults to 256 KiB.
     pub fn max_payload(mut self, bytes: usize) -> Self {
         self.max_payload = bytes;
+        self
+    }
+
+    /// Keeps up to `letters` dead letters, beside the bound of the queue itself. When there are more, the
+    /// oldest is dropped and counted ([`Stats::dead_dropped`](crate::Stats)); 0 keeps none. Each
+    /// process goes by its own setting. Defaults to what the backend is set to, 1,000.
+    pub fn keep_dead_letters(mut self, letters: usize) -> Self {
+        self.dead_letters = Some(letters);
+        self
+    }
+
+    /// Drops dead letters this long after their job failed for good, or up to a minute later. Defaults to
+    /// keeping them whatever their age.
+    pub fn keep_dead_letters_for(mut self, time: Duration) -> Self {
+        self.dead_letters_for = Some(time);
         self
     }
 
@@ -173,6 +199,7 @@ impl<T: Send + 'static, K, B> QueueBuilder<T, K, B> {
             lease: self.lease,
             backoff: self.backoff.clone(),
             max_payload: self.max_payload,
+            dead_letters: self.dead_letters,
             signals: Arc::clone(&signals),
             meters: Arc::clone(&meters),
         };
@@ -187,7 +214,8 @@ impl<T: Send + 'static, K, B> QueueBuilder<T, K, B> {
             runtime: runtime.clone(),
             sampler: OnceLock::new(),
         });
-        let sampler = runtime.spawn(sample(Arc::downgrade(&shared), ticks));
+        let sampler = sample(Arc::downgrade(&shared), ticks, self.dead_letters_for);
+        let sampler = runtime.spawn(sampler);
         shared.sampler.get_or_init(|| sampler.abort_handle());
         Ok(Queue { shared })
     }
@@ -232,14 +260,27 @@ impl Limits {
 }
 
 /// Sets the gauges, and tidies up, for as long as there is a queue.
-async fn sample<T: Send + 'static>(shared: Weak<Shared<T>>, mut ticks: Interval) {
+async fn sample<T: Send + 'static>(
+    shared: Weak<Shared<T>>,
+    mut ticks: Interval,
+    letters_for: Option<Duration>,
+) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut purged: Option<Instant> = None;
     loop {
         ticks.tick().await;
         let Some(shared) = shared.upgrade() else {
             return;
         };
         shared.backend.tidy();
+        if let Some(time) = letters_for
+            && purged.is_none_or(|at| at.elapsed() >= time.min(PURGE_EVERY))
+        {
+            purged = Some(Instant::now());
+            if let Err(error) = shared.backend.purge(time).await {
+                tracing::debug!(queue = shared.name, %error, "no old dead letters dropped");
+            }
+        }
         match shared.backend.stats().await {
             Ok(stats) => shared.meters.sample(&stats),
             Err(error) => tracing::debug!(queue = shared.name, %error, "no stats"),

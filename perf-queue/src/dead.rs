@@ -89,7 +89,21 @@ impl<T: Send + 'static> DeadLetters<T> {
     ///
     /// Runs to its end when first polled.
     pub async fn purge(&self) -> Result<usize, BackendError> {
-        self.shared.backend.purge().await
+        self.shared.backend.purge(Duration::ZERO).await
+    }
+
+    /// Drops the letters of jobs that failed for good at least `age` ago; returns how many there were.
+    /// [`keep_dead_letters_for`](crate::QueueBuilder::keep_dead_letters_for) does it by itself.
+    ///
+    /// # Errors
+    ///
+    /// If the backend fails; the in-memory one never does.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it may have dropped them.
+    pub async fn purge_older_than(&self, age: Duration) -> Result<usize, BackendError> {
+        self.shared.backend.purge(age).await
     }
 }
 

@@ -44,11 +44,6 @@ pub enum BuildError {
     /// The queue was built outside of a tokio runtime.
     #[error("no tokio runtime here: build the queue inside of one")]
     NoRuntime,
-    /// Several processes share the backend, and it keeps one rate for all keys.
-    #[error(
-        "this backend keeps one rate for all keys: give rate_limit_per_key a Rate, or use one queue for each"
-    )]
-    RateByKey,
     /// The backend could not be made ready.
     #[error(transparent)]
     Backend(#[from] BackendError),

@@ -25,6 +25,8 @@ mod signals;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod stats;
+#[cfg(feature = "testing")]
+pub mod testing;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod transaction;
 mod workers;

@@ -63,7 +63,7 @@ impl Rate {
         self
     }
 
-    #[cfg(any(feature = "postgres", feature = "redis"))]
+    #[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis"))]
     pub(crate) const fn parts(self) -> (u32, Duration, u32) {
         (self.quota, self.period, self.burst)
     }
@@ -89,10 +89,23 @@ impl Rate {
     }
 
     /// The nearest valid rate.
-    fn nearest(self) -> Pace {
+    fn valid(self) -> Self {
         let quota = self.quota.clamp(1, MAX_QUOTA);
-        let nanos = u64::try_from(self.period.as_nanos()).unwrap_or(u64::MAX);
-        Pace::new(quota, nanos.max(1), self.burst.clamp(1, quota))
+        Self {
+            quota,
+            period: self.period.max(Duration::from_nanos(1)),
+            burst: self.burst.clamp(1, quota),
+        }
+    }
+
+    fn nearest(self) -> Pace {
+        let Self {
+            quota,
+            period,
+            burst,
+        } = self.valid();
+        let nanos = u64::try_from(period.as_nanos()).unwrap_or(u64::MAX);
+        Pace::new(quota, nanos, burst)
     }
 }
 
@@ -117,6 +130,10 @@ impl Rate {
 /// counts, and the key waits for one of its periods first. A rate that is not valid becomes the
 /// nearest that is: a quota of 0 is one of 1, a burst above the quota is the quota, a period of
 /// zero is a nanosecond.
+///
+/// On a server the rate goes there along with the job, and is kept with the key for all processes.
+/// [`set_rate_limit_per_key`](crate::Queue::set_rate_limit_per_key) replaces it for the jobs that are
+/// there; the next one that is enqueued brings its own again.
 pub struct RatePerKey<T>(Kind<T>);
 
 enum Kind<T> {
@@ -155,6 +172,15 @@ impl<T> RatePerKey<T> {
         match &self.0 {
             Kind::Same(_) => None,
             Kind::By(rate) => Some(rate(job).nearest()),
+        }
+    }
+
+    /// The same, for a server.
+    #[cfg(any(feature = "postgres", feature = "redis"))]
+    pub(crate) fn quota(&self, job: &T) -> Option<crate::remote::Quota> {
+        match &self.0 {
+            Kind::Same(_) => None,
+            Kind::By(rate) => Some(rate(job).valid().into()),
         }
     }
 }

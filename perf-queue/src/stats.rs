@@ -14,7 +14,8 @@ pub struct Stats {
     pub in_flight: usize,
     /// Dead letters that are kept.
     pub dead: usize,
-    /// Dead letters that were dropped since the start, because newer ones needed the room.
+    /// Dead letters that were dropped because newer ones needed the room: since the start; on a server,
+    /// since the queue was made there, by all processes.
     pub dead_dropped: u64,
     /// How many jobs the queue holds; those that run are among them, dead letters are not.
     pub capacity: usize,

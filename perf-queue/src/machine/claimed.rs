@@ -18,6 +18,8 @@ pub(crate) struct NewJob<T, K> {
     pub(crate) due: Time,
     /// The limit of its key, where that is not the same for all keys. The last one given counts.
     pub(crate) pace: Option<Pace>,
+    /// Where it is not due yet, nothing of its key starts before it.
+    pub(crate) blocks: bool,
 }
 
 impl<T, K> NewJob<T, K> {
@@ -33,6 +35,7 @@ impl<T, K> NewJob<T, K> {
             enqueued,
             due,
             pace: None,
+            blocks: false,
         }
     }
 
@@ -48,6 +51,7 @@ impl<T, K> NewJob<T, K> {
             enqueued: self.enqueued,
             due: self.due,
             pace: self.pace,
+            blocks: self.blocks,
         };
         (self.key, job)
     }

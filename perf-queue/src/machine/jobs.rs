@@ -60,6 +60,7 @@ impl<T> Job<T> {
             enqueued: ticket.enqueued,
             due,
             pace: None,
+            blocks: false,
         };
         Self::new(job, ticket.key)
     }

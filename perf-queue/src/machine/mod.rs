@@ -121,6 +121,10 @@ impl<T, K: Hash + Eq + Clone> Machine<T, K> {
         let (name, job) = job.split();
         let due = job.due;
         let key = self.key(name, job.pace, now);
+        if job.blocks && due > now {
+            self.hold_back(Job::new(job, key), now);
+            return;
+        }
         let id = self.jobs.insert(Job::new(job, key));
         if due > now {
             self.schedule(id, key, due);
@@ -224,6 +228,31 @@ impl<T, K: Hash + Eq + Clone> Machine<T, K> {
             self.ready += 1;
         }
         self.place(key, now);
+    }
+
+    /// Puts a job first of its key, where it blocks the others until it is due.
+    fn hold_back(&mut self, mut job: Job<T>, now: Time) {
+        let (key, due) = (job.key, job.due);
+        job.blocks = self.rules.concurrency_per_key == Some(1);
+        let waits = job.blocks;
+        let id = self.jobs.insert(job);
+        if !waits {
+            // What the others wait for is a penalty.
+            self.jobs.link_due(id);
+        }
+        let state = &mut self.keys[key as usize];
+        state.hold = state.hold.max(due);
+        self.jobs.add(&mut state.list, id, Side::First);
+        if state.place == Place::Ready {
+            self.ready += 1;
+        }
+        self.place(key, now);
+    }
+
+    /// No job of any key starts before.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn hold_until(&mut self, until: Time) {
+        self.hold = self.hold.max(until);
     }
 
     /// When a claim can next succeed: now or in the past if it can at once, `None` if only a new

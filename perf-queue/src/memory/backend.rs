@@ -2,6 +2,7 @@
 
 use std::future::ready;
 use std::hash::Hash;
+use std::time::Duration;
 
 use tokio::sync::TryAcquireError;
 
@@ -12,6 +13,16 @@ use crate::backend::{
 };
 use crate::machine::Claimed;
 use crate::{BackendError, DeadLetter, JobId, Rate, Scope, Stats};
+
+#[cfg(feature = "sqlite")]
+impl<T, K: Hash + Eq + Clone> Store<T, K> {
+    /// No job starts until after this time, of a penalty that is not over.
+    pub(crate) fn hold(&self, time: Duration) {
+        let mut state = self.lock();
+        let until = self.now().plus(time);
+        state.machine.hold_until(until);
+    }
+}
 
 impl<T, K> Backend<T> for Store<T, K>
 where
@@ -168,7 +179,10 @@ where
     where
         T: Clone,
     {
-        let dead = self.lock().dead.iter().take(at_most).cloned().collect();
+        let state = self.lock();
+        let dead = state.dead.iter().take(at_most);
+        let dead = dead.map(|(_, letter)| letter.clone()).collect();
+        drop(state);
         Box::pin(ready(Ok(dead)))
     }
 
@@ -184,8 +198,16 @@ where
         })
     }
 
-    fn purge(&self) -> Boxed<'_, Result<usize, BackendError>> {
-        let letters = std::mem::take(&mut self.lock().dead);
+    fn purge(&self, older_than: Duration) -> Boxed<'_, Result<usize, BackendError>> {
+        let mut state = self.lock();
+        let now = self.now();
+        let young = state
+            .dead
+            .iter()
+            .position(|(died, _)| died.plus(older_than) > now);
+        let young = young.unwrap_or(state.dead.len());
+        let letters: Vec<_> = state.dead.drain(..young).collect();
+        drop(state);
         Box::pin(ready(Ok(letters.len())))
     }
 }

@@ -65,16 +65,17 @@ where
                 if !self.settings.keeps_letters {
                     return Some((Outcome::Dead, now.since(ticket.granted), None));
                 }
-                dead.push_back(DeadLetter {
+                let letter = DeadLetter {
                     id: taken.id,
                     job: Ok(taken.job),
                     attempts: ticket.attempt,
                     errors: taken.errors.into_vec(),
                     age: now.since(ticket.enqueued),
-                });
-                let dropped = if dead.len() > self.settings.memory.dead_capacity() {
+                };
+                dead.push_back((now, letter));
+                let dropped = if dead.len() > self.settings.dead_letters {
                     tally.dead_dropped += 1;
-                    dead.pop_front()
+                    dead.pop_front().map(|(_, letter)| letter)
                 } else {
                     None
                 };

@@ -57,10 +57,6 @@ impl Memory {
     pub(crate) const fn capacity(&self) -> usize {
         self.capacity
     }
-
-    pub(crate) const fn dead_capacity(&self) -> usize {
-        self.dead_letters
-    }
 }
 
 impl Default for Memory {
@@ -87,12 +83,13 @@ where
 }
 
 impl Memory {
-    fn store<T, K>(self, parts: Parts<T, K>) -> Result<Ready<T>, BuildError>
+    pub(crate) fn store<T, K>(self, parts: Parts<T, K>) -> Result<Ready<T>, BuildError>
     where
         T: Send + 'static,
         K: Hash + Eq + Clone + Send + 'static,
     {
         self.check()?;
+        let dead_letters = self.dead_letters;
         let rules = parts.limits.rules()?;
         parts.signals.room.add_permits(self.capacity());
         let settings = Settings {
@@ -100,6 +97,7 @@ impl Memory {
             rules,
             rate_per_key: parts.rate_per_key,
             keeps_letters: true,
+            dead_letters: parts.dead_letters.unwrap_or(dead_letters),
             signals: parts.signals,
             meters: parts.meters,
         };

@@ -26,6 +26,8 @@ pub(crate) struct Settings<T> {
     pub(crate) rate_per_key: Option<RatePerKey<T>>,
     /// Whether dead letters are kept here.
     pub(crate) keeps_letters: bool,
+    /// How many.
+    pub(crate) dead_letters: usize,
     pub(crate) signals: Arc<Signals>,
     pub(crate) meters: Arc<Meters>,
 }
@@ -55,6 +57,8 @@ pub(crate) struct Restored<T> {
     pub(crate) age: Duration,
     /// Time until it is due.
     pub(crate) due: Duration,
+    /// Until then, nothing of its key starts.
+    pub(crate) blocks: bool,
 }
 
 /// The machine behind a lock, with a clock.
@@ -73,7 +77,8 @@ pub(super) struct State<T, K> {
     pub(super) machine: Machine<Stored<T>, K>,
     pub(super) crew: Crew,
     pub(super) names: Names,
-    pub(super) dead: VecDeque<DeadLetter<T>>,
+    /// With the time at which each died.
+    pub(super) dead: VecDeque<(Time, DeadLetter<T>)>,
     pub(super) closed: bool,
     next_seq: u64,
     pub(super) tally: Tally,
@@ -242,6 +247,7 @@ where
                     attempt: job.attempt,
                     priority: job.priority,
                     pace,
+                    blocks: job.blocks,
                     ..NewJob::new(
                         job.number,
                         key,
@@ -360,9 +366,9 @@ where
         if state.closed {
             return Err(NotReplayed::Closed);
         }
-        let found = |letter: &DeadLetter<T>| letter.id == id && letter.job.is_ok();
+        let found = |(_, letter): &(Time, DeadLetter<T>)| letter.id == id && letter.job.is_ok();
         let at = state.dead.iter().position(found);
-        let Some(letter) = at.and_then(|at| state.dead.remove(at)) else {
+        let Some((_, letter)) = at.and_then(|at| state.dead.remove(at)) else {
             return Ok(false);
         };
         drop(state);
@@ -370,6 +376,8 @@ where
             return Ok(false);
         };
         let key = (self.key)(&job);
+        let pace = self.settings.rate_per_key.as_ref();
+        let pace = pace.and_then(|rate| rate.own(&job));
         let mut state = self.lock();
         let now = self.now();
         let seq = state.next_seq;
@@ -380,9 +388,11 @@ where
             trace: None,
             errors: Errors::default(),
         };
-        state
-            .machine
-            .push(NewJob::new(seq, key, stored, now, now), now);
+        let new = NewJob {
+            pace,
+            ..NewJob::new(seq, key, stored, now, now)
+        };
+        state.machine.push(new, now);
         self.finish(state, now, None);
         Ok(true)
     }

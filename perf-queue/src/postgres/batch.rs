@@ -1,7 +1,7 @@
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 
-use super::rules::{duration, micros, micros_up};
+use super::rules::{Columns, duration, micros, micros_up};
 use crate::remote::{Ended, Exchange, Granted, How, Lease, NewJob};
 use crate::{JobId, Scope};
 
@@ -16,10 +16,16 @@ pub(super) struct Added<'a> {
     pub(super) names: Option<Vec<Option<&'a [u8]>>>,
     pub(super) spans: Option<Vec<i64>>,
     pub(super) traces: Vec<String>,
+    /// The limits of the keys; `None` where no job brings one.
+    pub(super) quotas: Option<Vec<Option<i32>>>,
+    pub(super) periods: Option<Vec<Option<i64>>>,
+    pub(super) bursts: Option<Vec<Option<i32>>>,
 }
 
 impl<'a> Added<'a> {
     pub(super) fn of(jobs: &'a [NewJob]) -> Self {
+        let rated = jobs.iter().any(|job| job.rate.is_some());
+        let rate = |job: &NewJob| Columns::of(job.rate.as_ref());
         let named = jobs.iter().any(|job| job.unique.is_some());
         let name = |job: &'a NewJob| job.unique.as_ref().map(|(name, _)| name.as_bytes());
         let span = |job: &NewJob| job.unique.as_ref().map_or(0, |(_, span)| micros_up(*span));
@@ -32,6 +38,9 @@ impl<'a> Added<'a> {
             names: named.then(|| jobs.iter().map(name).collect()),
             spans: named.then(|| jobs.iter().map(span).collect()),
             traces: jobs.iter().map(|job| text(&job.trace)).collect(),
+            quotas: rated.then(|| jobs.iter().map(|job| rate(job).quota).collect()),
+            periods: rated.then(|| jobs.iter().map(|job| rate(job).period).collect()),
+            bursts: rated.then(|| jobs.iter().map(|job| rate(job).burst).collect()),
         }
     }
 }

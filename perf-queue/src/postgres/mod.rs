@@ -29,6 +29,7 @@ pub struct Postgres {
     pool: PgPool,
     schema: String,
     capacity: usize,
+    dead_letters: usize,
     migrate: bool,
 }
 
@@ -41,6 +42,7 @@ impl Postgres {
             pool,
             schema: "perf_queue".to_owned(),
             capacity: 100_000,
+            dead_letters: 1_000,
             migrate: true,
         }
     }
@@ -54,12 +56,23 @@ impl Postgres {
 
     /// How many jobs a queue holds, those that run among them. Defaults to 100,000.
     ///
-    /// Each enqueue looks at what had been committed when it began. Those that run at the same time
-    /// do not see each other, so by their jobs together the bound can be exceeded; jobs that are
-    /// enqueued in a transaction count from its commit on.
+    /// Each enqueue counts what had been committed when it began: enqueues of other connections that run
+    /// at the same instant are not seen, and neither are transactions that have not committed. So the
+    /// queue holds no more than this, plus one job or batch for each of them: for every connection that
+    /// enqueues, what it adds at once. (A count that all enqueues would have to wait for would be strict,
+    /// and make them run one after another.)
     #[must_use]
     pub const fn capacity(mut self, jobs: usize) -> Self {
         self.capacity = jobs;
+        self
+    }
+
+    /// Keeps up to `letters` dead letters, beside the queue's own bound. When there are more, the oldest
+    /// is dropped and counted ([`Stats::dead_dropped`](crate::Stats)); 0 keeps none. Defaults to
+    /// 1,000.
+    #[must_use]
+    pub const fn dead_letters(mut self, letters: usize) -> Self {
+        self.dead_letters = letters;
         self
     }
 

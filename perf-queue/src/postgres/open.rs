@@ -54,7 +54,8 @@ impl Postgres {
         }
         let (id, channel) = queue_row(&self.pool, &quoted, queue).await?;
         let listener = Listener::spawn(&self.pool, Arc::clone(&channel));
-        let remote = PostgresRemote::new(self.pool, &quoted, id, self.capacity, listener);
+        let bounds = [self.capacity, self.dead_letters];
+        let remote = PostgresRemote::new(self.pool, &quoted, id, bounds, listener);
         if let Some(rules) = rules {
             remote.set_rules(rules).await?;
         }
@@ -126,9 +127,10 @@ where
     T: Serialize + DeserializeOwned + Send + 'static,
     K: Serialize + Send + 'static,
 {
-    fn open(self, parts: Parts<T, K>) -> Boxed<'static, Result<Ready<T>, BuildError>> {
+    fn open(mut self, parts: Parts<T, K>) -> Boxed<'static, Result<Ready<T>, BuildError>> {
         Box::pin(async move {
-            let rules = parts.rules()?;
+            self.dead_letters = parts.dead_letters.unwrap_or(self.dead_letters);
+            let rules = parts.rules();
             let capacity = self.capacity;
             let remote = Self::open(self, &parts.name, rules.as_ref()).await?;
             Ok(Leased::start(remote, capacity, parts))

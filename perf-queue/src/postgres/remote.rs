@@ -1,5 +1,5 @@
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, Row};
@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, Row};
 use super::batch::{self, Added, Over, job_id, job_ids};
 use super::error::{backend_error, is_collision};
 use super::listen::Listener;
-use super::rules::{self, Columns, duration};
+use super::rules::{Columns, duration, micros_up};
 use crate::remote::{Counts, Ended, Exchange, Lease, Letter, NewJob, Remote, Rules, Want};
 use crate::{BackendError, EnqueueInError, JobId};
 
@@ -20,10 +20,11 @@ pub(crate) struct PostgresRemote {
     pool: PgPool,
     queue: i32,
     capacity: i64,
-    /// What the last exchange asked for, in microseconds.
-    lease: AtomicI64,
+    dead_letters: i64,
     listener: Listener,
     sql: Statements,
+    #[cfg(test)]
+    schema: String,
 }
 
 #[derive(Debug)]
@@ -44,8 +45,8 @@ impl Statements {
     fn new(schema: &str) -> Self {
         let sql = |text: &str| text.replace("{schema}", schema).into();
         Self {
-            enqueue: sql("SELECT {schema}.enqueue($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11)"),
-            exchange: sql("SELECT * FROM {schema}.exchange($1,$2,$3,$4,$5,$6,$7,$8,$9,$10)"),
+            enqueue: sql("SELECT {schema}.enqueue($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14)"),
+            exchange: sql("SELECT * FROM {schema}.exchange($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11)"),
             extend: sql("SELECT {schema}.extend($1,$2,$3,$4)"),
             counts: sql("SELECT * FROM {schema}.count_jobs($1)"),
             set_rules: sql("SELECT {schema}.set_rules($1,$2,$3,$4,$5,$6,$7,$8,$9)"),
@@ -53,7 +54,7 @@ impl Statements {
             pause: sql("SELECT {schema}.pause($1,$2)"),
             dead: sql(include_str!("sql/dead.sql")),
             replay: sql("SELECT {schema}.replay($1,$2,$3)"),
-            purge: sql("DELETE FROM {schema}.dead WHERE queue = $1"),
+            purge: sql(include_str!("sql/purge.sql")),
         }
     }
 }
@@ -76,17 +77,29 @@ impl PostgresRemote {
         pool: PgPool,
         schema: &str,
         queue: i32,
-        capacity: usize,
+        [capacity, dead_letters]: [usize; 2],
         listener: Listener,
     ) -> Self {
         Self {
             pool,
             queue,
             capacity: i64::try_from(capacity).unwrap_or(i64::MAX),
-            lease: AtomicI64::new(30_000_000),
+            dead_letters: i64::try_from(dead_letters).unwrap_or(i64::MAX),
             listener,
             sql: Statements::new(schema),
+            #[cfg(test)]
+            schema: schema.to_owned(),
         }
+    }
+
+    #[cfg(test)]
+    pub(super) const fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    #[cfg(test)]
+    pub(super) fn schema(&self) -> &str {
+        &self.schema
     }
 
     /// Adds all jobs or none as part of the caller's transaction: they are there once it has
@@ -125,6 +138,9 @@ impl PostgresRemote {
             .bind(&added.traces)
             .bind(self.capacity)
             .bind(at_commit)
+            .bind(&added.quotas)
+            .bind(&added.periods)
+            .bind(&added.bursts)
     }
 }
 
@@ -169,9 +185,6 @@ impl Remote for PostgresRemote {
     async fn exchange(&self, ended: &[Ended], want: Want) -> Result<Exchange, BackendError> {
         let over = Over::of(ended);
         let (jobs, within, lease) = batch::want(&want);
-        if jobs > 0 {
-            self.lease.store(lease, Ordering::Relaxed);
-        }
         let row = trying!(
             sqlx::query(AssertSqlSafe(Arc::clone(&self.sql.exchange)))
                 .bind(self.queue)
@@ -184,19 +197,20 @@ impl Remote for PostgresRemote {
                 .bind(jobs)
                 .bind(within)
                 .bind(lease)
+                .bind(self.dead_letters)
                 .fetch_one(&self.pool)
         )?;
         batch::exchange(&row).map_err(backend_error)
     }
 
-    async fn extend(&self, leases: &[Lease]) -> Result<Vec<JobId>, BackendError> {
+    async fn extend(&self, leases: &[Lease], lease: Duration) -> Result<Vec<JobId>, BackendError> {
         let (ids, tokens) = batch::leases(leases);
         let lost: Vec<Vec<u8>> = trying!(
             sqlx::query_scalar(AssertSqlSafe(Arc::clone(&self.sql.extend)))
                 .bind(self.queue)
                 .bind(&ids)
                 .bind(&tokens)
-                .bind(self.lease.load(Ordering::Relaxed))
+                .bind(micros_up(lease))
                 .fetch_one(&self.pool)
         )?;
         job_ids(&lost).map_err(backend_error)
@@ -217,7 +231,7 @@ impl Remote for PostgresRemote {
         let concurrency = rules
             .concurrency_per_key
             .map(|n| i32::try_from(n).unwrap_or(i32::MAX));
-        let text = rules::to_text(rules);
+        let text = rules.to_text();
         trying!(
             sqlx::query(AssertSqlSafe(Arc::clone(&self.sql.set_rules)))
                 .bind(self.queue)
@@ -242,7 +256,7 @@ impl Remote for PostgresRemote {
             .map_err(backend_error)?;
         match text {
             None => Ok(None),
-            Some(text) => match rules::from_text(&text) {
+            Some(text) => match Rules::from_text(&text) {
                 Some(rules) => Ok(Some(rules)),
                 None => Err(backend_error(sqlx::Error::Decode(
                     format!("these are no rules: {text}").into(),
@@ -283,10 +297,11 @@ impl Remote for PostgresRemote {
         )
     }
 
-    async fn purge(&self) -> Result<u64, BackendError> {
+    async fn purge(&self, older_than: Duration) -> Result<u64, BackendError> {
         let done = trying!(
             sqlx::query(AssertSqlSafe(Arc::clone(&self.sql.purge)))
                 .bind(self.queue)
+                .bind(micros_up(older_than))
                 .execute(&self.pool)
         )?;
         Ok(done.rows_affected())
@@ -308,6 +323,7 @@ fn counts(row: &PgRow) -> Result<Counts, sqlx::Error> {
         limited: count("limited")?,
         in_flight: count("in_flight")?,
         dead: count("dead")?,
+        dropped: count("dropped")?,
         oldest: row.try_get::<Option<i64>, _>("oldest")?.map(duration),
         paused: row.try_get("paused")?,
     })

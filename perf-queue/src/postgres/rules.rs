@@ -1,8 +1,6 @@
 use std::time::Duration;
 
-use serde_json::{Value, json};
-
-use crate::remote::{Quota, Rules};
+use crate::remote::Quota;
 
 /// Far from what could overflow in sums of times, in microseconds: 285 years.
 const FOREVER: i64 = i64::MAX / 1_024;
@@ -38,77 +36,9 @@ impl Columns {
     }
 }
 
-/// The rules exactly as they were given, to be read by all processes.
-pub(super) fn to_text(rules: &Rules) -> String {
-    let quota = |quota: Option<Quota>| {
-        quota.map(|q| {
-            json!([
-                q.quota,
-                q.period.as_secs(),
-                q.period.subsec_nanos(),
-                q.burst
-            ])
-        })
-    };
-    json!([
-        quota(rules.queue),
-        quota(rules.key),
-        rules.concurrency_per_key
-    ])
-    .to_string()
-}
-
-pub(super) fn from_text(text: &str) -> Option<Rules> {
-    let value: Value = serde_json::from_str(text).ok()?;
-    let quota = |value: &Value| -> Option<Option<Quota>> {
-        if value.is_null() {
-            return Some(None);
-        }
-        let int = |i| value.get(i).and_then(Value::as_u64);
-        Some(Some(Quota {
-            quota: u32::try_from(int(0)?).ok()?,
-            period: Duration::new(int(1)?, u32::try_from(int(2)?).ok()?),
-            burst: u32::try_from(int(3)?).ok()?,
-        }))
-    };
-    let concurrency = value.get(2)?;
-    Some(Rules {
-        queue: quota(value.get(0)?)?,
-        key: quota(value.get(1)?)?,
-        concurrency_per_key: match concurrency {
-            Value::Null => None,
-            other => Some(u32::try_from(other.as_u64()?).ok()?),
-        },
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn rules_are_kept_to_the_nanosecond() {
-        let quota = Quota {
-            quota: 3,
-            period: Duration::new(u64::MAX / 2, 7),
-            burst: 2,
-        };
-        for rules in [
-            Rules::default(),
-            Rules {
-                queue: Some(quota),
-                key: None,
-                concurrency_per_key: Some(4),
-            },
-            Rules {
-                queue: None,
-                key: Some(quota),
-                concurrency_per_key: None,
-            },
-        ] {
-            assert_eq!(from_text(&to_text(&rules)), Some(rules));
-        }
-    }
 
     #[test]
     fn a_time_is_never_rounded_to_less() {

@@ -49,10 +49,11 @@ where
     T: Serialize + DeserializeOwned + Send + 'static,
     K: Serialize + Send + 'static,
 {
-    fn open(self, parts: Parts<T, K>) -> Boxed<'static, Result<Ready<T>, BuildError>> {
+    fn open(mut self, parts: Parts<T, K>) -> Boxed<'static, Result<Ready<T>, BuildError>> {
         Box::pin(async move {
+            self.dead_letters = parts.dead_letters.unwrap_or(self.dead_letters);
             self.check()?;
-            let rules = parts.rules()?;
+            let rules = parts.rules();
             let capacity = self.capacity;
             let remote = Self::open(self, &parts.name, rules.as_ref()).await?;
             Ok(Leased::start(remote, capacity, parts))

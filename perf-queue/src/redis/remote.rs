@@ -20,9 +20,6 @@ pub(crate) struct RedisRemote {
     keys: Keys,
     wake: Wake,
     limits: Limits,
-    /// The lease time of the last exchange that wanted jobs, in microseconds: who extends a lease had
-    /// one before.
-    lease: AtomicU64,
     /// How many dead letters had been dropped when it was last logged.
     dropped: AtomicU64,
 }
@@ -40,7 +37,6 @@ impl RedisRemote {
             keys,
             wake,
             limits,
-            lease: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
         }
     }
@@ -70,9 +66,6 @@ impl RedisRemote {
         ended: &[Ended],
         want: Want,
     ) -> Result<(Exchange, u64), BackendError> {
-        if want.jobs > 0 {
-            self.lease.store(micros(want.lease), Ordering::Relaxed);
-        }
         let answer = self
             .run(&script::EXCHANGE, |call| {
                 exchange::arguments(ended, want, self.limits.dead_letters, call);
@@ -103,7 +96,8 @@ impl Remote for RedisRemote {
             .run(&script::ENQUEUE, |call| {
                 call.arg(self.limits.capacity)
                     .arg(jobs.len())
-                    .arg(named.len());
+                    .arg(named.len())
+                    .arg(u8::from(jobs.iter().any(|job| job.rate.is_some())));
                 let mut rest = Vec::new();
                 for job in order.iter().filter_map(|i| jobs.get(*i)) {
                     if let Some((name, time)) = &job.unique {
@@ -134,8 +128,8 @@ impl Remote for RedisRemote {
         Ok(self.exchange_by_clock(ended, want).await?.0)
     }
 
-    async fn extend(&self, leases: &[Lease]) -> Result<Vec<JobId>, BackendError> {
-        let time = self.lease.load(Ordering::Relaxed);
+    async fn extend(&self, leases: &[Lease], lease: Duration) -> Result<Vec<JobId>, BackendError> {
+        let time = micros(lease);
         let lost: Vec<Vec<u8>> = self
             .run(&script::EXTEND, |call| {
                 call.arg(time);
@@ -149,8 +143,8 @@ impl Remote for RedisRemote {
     }
 
     async fn counts(&self) -> Result<Counts, BackendError> {
-        let (ready, scheduled, limited, in_flight, dead, oldest, paused) = self
-            .run::<(u64, u64, u64, u64, u64, i64, bool)>(&script::COUNTS, |_| {})
+        let (ready, scheduled, limited, in_flight, dead, oldest, paused, dropped) = self
+            .run::<(u64, u64, u64, u64, u64, i64, bool, u64)>(&script::COUNTS, |_| {})
             .await?;
         Ok(Counts {
             ready,
@@ -158,6 +152,7 @@ impl Remote for RedisRemote {
             limited,
             in_flight,
             dead,
+            dropped,
             oldest: u64::try_from(oldest).ok().map(Duration::from_micros),
             paused,
         })
@@ -211,8 +206,11 @@ impl Remote for RedisRemote {
         Ok((outcome >= 0).then_some(outcome == 1))
     }
 
-    async fn purge(&self) -> Result<u64, BackendError> {
-        self.run(&script::PURGE, |_| {}).await
+    async fn purge(&self, older_than: Duration) -> Result<u64, BackendError> {
+        self.run(&script::PURGE, |call| {
+            call.arg(micros(older_than));
+        })
+        .await
     }
 
     async fn woken(&self) {

@@ -70,25 +70,47 @@ pub(super) fn arguments(rules: &Rules, call: &mut Cmd) {
             }
         }
     }
+    match rules.key {
+        Some(quota) => call.arg(Numbers::of(quota).period),
+        None => call.arg(""),
+    };
 }
 
 /// From one slot to the next, how far a slot may be ahead, and for the window, where the distance of
 /// the slots does not keep it, its quota and its length.
-fn numbers(
-    Quota {
+fn numbers(quota: Quota, call: &mut Cmd) {
+    let Numbers {
+        step,
+        lead,
         quota,
         period,
-        burst,
-    }: Quota,
-    call: &mut Cmd,
-) {
-    let (quota, period) = (u64::from(quota.max(1)), micros(period).max(1));
-    let step = period.div_ceil(quota);
-    if burst <= 1 {
-        call.arg(step).arg(0).arg(&["", ""]);
+    } = Numbers::of(quota);
+    call.arg(step).arg(lead);
+    if lead == 0 {
+        call.arg(&["", ""]);
     } else {
-        let lead = step * u64::from(burst - 1);
-        call.arg(step).arg(lead).arg(quota).arg(period);
+        call.arg(quota).arg(period);
+    }
+}
+
+/// A limit in microseconds.
+pub(super) struct Numbers {
+    pub(super) step: u64,
+    pub(super) lead: u64,
+    pub(super) quota: u32,
+    pub(super) period: u64,
+}
+
+impl Numbers {
+    pub(super) fn of(rate: Quota) -> Self {
+        let (quota, period) = (rate.quota.max(1), micros(rate.period).max(1));
+        let step = period.div_ceil(u64::from(quota));
+        Self {
+            step,
+            lead: step * u64::from(rate.burst.saturating_sub(1)),
+            quota,
+            period,
+        }
     }
 }
 

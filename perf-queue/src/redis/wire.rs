@@ -1,7 +1,8 @@
 //! Bytes that the client and the scripts exchange; `lua/state.lua` has the other half.
 
+use super::rules::Numbers;
 use crate::JobId;
-use crate::remote::{Lease, NewJob};
+use crate::remote::{Lease, NewJob, Quota};
 
 pub(super) fn id_bytes(id: JobId) -> [u8; 16] {
     id.to_bytes()
@@ -19,14 +20,43 @@ pub(super) fn lease_bytes(lease: &Lease) -> [u8; 24] {
     bytes
 }
 
+/// In the length of the trace: the limit of the job's key comes before it.
+const RATED: u32 = 1 << 31;
+
+const RATE_BYTES: usize = 28;
+
+/// A limit of a key as the scripts use it.
+fn rate_bytes(rate: Quota) -> [u8; RATE_BYTES] {
+    let Numbers {
+        step,
+        lead,
+        quota,
+        period,
+    } = Numbers::of(rate);
+    let mut bytes = [0; RATE_BYTES];
+    bytes[..8].copy_from_slice(&step.to_be_bytes());
+    bytes[8..16].copy_from_slice(&lead.to_be_bytes());
+    bytes[16..20].copy_from_slice(&quota.to_be_bytes());
+    bytes[20..].copy_from_slice(&period.to_be_bytes());
+    bytes
+}
+
 /// A record from its fourth field on: the first three are the script's.
 pub(super) fn rest_of_record(job: &NewJob, rest: &mut Vec<u8>) {
     rest.clear();
     rest.push(i8::MAX.wrapping_sub(job.priority).cast_unsigned());
-    for part in [job.key.as_slice(), job.trace.as_bytes()] {
-        rest.extend_from_slice(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
-        rest.extend_from_slice(part);
+    let length = |part: &[u8]| u32::try_from(part.len()).unwrap_or(u32::MAX);
+    rest.extend_from_slice(&length(&job.key).to_be_bytes());
+    rest.extend_from_slice(&job.key);
+    let trace = length(job.trace.as_bytes());
+    match &job.rate {
+        None => rest.extend_from_slice(&trace.to_be_bytes()),
+        Some(rate) => {
+            rest.extend_from_slice(&(trace | RATED).to_be_bytes());
+            rest.extend_from_slice(&rate_bytes(*rate));
+        }
     }
+    rest.extend_from_slice(job.trace.as_bytes());
     rest.extend_from_slice(&job.payload);
 }
 
@@ -47,7 +77,12 @@ impl Record {
         let (attempt, due, enqueued) = (reader.u32()?, reader.u64()?, reader.u64()?);
         reader.take(1)?;
         let key = reader.part()?.to_vec();
-        let trace = String::from_utf8_lossy(reader.part()?).into_owned();
+        let trace = reader.u32()?;
+        if trace & RATED != 0 {
+            reader.take(RATE_BYTES)?;
+        }
+        let trace = reader.take((trace & !RATED) as usize)?;
+        let trace = String::from_utf8_lossy(trace).into_owned();
         let payload = bytes.len() - reader.0.len();
         bytes.drain(..payload);
         Some(Self {
@@ -115,6 +150,7 @@ mod tests {
             delay: Duration::ZERO,
             priority,
             unique: None,
+            rate: None,
             trace: "00-1".to_owned(),
         }
     }

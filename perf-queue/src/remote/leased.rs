@@ -22,7 +22,7 @@ use crate::backend::{
 };
 use crate::crew::Crew;
 use crate::metrics::Outcome;
-use crate::{BackendError, DeadLetter, EnqueueOptions, JobId, Rate, Scope, Stats};
+use crate::{BackendError, DeadLetter, EnqueueOptions, JobId, Rate, RatePerKey, Scope, Stats};
 
 /// How often a producer that waits for room asks again, at first and at most.
 const ROOM_AGAIN: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(500));
@@ -32,6 +32,8 @@ pub(crate) struct Leased<T, K, R: Remote> {
     inner: Arc<Inner<T, R>>,
     key: KeyOf<T, K>,
     keyed: bool,
+    /// Rates of keys that are not the same for all.
+    rate_per_key: Option<RatePerKey<T>>,
     capacity: usize,
     max_payload: usize,
     closed: AtomicBool,
@@ -72,6 +74,7 @@ where
             inner,
             key: parts.key,
             keyed: parts.keyed,
+            rate_per_key: parts.rate_per_key,
             capacity,
             max_payload: parts.max_payload,
             closed: AtomicBool::new(false),
@@ -88,6 +91,7 @@ where
             delay: options.delay,
             priority: options.priority,
             unique: options.unique.clone(),
+            rate: self.rate_per_key.as_ref().and_then(|rate| rate.quota(job)),
             trace: options.trace.as_deref().unwrap_or_default().to_owned(),
         })
     }
@@ -175,7 +179,7 @@ where
             limited: size(counts.limited),
             in_flight: size(counts.in_flight),
             dead: size(counts.dead),
-            dead_dropped: 0,
+            dead_dropped: counts.dropped,
             capacity: self.capacity,
             paused: counts.paused,
             oldest_age: counts.oldest,
@@ -418,9 +422,9 @@ where
         })
     }
 
-    fn purge(&self) -> Boxed<'_, Result<usize, BackendError>> {
+    fn purge(&self, older_than: Duration) -> Boxed<'_, Result<usize, BackendError>> {
         Box::pin(async move {
-            let purged = repeat(|| self.inner.remote.purge()).await?;
+            let purged = repeat(|| self.inner.remote.purge(older_than)).await?;
             Ok(usize::try_from(purged).unwrap_or(usize::MAX))
         })
     }

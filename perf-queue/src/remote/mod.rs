@@ -20,7 +20,6 @@ mod leased;
 mod pump;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod repeat;
-#[cfg(any(feature = "postgres", feature = "redis"))]
 mod rules;
 
 use std::future::Future;
@@ -67,12 +66,12 @@ pub(crate) trait Remote: Send + Sync + 'static {
         want: Want,
     ) -> impl Future<Output = Result<Exchange, BackendError>> + Send;
 
-    /// Prolongs leases by the lease time (of this process' last exchange) from now. Returns those that
-    /// are lost: the jobs belong to
-    /// somebody else by now, or are done.
+    /// Prolongs leases by `lease` from now. Returns those that are lost: the jobs belong to somebody
+    /// else by now, or are done.
     fn extend(
         &self,
         leases: &[Lease],
+        lease: Duration,
     ) -> impl Future<Output = Result<Vec<JobId>, BackendError>> + Send;
 
     /// How many jobs are where. With thousands of keys, what is `limited` and `oldest` may be estimates.
@@ -97,8 +96,9 @@ pub(crate) trait Remote: Send + Sync + 'static {
     /// none of this id, `None` if there is no room.
     fn replay(&self, id: JobId) -> impl Future<Output = Result<Option<bool>, BackendError>> + Send;
 
-    /// Drops all dead letters; returns how many there were.
-    fn purge(&self) -> impl Future<Output = Result<u64, BackendError>> + Send;
+    /// Drops the dead letters that died so long ago or longer, all by zero; returns how many there were.
+    fn purge(&self, older_than: Duration)
+    -> impl Future<Output = Result<u64, BackendError>> + Send;
 
     /// Waits until a process may have reason to ask for jobs before it otherwise would: one was
     /// enqueued, or the rules changed. May return for no reason, and may miss something: whoever
@@ -122,6 +122,8 @@ pub(crate) struct NewJob {
     pub(crate) priority: i8,
     /// While another job was enqueued with this name within the time that it brought, this one is not.
     pub(crate) unique: Option<(String, Duration)>,
+    /// The limit of its key, where that is not the same for all keys. The last one enqueued counts.
+    pub(crate) rate: Option<Quota>,
     /// A W3C `traceparent`, empty for none.
     pub(crate) trace: String,
 }
@@ -229,6 +231,8 @@ pub(crate) struct Counts {
     pub(crate) limited: u64,
     pub(crate) in_flight: u64,
     pub(crate) dead: u64,
+    /// Dead letters that were dropped for lack of room.
+    pub(crate) dropped: u64,
     /// How long the job that has been due the longest has waited.
     pub(crate) oldest: Option<Duration>,
     pub(crate) paused: bool,

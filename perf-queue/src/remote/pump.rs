@@ -274,7 +274,7 @@ pub(super) async fn beat<T: Send + 'static, R: Remote>(inner: Weak<Inner<T, R>>)
         };
         let leases = inner.lock().buffer.leases();
         for leases in leases.chunks(BEAT_AT_ONCE) {
-            match inner.remote.extend(leases).await {
+            match inner.remote.extend(leases, inner.lease).await {
                 Ok(lost) => {
                     let mut state = inner.lock();
                     for id in lost {

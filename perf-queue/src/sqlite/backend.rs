@@ -2,15 +2,17 @@
 
 use std::hash::Hash;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::durable::{Durable, row};
+use super::state::Setting;
 use crate::backend::{
     Backend, Boxed, Claim, Ended, Enqueued, NotReplayed, Role, Submission, Why, rejected,
 };
-use crate::remote::NewJob;
+use crate::remote::{NewJob, Quota};
 use crate::{
     BackendError, Connection, DeadLetter, EnqueueInError, EnqueueOptions, JobId, Rate, Scope, Stats,
 };
@@ -115,11 +117,24 @@ where
     }
 
     fn pause(&self, paused: bool) -> Boxed<'_, Result<(), BackendError>> {
-        self.store.pause(paused)
+        Box::pin(async move {
+            self.journal.set(Setting::Paused(paused)).await?;
+            self.store.pause(paused).await
+        })
     }
 
     fn set_rate(&self, scope: Scope, rate: Option<Rate>) -> Boxed<'_, Result<(), BackendError>> {
-        self.store.set_rate(scope, rate)
+        Box::pin(async move {
+            let mut rules = self.rules.lock().await;
+            let mut new = *rules;
+            match scope {
+                Scope::Queue => new.queue = rate.map(Quota::from),
+                Scope::Key => new.key = rate.map(Quota::from),
+            }
+            self.journal.set(Setting::Rules(new)).await?;
+            *rules = new;
+            self.store.set_rate(scope, rate).await
+        })
     }
 
     fn tidy(&self) {
@@ -153,9 +168,9 @@ where
         })
     }
 
-    fn purge(&self) -> Boxed<'_, Result<usize, BackendError>> {
+    fn purge(&self, older_than: Duration) -> Boxed<'_, Result<usize, BackendError>> {
         Box::pin(async move {
-            let purged = self.journal.purge().await?;
+            let purged = self.journal.purge(older_than).await?;
             Ok(usize::try_from(purged).unwrap_or(usize::MAX))
         })
     }

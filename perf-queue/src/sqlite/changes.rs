@@ -20,6 +20,8 @@ pub(super) struct Changes {
     /// In the order in which they died.
     dead: Vec<Death>,
     running: HashMap<i64, Run>,
+    /// Until when a penalty stops the queue; zero where the file knows.
+    hold: i64,
     /// Running jobs without a mark, in the order in which they started.
     unmarked: std::collections::VecDeque<(i64, Instant)>,
 }
@@ -111,6 +113,9 @@ impl Changes {
 
     fn put_back(&mut self, row: i64, now: i64, after: Duration, place: Place) -> &mut Update {
         let due = now.saturating_add(millis(after));
+        if place == Place::HoldsAll {
+            self.hold = self.hold.max(due);
+        }
         let update = self.updates.entry(row).or_default();
         update.due = Some(due);
         update.started = false;
@@ -152,7 +157,7 @@ impl Changes {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.done.is_empty() && self.updates.is_empty() && self.dead.is_empty()
+        self.done.is_empty() && self.updates.is_empty() && self.dead.is_empty() && self.hold == 0
     }
 
     /// How many jobs there is something to write about.
@@ -169,6 +174,11 @@ impl Changes {
         queue: i64,
         dead_letters: usize,
     ) -> sqlx::Result<Buried> {
+        if self.hold > 0 {
+            script.statement(include_str!("sql/set_hold.sql"));
+            script.bind(queue)?;
+            script.bind(self.hold)?;
+        }
         if !self.updates.is_empty() {
             let updates: Vec<_> = self.updates.iter().map(as_json).collect();
             script.statement(include_str!("sql/update.sql"));
@@ -217,6 +227,7 @@ impl Changes {
         self.done.clear();
         self.updates.clear();
         self.dead.clear();
+        self.hold = 0;
     }
 }
 

@@ -113,9 +113,14 @@ async fn put_back(
     Ok(load::range(conn, queue, [row, row], 1).await?.pop())
 }
 
-pub(super) async fn purge(conn: &mut SqliteConnection, queue: i64) -> sqlx::Result<u64> {
+pub(super) async fn purge(
+    conn: &mut SqliteConnection,
+    queue: i64,
+    until: i64,
+) -> sqlx::Result<u64> {
     let purged = sqlx::query(include_str!("sql/purge.sql"))
         .bind(queue)
+        .bind(until)
         .execute(conn)
         .await?;
     Ok(purged.rows_affected())

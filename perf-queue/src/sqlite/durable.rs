@@ -10,16 +10,17 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::TryAcquireError;
 
+use super::state::Setting;
 use super::{Added, End, Journal, Place, RowId, Sqlite, Stored};
 use crate::backend::{
-    Backend, Boxed, Ended, Hold, Open, Parts, QueueBackend, Ready, Submission, Taken, Why,
+    Backend, Boxed, Ended, Hold, Limits, Open, Parts, QueueBackend, Ready, Submission, Taken, Why,
 };
 use crate::memory::{Restored, Settings, Store};
 use crate::panics::contained;
-use crate::remote::NewJob;
 use crate::remote::codec::{decode, encode};
+use crate::remote::{NewJob, Rules};
 use crate::signals::Signals;
-use crate::{BuildError, EnqueueOptions, JobId, Memory};
+use crate::{BuildError, EnqueueOptions, JobId, Memory, Scope};
 
 /// A queue in a file.
 pub(super) struct Durable<T, K> {
@@ -29,6 +30,8 @@ pub(super) struct Durable<T, K> {
     capacity: usize,
     max_payload: usize,
     max_attempts: u32,
+    /// The limits as the file has them.
+    pub(super) rules: tokio::sync::Mutex<Rules>,
     /// Jobs of a key run one at a time, and so keep their place while they wait for a retry.
     one_by_one: bool,
     /// Held while jobs of the file are put into the machine, so that they are there in its order.
@@ -46,9 +49,19 @@ where
     K: Hash + Eq + Clone + Send + 'static,
 {
     async fn open(sqlite: Sqlite, parts: Parts<T, K>) -> Result<Arc<Self>, BuildError> {
+        let dead_letters = parts.dead_letters.unwrap_or(sqlite.dead_letters);
+        let sqlite = sqlite.dead_letters(dead_letters);
         sqlite.check()?;
-        let rules = parts.limits.rules()?;
         let (journal, stored) = sqlite.start(&parts.name).await?;
+        // As on a server: who names limits sets them, and who names none leaves those that are stored.
+        let kept = match parts.rules() {
+            Some(rules) => {
+                journal.set(Setting::Rules(rules)).await?;
+                rules
+            }
+            None => journal.state.rules.unwrap_or_default(),
+        };
+        let rules = Limits::from(kept).rules()?;
         let capacity = sqlite.bound();
         parts.signals.room.add_permits(capacity);
         let settings = Settings {
@@ -56,6 +69,7 @@ where
             rules,
             rate_per_key: parts.rate_per_key,
             keeps_letters: false,
+            dead_letters,
             signals: Arc::clone(&parts.signals),
             meters: parts.meters,
         };
@@ -66,12 +80,17 @@ where
             capacity,
             max_payload: parts.max_payload,
             max_attempts: parts.backoff.attempts(),
-            one_by_one: parts.limits.concurrency_per_key == Some(1),
+            one_by_one: kept.concurrency_per_key == Some(1),
+            rules: tokio::sync::Mutex::new(kept),
             arriving: Mutex::new(()),
             suspects: Mutex::default(),
             queue: RandomState::new().build_hasher().finish(),
             next: AtomicU64::new(0),
         });
+        durable.store.hold(durable.journal.state.hold);
+        if durable.journal.state.paused {
+            durable.store.pause(true).await?;
+        }
         durable.take_in(stored);
         let journal = Arc::clone(&durable.journal);
         tokio::spawn(take_in_arrivals(journal, Arc::downgrade(&durable)));
@@ -110,8 +129,8 @@ where
                     attempt: job.attempt,
                     priority: job.priority,
                     age: job.age,
-                    // A job that blocks its key is not waited for: those behind it would overtake it.
-                    due: if job.blocks { Duration::ZERO } else { job.due },
+                    due: job.due,
+                    blocks: job.blocks,
                 }),
                 Err(error) => {
                     tracing::warn!(job = %job.id, %error, "a job that cannot be decoded");
@@ -145,6 +164,8 @@ where
             delay: options.delay,
             priority: options.priority,
             unique: options.unique.clone(),
+            // Found again in the job, too.
+            rate: None,
             trace: options.trace.as_deref().unwrap_or_default().to_owned(),
         })
     }
@@ -204,6 +225,7 @@ where
             priority: options.priority,
             age: Duration::ZERO,
             due: options.delay,
+            blocks: false,
         })
     }
 
@@ -229,10 +251,10 @@ where
                 (&taken.hold, end)
             }
             Ended::Snooze(taken, after, penalty) => {
-                let place = if penalty.is_some() {
-                    Place::Kept
-                } else {
-                    place
+                let place = match penalty {
+                    Some(Scope::Queue) => Place::HoldsAll,
+                    Some(Scope::Key) => Place::Kept,
+                    None => place,
                 };
                 let after = *after;
                 (&taken.hold, End::Snooze { after, place })

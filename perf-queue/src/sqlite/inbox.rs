@@ -4,6 +4,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
 
 use super::rows::{Added, End, RowId, Stored};
+use super::state::Setting;
 use crate::remote::{Letter, NewJob};
 use crate::{BackendError, JobId};
 
@@ -28,7 +29,9 @@ pub(super) enum Op {
     Flush(Reply<()>),
     ListDead(usize, Reply<Vec<Letter>>),
     Replay(JobId, Reply<Option<Stored>>),
-    Purge(Reply<u64>),
+    /// Up to this time of the wall clock.
+    Purge(i64, Reply<u64>),
+    Set(Setting, Reply<()>),
 }
 
 #[derive(Debug)]

@@ -1,5 +1,6 @@
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sqlx::SqliteConnection;
 use tokio::sync::{Mutex, Semaphore, oneshot};
@@ -11,7 +12,8 @@ use super::dead::Letters;
 use super::error::{ended, refused};
 use super::foreign;
 use super::inbox::{Append, Inbox, Op};
-use super::rows::{Added, End, RowId, Stored, wall_clock};
+use super::rows::{Added, End, RowId, Stored, millis, wall_clock};
+use super::state::{Setting, State};
 use super::writer::Writer;
 use crate::remote::{Letter, NewJob};
 use crate::{BackendError, EnqueueInError, JobId};
@@ -31,6 +33,8 @@ pub(crate) struct Journal {
     arrivals: Arc<Arrivals>,
     letters: Arc<Letters>,
     writer: Mutex<Option<JoinHandle<()>>>,
+    /// What the file kept of the queue when it was opened.
+    pub(super) state: State,
     /// Of the queue, in its file.
     queue: i64,
     path: PathBuf,
@@ -94,7 +98,7 @@ impl<T: Handed> Drop for Asked<'_, T> {
 }
 
 impl Journal {
-    pub(super) fn new(writer: Writer, queue: i64, path: PathBuf) -> Self {
+    pub(super) fn new(writer: Writer, queue: i64, path: PathBuf, state: State) -> Self {
         let inbox = Arc::new(Inbox::default());
         Self {
             room: Arc::new(Semaphore::new(WAITING)),
@@ -102,6 +106,7 @@ impl Journal {
             letters: writer.letters(),
             writer: Mutex::new(Some(tokio::spawn(writer.run(Arc::clone(&inbox))))),
             inbox,
+            state,
             queue,
             path,
         }
@@ -255,9 +260,22 @@ impl Journal {
         self.ask(|reply| Op::Replay(id, reply)).await
     }
 
-    /// Drops all dead letters; returns how many there were.
-    pub(crate) async fn purge(&self) -> Result<u64, BackendError> {
-        self.ask(Op::Purge).await
+    /// Drops the dead letters that died so long ago or longer, all by zero; returns how many there were.
+    pub(crate) async fn purge(&self, older_than: Duration) -> Result<u64, BackendError> {
+        let until = match older_than {
+            Duration::ZERO => i64::MAX,
+            age => wall_clock().saturating_sub(millis(age)),
+        };
+        self.ask(|reply| Op::Purge(until, reply)).await
+    }
+
+    /// Keeps a setting, for who opens the file later, too.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it may be kept.
+    pub(super) async fn set(&self, setting: Setting) -> Result<(), BackendError> {
+        self.ask(|reply| Op::Set(setting, reply)).await
     }
 
     /// As [`close`](Self::close), and waits for it. What is told after

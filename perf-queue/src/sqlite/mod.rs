@@ -20,6 +20,7 @@ mod names;
 mod rows;
 mod script;
 mod start;
+mod state;
 #[cfg(test)]
 mod tests;
 mod transaction;

@@ -58,6 +58,8 @@ pub(crate) struct Stored {
 pub(crate) enum Place {
     /// Where it was: before all that were enqueued after it.
     Kept,
+    /// The same, and nothing of the queue starts before it is due.
+    HoldsAll,
     /// Like a job that is enqueued when it falls due.
     Rejoins,
 }

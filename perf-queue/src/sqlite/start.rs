@@ -5,7 +5,7 @@ use super::file::OwnedFile;
 use super::rows::wall_clock;
 use super::watch::Watch;
 use super::writer::Writer;
-use super::{Journal, Sqlite, Stored, dead, load, names};
+use super::{Journal, Sqlite, Stored, dead, load, names, state};
 use crate::BackendError;
 
 /// Of the tables.
@@ -42,9 +42,10 @@ pub(super) async fn start_on(
     let (queue, clean) = register(&mut conn, queue).await?;
     let read = read(&mut conn, queue, clean).await;
     let (jobs, watch, letters) = read.map_err(backend)?;
+    let state = state::load(&mut conn, queue).await.map_err(backend)?;
     let path = file.path().to_owned();
     let writer = Writer::new(file, conn, queue, dead_letters, watch, letters);
-    Ok((Journal::new(writer, queue, path), jobs))
+    Ok((Journal::new(writer, queue, path, state), jobs))
 }
 
 /// Makes the tables where they are missing. Returns the queue's number in the file, and whether who

@@ -11,7 +11,7 @@ use super::file::OwnedFile;
 use super::group::{Group, commit};
 use super::inbox::{Append, Due, Inbox, Op};
 use super::watch::Watch;
-use super::{Added, start};
+use super::{Added, start, state};
 use crate::BackendError;
 
 /// How long ended jobs wait for others, to be written with them; nobody waits for them.
@@ -143,7 +143,9 @@ impl Writer {
                 Op::Ended(row, end, at) => self.changes.ended(row, end, at),
                 Op::Deliver(rows) => self.watch.deliver(rows),
                 Op::Expect => self.watch.expect(),
-                Op::Flush(_) | Op::ListDead(..) | Op::Replay(..) | Op::Purge(_) => asks.push(op),
+                Op::Flush(_) | Op::ListDead(..) | Op::Replay(..) | Op::Purge(..) | Op::Set(..) => {
+                    asks.push(op)
+                }
             }
         }
         let now = Instant::now();
@@ -333,14 +335,21 @@ impl Writer {
                     self.watch.deliver([job.row; 2]);
                 }
             }
-            Op::Purge(reply) => {
+            Op::Purge(until, reply) => {
                 let done = match self.asked(written).await {
-                    Ok(conn) => dead::purge(conn, queue).await.map_err(backend),
+                    Ok(conn) => dead::purge(conn, queue, until).await.map_err(backend),
                     Err(error) => Err(error),
                 };
                 if let Ok(purged) = done {
                     self.letters.count(0, purged, 0);
                 }
+                drop(reply.send(done));
+            }
+            Op::Set(setting, reply) => {
+                let done = match self.asked(written).await {
+                    Ok(conn) => state::save(conn, queue, setting).await.map_err(backend),
+                    Err(error) => Err(error),
+                };
                 drop(reply.send(done));
             }
             _ => {}

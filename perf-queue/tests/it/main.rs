@@ -29,3 +29,6 @@ mod sqlite;
 mod stress;
 #[cfg(test)]
 mod support;
+#[cfg(feature = "testing")]
+#[cfg(test)]
+mod testing;

@@ -83,7 +83,7 @@ BEGIN
         );
         EXIT WHEN cardinality(ring) = 0;
         share := CASE
-            WHEN r.key_quota IS NOT NULL THEN 1
+            WHEN r.key_quota IS NOT NULL OR r.own THEN 1
             ELSE (left_over + cardinality(ring) - 1) / cardinality(ring)
         END;
         WITH heads AS (
@@ -125,10 +125,13 @@ BEGIN
             turn = nextval('numbers'),
             in_flight = CASE WHEN r.concurrency IS NULL THEN 0 ELSE k.in_flight + g.n END,
             slot = CASE
+                WHEN k.rate IS NOT NULL
+                    THEN greatest(k.slot, g.at) + apart(k.rate[1]::int, k.rate[2])
                 WHEN r.key_quota IS NULL THEN k.slot
                 ELSE greatest(k.slot, g.at) + apart(r.key_quota, r.key_period)
             END,
             log = CASE
+                WHEN k.rate IS NOT NULL THEN logged(k.log, g.at, k.rate[1]::int, k.rate[3]::int)
                 WHEN r.key_quota IS NULL THEN k.log
                 ELSE logged(k.log, g.at, r.key_quota, r.key_burst)
             END
@@ -143,7 +146,7 @@ BEGIN
             ORDER BY u.i
         ) g
         WHERE k.ctid = g.tid;
-        IF r.key_quota IS NOT NULL THEN
+        IF r.key_quota IS NOT NULL OR r.own THEN
             r.limited_key := r.limited_key + (SELECT count(*) FROM unnest(ats[1:n]) a WHERE a > t);
         END IF;
         r := place(r, t, horizon, ring);

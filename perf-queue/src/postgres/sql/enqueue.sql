@@ -60,7 +60,8 @@ END $$;
 -- Adds all jobs or none. Null where there is no room.
 CREATE FUNCTION {schema}.enqueue(
     q int, ids bytea[], keys bytea[], payloads bytea[], delays bigint[], ranks smallint[],
-    names bytea[], spans bigint[], traces text[], capacity bigint, at_commit boolean
+    names bytea[], spans bigint[], traces text[], capacity bigint, at_commit boolean,
+    quotas int[], periods bigint[], bursts int[]
 ) RETURNS bytea[] LANGUAGE plpgsql {set} AS $$
 DECLARE
     t bigint := micros();
@@ -84,6 +85,9 @@ BEGIN
         IF NOT (SELECT r.keyed FROM queues r WHERE r.queue = q) THEN
             UPDATE queues SET keyed = true WHERE queue = q AND NOT keyed;
         END IF;
+        IF quotas IS NOT NULL AND NOT (SELECT r.own FROM queues r WHERE r.queue = q) THEN
+            UPDATE queues SET own = true WHERE queue = q AND NOT own;
+        END IF;
     END IF;
     IF names IS NOT NULL THEN
         SELECT n.ids, n.mine INTO ids, mine FROM take_names(q, ids, names, spans, t) n;
@@ -94,27 +98,29 @@ BEGIN
     END IF;
     -- `ON CONFLICT` costs a third more, and an id is hardly ever there already.
     BEGIN
-        INSERT INTO jobs (id, seq, due, enqueued, since, queue, rank, placed, key, long_key, payload, trace)
+        INSERT INTO jobs (id, seq, due, enqueued, since, queue, rank, placed, key, long_key, payload, trace, rate)
         SELECT e.id, nextval('numbers'),
             CASE WHEN at_commit THEN -1 - e.delay WHEN e.delay > 0 THEN t + e.delay END,
             t, t + e.delay, q, e.rank, NOT at_commit AND e.delay = 0,
             CASE WHEN length(e.key) <= 255 THEN e.key ELSE sha256(e.key) END,
             CASE WHEN length(e.key) > 255 THEN e.key END,
-            e.payload, e.trace
-        FROM unnest(mine, keys, payloads, delays, ranks, traces)
-            AS e(id, key, payload, delay, rank, trace)
+            e.payload, e.trace,
+            CASE WHEN e.quota IS NOT NULL THEN ARRAY[e.quota, e.period, e.burst] END
+        FROM unnest(mine, keys, payloads, delays, ranks, traces, quotas, periods, bursts)
+            AS e(id, key, payload, delay, rank, trace, quota, period, burst)
         WHERE e.id IS NOT NULL;
         GET DIAGNOSTICS added = ROW_COUNT;
     EXCEPTION WHEN unique_violation THEN
-        INSERT INTO jobs (id, seq, due, enqueued, since, queue, rank, placed, key, long_key, payload, trace)
+        INSERT INTO jobs (id, seq, due, enqueued, since, queue, rank, placed, key, long_key, payload, trace, rate)
         SELECT e.id, nextval('numbers'),
             CASE WHEN at_commit THEN -1 - e.delay WHEN e.delay > 0 THEN t + e.delay END,
             t, t + e.delay, q, e.rank, NOT at_commit AND e.delay = 0,
             CASE WHEN length(e.key) <= 255 THEN e.key ELSE sha256(e.key) END,
             CASE WHEN length(e.key) > 255 THEN e.key END,
-            e.payload, e.trace
-        FROM unnest(mine, keys, payloads, delays, ranks, traces)
-            AS e(id, key, payload, delay, rank, trace)
+            e.payload, e.trace,
+            CASE WHEN e.quota IS NOT NULL THEN ARRAY[e.quota, e.period, e.burst] END
+        FROM unnest(mine, keys, payloads, delays, ranks, traces, quotas, periods, bursts)
+            AS e(id, key, payload, delay, rank, trace, quota, period, burst)
         WHERE e.id IS NOT NULL
         ON CONFLICT (id) DO NOTHING;
         GET DIAGNOSTICS added = ROW_COUNT;
@@ -124,11 +130,16 @@ BEGIN
         RETURN ids;
     END IF;
     IF has_key THEN
-        INSERT INTO arrivals (n, queue, key)
-        SELECT nextval('numbers'), q, k.key FROM (
-            SELECT CASE WHEN length(e.key) <= 255 THEN e.key ELSE sha256(e.key) END AS key
-            FROM unnest(keys, delays) WITH ORDINALITY AS e(key, delay, i)
-            WHERE e.key <> '' AND e.delay = 0
+        -- A limit holds from the enqueue on, also where its job is not due yet.
+        INSERT INTO arrivals (n, queue, key, rate)
+        SELECT nextval('numbers'), q, k.key, k.rate FROM (
+            SELECT CASE WHEN length(e.key) <= 255 THEN e.key ELSE sha256(e.key) END AS key,
+                CASE WHEN quotas[max(e.i)] IS NOT NULL THEN
+                    ARRAY[quotas[max(e.i)], periods[max(e.i)], bursts[max(e.i)]]
+                END AS rate
+            FROM unnest(mine, keys, delays) WITH ORDINALITY AS e(id, key, delay, i)
+            WHERE e.key <> '' AND (e.delay = 0 OR quotas IS NOT NULL)
+                AND (quotas IS NULL OR e.id IS NOT NULL)
             GROUP BY e.key ORDER BY min(e.i)
         ) k;
     END IF;
@@ -143,10 +154,15 @@ DECLARE
     t bigint;
     added bigint;
     has_key boolean;
+    has_rate boolean;
 BEGIN
-    SELECT bool_or(j.key <> '') INTO has_key FROM jobs j WHERE j.id = ANY (NEW.ids) AND j.due < 0;
+    SELECT bool_or(j.key <> ''), bool_or(j.rate IS NOT NULL) INTO has_key, has_rate
+    FROM jobs j WHERE j.id = ANY (NEW.ids) AND j.due < 0;
     IF has_key AND NOT (SELECT r.keyed FROM queues r WHERE r.queue = NEW.queue) THEN
         UPDATE queues SET keyed = true WHERE queue = NEW.queue AND NOT keyed;
+    END IF;
+    IF has_rate AND NOT (SELECT r.own FROM queues r WHERE r.queue = NEW.queue) THEN
+        UPDATE queues SET own = true WHERE queue = NEW.queue AND NOT own;
     END IF;
     PERFORM pg_advisory_xact_lock_shared(1885434737, NEW.queue);
     t := micros();
@@ -159,13 +175,15 @@ BEGIN
             since = t - 1 - j.due
         FROM unnest(NEW.ids) AS e(id)
         WHERE j.id = e.id AND j.due < 0
-        RETURNING j.key, j.placed, j.seq
+        RETURNING j.key, j.placed, j.seq, j.rate
     ), told AS (
-        INSERT INTO arrivals (n, queue, key)
-        SELECT nextval('numbers'), NEW.queue, k.key
+        INSERT INTO arrivals (n, queue, key, rate)
+        SELECT nextval('numbers'), NEW.queue, k.key, last.rate
         FROM (
-            SELECT p.key FROM placed p WHERE p.placed AND p.key <> '' GROUP BY p.key ORDER BY min(p.seq)
-        ) k
+            SELECT p.key, max(p.seq) AS last FROM placed p
+            WHERE p.key <> '' AND (p.placed OR p.rate IS NOT NULL)
+            GROUP BY p.key ORDER BY min(p.seq)
+        ) k JOIN placed last ON last.seq = k.last
     )
     SELECT count(*) INTO added FROM placed;
     DELETE FROM commits WHERE n = NEW.n;

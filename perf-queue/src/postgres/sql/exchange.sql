@@ -3,7 +3,7 @@
 CREATE FUNCTION {schema}.exchange(
     q int, e_ids bytea[], e_tokens bigint[], e_hows smallint[], e_afters bigint[],
     e_scopes smallint[], e_messages text[], want int, within bigint, lease bigint,
-    OUT lost bytea[], OUT next bigint, OUT limited bigint[], OUT paused boolean,
+    letters bigint, OUT lost bytea[], OUT next bigint, OUT limited bigint[], OUT paused boolean,
     OUT ids bytea[], OUT tokens bigint[], OUT keys bytea[], OUT payloads bytea[],
     OUT traces text[], OUT attempts int[], OUT errors text[], OUT starts bigint[],
     OUT slotted boolean[], OUT ages bigint[], OUT waits bigint[]
@@ -15,8 +15,10 @@ DECLARE
     horizon bigint;
     locked boolean;
     gone bigint := 0;
+    fewer bigint := 0;
     touched bytea[] := '{}';
     more bytea[];
+    brought text[];
     got bytea[] := '{}';
     slots bigint[] := '{}';
     part record;
@@ -39,10 +41,11 @@ BEGIN
     horizon := t + within;
     lost := '{}';
     IF cardinality(e_ids) > 0 THEN
-        SELECT * INTO part FROM settle(r, t, e_ids, e_tokens, e_hows, e_afters, e_scopes, e_messages);
+        SELECT * INTO part FROM settle(r, t, e_ids, e_tokens, e_hows, e_afters, e_scopes, e_messages, letters);
         r := part.r;
         lost := part.lost;
         gone := part.gone;
+        fewer := coalesce(part.dropped, 0);
         touched := part.touched;
     END IF;
     touched := touched || promote(r, t);
@@ -51,9 +54,13 @@ BEGIN
             DELETE FROM arrivals a WHERE a.ctid = ANY (array(
                 SELECT o.ctid FROM arrivals o WHERE o.queue = q
                 ORDER BY o.n LIMIT 1000 FOR UPDATE SKIP LOCKED
-            )) RETURNING a.key, a.n
-        ) SELECT array_agg(s.key ORDER BY s.n) INTO more FROM news s;
+            )) RETURNING a.key, a.n, a.rate
+        ) SELECT array_agg(s.key ORDER BY s.n), array_agg(s.rate::text ORDER BY s.n)
+        INTO more, brought FROM news s;
         touched := touched || more;
+        IF r.own THEN
+            PERFORM bring_rates(r, more, brought);
+        END IF;
         touched := touched || array(
             SELECT k.key FROM keys k WHERE k.queue = q AND k.place = 2 AND k.open_at <= horizon
             ORDER BY k.open_at LIMIT 1000
@@ -145,7 +152,8 @@ BEGIN
         END IF;
     END IF;
     IF gone > 0 THEN
-        UPDATE counts SET n = n - gone WHERE queue = q AND shard = pg_backend_pid() % 16;
+        UPDATE counts c SET n = c.n - gone, dropped = c.dropped + fewer
+        WHERE queue = q AND shard = pg_backend_pid() % 16;
     END IF;
     limited := ARRAY[r.limited_queue, r.limited_key];
     paused := r.paused;
@@ -161,7 +169,12 @@ BEGIN
         INTO ids, tokens, keys, payloads, traces, attempts, errors, starts, slotted, ages, waits
         FROM (
             SELECT j.*, u.at, coalesce(j.long_key, j.key) AS name,
-                r.quota IS NOT NULL OR (r.key_quota IS NOT NULL AND j.key <> '') AS slotted
+                r.quota IS NOT NULL OR (r.key_quota IS NOT NULL AND j.key <> '') OR (
+                    r.own AND EXISTS (
+                        SELECT FROM keys k
+                        WHERE k.queue = q AND k.key = j.key AND k.rate IS NOT NULL
+                    )
+                ) AS slotted
             FROM unnest(got, slots) WITH ORDINALITY AS u(id, at, i) JOIN jobs j ON j.id = u.id
             ORDER BY u.at, u.i
         ) f;

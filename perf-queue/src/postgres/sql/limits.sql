@@ -40,6 +40,81 @@ RETURNS bigint[] LANGUAGE sql IMMUTABLE AS $$
     END
 $$;
 
+-- The last grant of a key that has a limit of its own, or a later time; null if it had none.
+CREATE FUNCTION {schema}.granted(slot bigint, log bigint[], rate bigint[])
+RETURNS bigint LANGUAGE sql IMMUTABLE AS $$
+    SELECT coalesce(
+        log[cardinality(log)],
+        CASE WHEN slot > 0 THEN slot - {schema}.apart(rate[1]::int, rate[2]) END
+    )
+$$;
+
+-- The key under a limit of its own that is another than so far, or under the common one, where `rate`
+-- is null. What was granted before has to leave the new period, so that its windows hold.
+CREATE FUNCTION {schema}.rated(
+    k {schema}.keys, new_rate bigint[], key_quota int, key_period bigint,
+    OUT hold bigint, OUT slot bigint, OUT log bigint[]
+) LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+    common bigint[] := CASE WHEN key_quota IS NOT NULL THEN ARRAY[key_quota, key_period, 1] END;
+    next bigint[] := coalesce(new_rate, common);
+    last bigint;
+BEGIN
+    hold := k.hold;
+    slot := k.slot;
+    log := '{}';
+    IF coalesce(k.rate, common) IS NULL OR next IS NULL THEN
+        RETURN;
+    END IF;
+    last := {schema}.granted(k.slot, k.log, coalesce(k.rate, common));
+    IF last IS NOT NULL THEN
+        hold := greatest(hold, last + next[2]);
+        slot := last + {schema}.apart(next[1]::int, next[2]);
+    END IF;
+END $$;
+
+-- Jobs that were enqueued have brought these limits for their keys; the last one of a key counts.
+CREATE FUNCTION {schema}.bring_rates(r {schema}.queues, whose bytea[], brought text[]) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    WITH last AS (
+        SELECT u.key, (array_agg(u.rate ORDER BY u.i DESC))[1]::bigint[] AS rate
+        FROM unnest(whose, brought) WITH ORDINALITY AS u(key, rate, i)
+        WHERE u.rate IS NOT NULL GROUP BY u.key
+    ), changed AS (
+        SELECT o.tid, l.rate, c.* FROM last l
+        CROSS JOIN LATERAL (
+            SELECT p.ctid AS tid, rated(p, l.rate, r.key_quota, r.key_period) AS new FROM keys p
+            WHERE p.queue = r.queue AND p.key = l.key AND p.rate IS DISTINCT FROM l.rate OFFSET 0
+        ) o CROSS JOIN LATERAL (SELECT (o.new).*) c
+    ), done AS (
+        UPDATE keys k SET rate = c.rate, hold = c.hold, slot = c.slot, log = c.log
+        FROM changed c WHERE k.ctid = c.tid
+    )
+    INSERT INTO keys (queue, key, rate)
+    SELECT r.queue, l.key, l.rate FROM last l
+    WHERE EXISTS (SELECT FROM jobs j WHERE j.queue = r.queue AND j.key = l.key AND j.placed AND j.token = 0)
+    ON CONFLICT (queue, key) DO NOTHING;
+END $$;
+
+-- Keys that were forgotten meanwhile, and so have lost their limits, get that of their first job.
+CREATE FUNCTION {schema}.find_rates(r {schema}.queues, touched bytea[]) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE keys k SET rate = f.rate, hold = c.hold, slot = c.slot, log = c.log
+    FROM (SELECT DISTINCT a.key FROM unnest(touched) AS a(key)) u
+    CROSS JOIN LATERAL (
+        SELECT o.ctid AS tid, o AS whole FROM keys o
+        WHERE o.queue = r.queue AND o.key = u.key AND o.rate IS NULL OFFSET 0
+    ) o CROSS JOIN LATERAL (
+        SELECT j.rate FROM jobs j
+        WHERE j.queue = r.queue AND j.key = u.key AND j.placed AND j.token = 0
+            AND j.enqueued > r.own_since
+        ORDER BY j.rank, j.seq LIMIT 1
+    ) f CROSS JOIN LATERAL rated(o.whole, f.rate, r.key_quota, r.key_period) c
+    WHERE k.ctid = o.tid AND f.rate IS NOT NULL;
+END $$;
+
 -- Slots of the queue for jobs that may start at `ats`, which ascend; for as many as there are until
 -- `horizon`.
 CREATE FUNCTION {schema}.slots(INOUT r {schema}.queues, ats bigint[], horizon bigint, OUT starts bigint[])
@@ -85,10 +160,19 @@ BEGIN
     SELECT r.queue, u.key FROM unnest(touched) AS u(key)
     WHERE EXISTS (SELECT FROM jobs j WHERE j.queue = r.queue AND j.key = u.key AND j.placed AND j.token = 0)
     ON CONFLICT (queue, key) DO NOTHING;
+    IF r.own THEN
+        PERFORM find_rates(r, touched);
+    END IF;
     WITH seen AS (
         SELECT k.tid, k.key, k.place AS old_place, k.open_at AS old_open,
-            opens(k.hold, k.slot, k.log, r.key_quota, r.key_period, r.key_burst) AS open_at,
             CASE
+                WHEN k.rate IS NULL
+                    THEN opens(k.hold, k.slot, k.log, r.key_quota, r.key_period, r.key_burst)
+                ELSE opens(k.hold, k.slot, k.log, k.rate[1]::int, k.rate[2], k.rate[3]::int)
+            END AS open_at,
+            CASE
+                -- Its next limit has to know of the last grants.
+                WHEN k.rate IS NOT NULL THEN greatest(k.hold, k.slot, granted(k.slot, k.log, k.rate) + k.rate[2])
                 WHEN r.key_quota IS NULL THEN k.hold
                 ELSE greatest(k.hold, k.slot, k.log[cardinality(k.log)] + r.key_period)
             END AS fresh_at,

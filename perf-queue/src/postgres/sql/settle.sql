@@ -2,7 +2,8 @@
 -- key, 2 the queue.
 CREATE FUNCTION {schema}.settle(
     INOUT r {schema}.queues, t bigint, ids bytea[], tokens bigint[], hows smallint[], afters bigint[],
-    scopes smallint[], messages text[], OUT lost bytea[], OUT gone bigint, OUT touched bytea[]
+    scopes smallint[], messages text[], letters bigint,
+    OUT lost bytea[], OUT gone bigint, OUT touched bytea[], OUT dropped bigint
 ) LANGUAGE plpgsql AS $$
 DECLARE
     q int := r.queue;
@@ -24,11 +25,11 @@ BEGIN
             DELETE FROM jobs j USING unnest(ids, tokens, hows, messages) AS e(id, token, how, message)
             WHERE e.how = 3 AND j.id = e.id AND j.token = e.token AND j.until > t
             RETURNING j.*, e.message
-        ), letters AS (
-            INSERT INTO dead (id, queue, n, enqueued, died, attempts, rank, key, long_key, payload, trace, errors)
+        ), buried AS (
+            INSERT INTO dead (id, queue, n, enqueued, died, attempts, rank, key, long_key, payload, trace, errors, rate)
             SELECT f.id, q, nextval('numbers'), f.enqueued, t, f.attempt,
                 CASE WHEN f.rank < -500 THEN f.rank + 1000 ELSE f.rank END,
-                f.key, f.long_key, f.payload, f.trace, last_errors(f.errors, f.message)
+                f.key, f.long_key, f.payload, f.trace, last_errors(f.errors, f.message), f.rate
             FROM failed f
             ON CONFLICT (id) DO NOTHING
         ) SELECT array_agg(f.id), array_agg(f.key) INTO more, more_keys FROM failed f;
@@ -36,8 +37,9 @@ BEGIN
         ended_keys := ended_keys || more_keys;
         gone := gone + coalesce(cardinality(more), 0);
         DELETE FROM dead d WHERE d.queue = q AND d.n <= (
-            SELECT o.n FROM dead o WHERE o.queue = q ORDER BY o.n DESC OFFSET 1000 LIMIT 1
+            SELECT o.n FROM dead o WHERE o.queue = q ORDER BY o.n DESC OFFSET letters LIMIT 1
         );
+        GET DIAGNOSTICS dropped = ROW_COUNT;
     END IF;
     IF coalesce(cardinality(ended), 0) < cardinality(ids) AND hows && '{1,2,4}'::smallint[] THEN
         WITH back AS (

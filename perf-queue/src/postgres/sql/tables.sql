@@ -18,6 +18,9 @@ CREATE TABLE {schema}.queues (
     key_period bigint,
     key_burst int,
     concurrency int,
+    -- Whether a job ever brought a limit for its key, and up to when such limits do not count any more.
+    own boolean NOT NULL DEFAULT false,
+    own_since bigint NOT NULL DEFAULT 0,
     paused boolean NOT NULL DEFAULT false,
     -- Whether a job with a key was ever here.
     keyed boolean NOT NULL DEFAULT false,
@@ -41,6 +44,8 @@ CREATE TABLE {schema}.counts (
     queue int NOT NULL,
     shard int NOT NULL,
     n bigint NOT NULL DEFAULT 0,
+    -- Dead letters that were dropped for lack of room.
+    dropped bigint NOT NULL DEFAULT 0,
     PRIMARY KEY (queue, shard)
 ) WITH (fillfactor = 50);
 
@@ -66,7 +71,9 @@ CREATE TABLE {schema}.jobs (
     long_key bytea,
     payload bytea NOT NULL,
     trace text NOT NULL,
-    errors text[]
+    errors text[],
+    -- The limit that it brought for its key: quota, period and burst.
+    rate bigint[]
 ) WITH (
     fillfactor = 50,
     autovacuum_vacuum_scale_factor = 0,
@@ -97,6 +104,7 @@ CREATE TABLE {schema}.arrivals (
     n bigint NOT NULL,
     queue int NOT NULL,
     key bytea NOT NULL,
+    rate bigint[],
     PRIMARY KEY (queue, n)
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
 
@@ -113,6 +121,8 @@ CREATE TABLE {schema}.keys (
     slot bigint NOT NULL DEFAULT 0,
     log bigint[] NOT NULL DEFAULT '{}',
     hold bigint NOT NULL DEFAULT 0,
+    -- Its own limit, instead of that of the rules.
+    rate bigint[],
     PRIMARY KEY (queue, key)
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
 
@@ -144,7 +154,9 @@ CREATE TABLE {schema}.dead (
     long_key bytea,
     payload bytea NOT NULL,
     trace text NOT NULL,
-    errors text[]
+    errors text[],
+    -- The limit that it brought for its key: quota, period and burst.
+    rate bigint[]
 );
 
 CREATE INDEX dead_n ON {schema}.dead (queue, n);

@@ -52,7 +52,17 @@ BEGIN
         IF (old.key_quota, old.key_period) IS DISTINCT FROM (new_key_quota, new_key_period) THEN
             UPDATE keys SET
                 slot = moved(slot, old.key_quota, old.key_period, new_key_quota, new_key_period)
-            WHERE queue = q;
+            WHERE queue = q AND rate IS NULL;
+        END IF;
+        IF r.own AND (old.key_quota, old.key_period, old.key_burst)
+            IS DISTINCT FROM (new_key_quota, new_key_period, new_key_burst)
+        THEN
+            -- It is that of all keys from now on, also of those that had their own.
+            UPDATE arrivals SET rate = NULL WHERE queue = q AND rate IS NOT NULL;
+            UPDATE keys k SET rate = NULL, hold = c.hold, slot = c.slot, log = c.log
+            FROM keys o CROSS JOIN LATERAL rated(o, NULL, new_key_quota, new_key_period) c
+            WHERE o.queue = q AND o.rate IS NOT NULL AND k.ctid = o.ctid;
+            UPDATE queues SET own_since = t WHERE queue = q RETURNING * INTO r;
         END IF;
         r := place(r, t, t, array(SELECT k.key FROM keys k WHERE k.queue = q));
         UPDATE queues SET limited_key = r.limited_key WHERE queue = q;
@@ -72,7 +82,7 @@ END $$;
 
 CREATE FUNCTION {schema}.count_jobs(
     q int, OUT ready bigint, OUT scheduled bigint, OUT limited bigint, OUT in_flight bigint,
-    OUT dead bigint, OUT oldest bigint, OUT paused boolean
+    OUT dead bigint, OUT oldest bigint, OUT paused boolean, OUT dropped bigint
 ) LANGUAGE plpgsql {set} AS $$
 DECLARE
     r {schema}.queues;
@@ -97,6 +107,7 @@ BEGIN
     END IF;
     ready := ready - limited;
     SELECT count(*) INTO dead FROM dead d WHERE d.queue = q;
+    SELECT sum(c.dropped) INTO dropped FROM counts c WHERE c.queue = q;
     IF oldest < 0 THEN
         oldest := 0;
     END IF;
@@ -122,14 +133,15 @@ BEGIN
     IF NOT FOUND THEN
         RETURN false;
     END IF;
-    INSERT INTO jobs (id, seq, enqueued, since, queue, rank, placed, key, long_key, payload, trace)
-    VALUES (d.id, nextval('numbers'), d.enqueued, t, q, d.rank, true, d.key, d.long_key, d.payload, d.trace)
+    INSERT INTO jobs (id, seq, enqueued, since, queue, rank, placed, key, long_key, payload, trace, rate)
+    VALUES (d.id, nextval('numbers'), d.enqueued, t, q, d.rank, true, d.key, d.long_key, d.payload,
+        d.trace, d.rate)
     ON CONFLICT (id) DO NOTHING;
     IF NOT FOUND THEN
         RETURN true;
     END IF;
     IF d.key <> '' THEN
-        INSERT INTO arrivals (n, queue, key) VALUES (nextval('numbers'), q, d.key);
+        INSERT INTO arrivals (n, queue, key, rate) VALUES (nextval('numbers'), q, d.key, d.rate);
     END IF;
     PERFORM arrived(q, 1);
     RETURN true;

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::support::*;
 use crate::Scope;
 use crate::remote::{How, Remote, Rules, Want};
@@ -56,7 +58,7 @@ async fn a_job_whose_lease_is_over_runs_again_first_of_its_key_and_the_old_lease
             assert_eq!(late.lost, ids(&first));
         }
         assert_eq!(
-            remote.extend(&[old.granted[0].lease]).await.unwrap(),
+            remote.extend(&[old.granted[0].lease], LEASE).await.unwrap(),
             ids(&first)
         );
         let end = remote
@@ -65,7 +67,10 @@ async fn a_job_whose_lease_is_over_runs_again_first_of_its_key_and_the_old_lease
             .unwrap();
         assert!(end.lost.is_empty());
         assert_eq!(
-            remote.extend(&[again.granted[0].lease]).await.unwrap(),
+            remote
+                .extend(&[again.granted[0].lease], LEASE)
+                .await
+                .unwrap(),
             ids(&first)
         );
     }
@@ -86,7 +91,7 @@ async fn a_lease_that_is_prolonged_does_not_end() {
     // Only one of the two.
     let kept = held.granted[0].lease;
     while begun.elapsed() < ms(1_500) {
-        assert!(remote.extend(&[kept]).await.unwrap().is_empty());
+        assert!(remote.extend(&[kept], ms(600)).await.unwrap().is_empty());
         let taken = remote.exchange(&[], ask).await.unwrap();
         assert!(got(&taken).iter().all(|id| *id != kept.id));
         let ended: Vec<_> = taken.granted.iter().map(done).collect();
@@ -143,8 +148,8 @@ async fn a_dead_letter_keeps_its_last_ten_errors_and_can_be_replayed() {
     remote.exchange(&ended, want(0)).await.unwrap();
     let dead: Vec<_> = remote.dead(1).await.unwrap();
     assert_eq!(dead.len(), 1);
-    assert_eq!(remote.purge().await.unwrap(), 2);
-    assert_eq!(remote.purge().await.unwrap(), 0);
+    assert_eq!(remote.purge(Duration::ZERO).await.unwrap(), 2);
+    assert_eq!(remote.purge(Duration::ZERO).await.unwrap(), 0);
 }
 
 #[tokio::test]
@@ -204,4 +209,30 @@ async fn a_penalty_stops_its_scope_and_a_shorter_one_does_not_end_it() {
     assert_eq!(stopped.limited[0], 1);
     assert!(take_until(&remote, want(9)).await.granted.len() <= 3);
     assert!(begun.elapsed() >= ms(50));
+}
+
+#[tokio::test]
+async fn a_lease_is_prolonged_by_the_time_given_whatever_was_asked_for_before() {
+    let Some(remote) = open(Rules::default()).await else {
+        return;
+    };
+    add(&remote, &jobs("", 1)).await;
+    let short = Want {
+        lease: ms(300),
+        ..want(1)
+    };
+    let held = remote.exchange(&[], short).await.unwrap().granted;
+    let kept = remote.extend(&[held[0].lease], LEASE).await.unwrap();
+    assert!(kept.is_empty());
+    tokio::time::sleep(ms(600)).await;
+    assert!(
+        remote
+            .exchange(&[], short)
+            .await
+            .unwrap()
+            .granted
+            .is_empty()
+    );
+    let end = remote.exchange(&[done(&held[0])], want(0)).await.unwrap();
+    assert!(end.lost.is_empty());
 }

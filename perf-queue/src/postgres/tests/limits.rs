@@ -34,7 +34,7 @@ async fn drain(remotes: [&PostgresRemote; 2], within: Duration, n: usize) -> Vec
         .collect()
 }
 
-fn busiest(mut times: Vec<i64>, period: Duration) -> usize {
+pub(super) fn busiest(mut times: Vec<i64>, period: Duration) -> usize {
     times.sort_unstable();
     let period = i64::try_from(period.as_micros()).unwrap();
     let mut first = 0;

@@ -115,7 +115,8 @@ async fn process(
             within: ms(rng.u64(0..5)),
             ..want(rng.usize(0..12))
         };
-        let (answer, lost) = tokio::join!(remote.exchange(&ended, ask), remote.extend(&leases));
+        let (answer, lost) =
+            tokio::join!(remote.exchange(&ended, ask), remote.extend(&leases, LEASE));
         let answer = answer.unwrap();
         assert_eq!((answer.lost, lost.unwrap()), (vec![], vec![]));
         for job in &answer.granted {

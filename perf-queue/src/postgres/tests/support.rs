@@ -45,6 +45,7 @@ pub(super) fn job(key: &str) -> NewJob {
         delay: Duration::ZERO,
         priority: 0,
         unique: None,
+        rate: None,
         trace: String::new(),
     }
 }
@@ -104,5 +105,22 @@ pub(super) async fn take_until(remote: &PostgresRemote, want: Want) -> Exchange 
             return exchange;
         }
         tokio::time::sleep(exchange.next.unwrap().min(ms(1_000))).await;
+    }
+}
+
+impl PostgresRemote {
+    pub(super) async fn connection(&self) -> sqlx::pool::PoolConnection<sqlx::Postgres> {
+        self.pool().acquire().await.unwrap()
+    }
+
+    /// How many rows a table has.
+    pub(super) async fn rows(&self, table: &str) -> i64 {
+        let sql = format!("SELECT count(*) FROM {}.{table}", self.schema());
+        let count = sqlx::query_scalar(sqlx::AssertSqlSafe(sql));
+        count.fetch_one(self.pool()).await.unwrap()
+    }
+
+    pub(super) async fn keys(&self) -> i64 {
+        self.rows("keys").await
     }
 }

@@ -54,4 +54,5 @@ look_at(call('LRANGE', R, 0, AT_MOST - 1))
 look_at(call('ZRANGE', W, 0, AT_MOST - 1))
 look_at(parked)
 local age = oldest and oldest <= now and due > 0 and now - oldest or -1
-return {due - limited, scheduled, limited, flight, letters, age, state.paused == 1 and 1 or 0}
+return {due - limited, scheduled, limited, flight, letters, age, state.paused == 1 and 1 or 0,
+  state.dropped or 0}

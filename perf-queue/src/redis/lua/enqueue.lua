@@ -1,10 +1,11 @@
--- ARGV: base, capacity, number of jobs, of those with a name. A job: id, key, delay, rest of its
+-- ARGV: base, capacity, number of jobs, of those with a name, whether there are some that bring a limit
+-- for their key. A job: id, key, delay, rest of its
 -- record; those with a name come first, and have the name and how long it is taken before that.
 local capacity, n, named = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local UNNAMED = 5 + named * 6
+local UNNAMED = 6 + named * 6
 
 local function at(i)
-  if i <= named then return 5 + (i - 1) * 6 + 2 end
+  if i <= named then return 6 + (i - 1) * 6 + 2 end
   return UNNAMED + (i - named - 1) * 4
 end
 
@@ -50,6 +51,8 @@ if call('HLEN', J) + #fresh > capacity then return false end
 promote()
 local ring_was_empty = call('EXISTS', R) == 0
 local batch, records, at_once = new_batch(), {}, header(1, now, now)
+local rated = ARGV[5] == '1'
+if rated and state.own ~= 1 then set('own', 1) end
 for f = 1, #fresh do
   local i = fresh[f]
   local a = at(i)
@@ -62,6 +65,14 @@ for f = 1, #fresh do
     local due = now + delay
     records[2 * f] = header(1, due, now) .. rest
     schedule(id, string.byte(rest), key, due)
+  end
+  local rate = rated and rate_of(records[2 * f])
+  if rate then
+    bring(key, rate, true)
+    -- Until a job of the key is due, which is when it is to stay.
+    if not has_jobs(key) then
+      call('PEXPIRE', base .. 'r:' .. key, math.ceil((delay + limit_in(rate).period) / 1000))
+    end
   end
   if i <= named then
     call('SET', base .. 'u:' .. ARGV[a - 2], id, 'PX', math.max(1, math.ceil(ARGV[a - 1] / 1000)))

@@ -29,6 +29,8 @@ local share, columns = 1, {}
 local visits, returns = want + 1000, 1000
 local waiting = first(W)
 local full, put_off = false, false
+-- Whether a limit gave one of the jobs its slot.
+local slotted = queue_limit and true or false
 
 -- Of a round in which each key gave several jobs: one of each key in turn.
 local function deal()
@@ -47,7 +49,7 @@ end
 
 -- Whether the key has to wait beyond `t`; if not, the last slot of its limit.
 local function has_to_wait(key, known)
-  if not key_limit and (state.key_hold or 0) <= now then return false end
+  if not key_limit and state.own ~= 1 and (state.key_hold or 0) <= now then return false end
   local key_at, last, limited = key_opens(key, known)
   if key_at <= t then return false, last end
   wait(key, key_at, limited)
@@ -99,14 +101,22 @@ local function visit(key)
   end
   if state.put_off == 1 then set('put_off', 0) end
   put_off = false
-  if key_limit then
-    last = take_slot(key_limit, base .. 'l:' .. key, base .. 'g:' .. key, t, last)
+  local limit = limit_for(key)
+  if limit then
+    last = take_slot(limit, base .. 'l:' .. key, base .. 'g:' .. key, t, last)
+    slotted = true
   end
   if t > now then
     for i = #starts + 1, count - got do starts[i] = 0 end
     for i = count - got + 1, count do starts[i] = t - now end
   end
-  if got < take or not has_jobs(key) then return end
+  if got < take or not has_jobs(key) then
+    if limit and limit.keep then
+      local till = math.max(last + limit.step, t + limit.keep)
+      call('PEXPIREAT', base .. 'r:' .. key, math.ceil(till / 1000))
+    end
+    return
+  end
   if cap and running + got >= cap then
     call('SADD', P, key)
     return
@@ -136,7 +146,7 @@ while state.paused ~= 1 and count < want and visits > 0 do
     deal()
     ring, at = call('LPOP', R, math.min(want - count, 1000)) or {}, 1
     if #ring == 0 then ring, served = served, {} end
-    if queue_limit or key_limit then
+    if queue_limit or key_limit or state.own == 1 then
       share = 1
     else
       share = math.max(1, math.floor((want - count) / math.max(1, #ring)))
@@ -212,5 +222,5 @@ if state.paused ~= 1 then
 end
 save()
 return {{now, next_at, state.paused == 1 and 1 or 0, state.limited_queue or 0,
-  state.limited_key or 0, token, (queue_limit or key_limit) and 1 or 0, state.dropped or 0},
+  state.limited_key or 0, token, slotted and 1 or 0, state.dropped or 0},
   lost, ids, recs, errors, starts}

@@ -30,6 +30,7 @@ local function reclaim()
       local attempt = struct.unpack('>I4', rec)
       records[#records + 1] = ids[i]
       records[#records + 1] = pack('>I4I8', attempt + 1, over[2 * i]) .. sub(rec, 13)
+      bring_again(rec)
       rejoin_first(key_of(rec), ids[i], over[2 * i - 1])
     end
   end

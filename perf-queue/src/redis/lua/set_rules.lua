@@ -1,7 +1,14 @@
 -- ARGV: base, the rules as they were given, then what the scripts need of them, empty for none.
 local given = {'cap', 'queue_step', 'queue_lead', 'queue_quota', 'queue_period',
-  'key_step', 'key_lead', 'key_quota', 'key_period'}
+  'key_step', 'key_lead', 'key_quota', 'key_period', 'key_span'}
 if call('HGET', S, 'rules') == ARGV[2] then return 0 end
+local key_args = {ARGV[8], ARGV[9], ARGV[10], ARGV[11]}
+for i = 1, #key_args do
+  -- Another limit for the keys is that of all keys from now on, also of those that had their own.
+  if state.own == 1 and tonumber(key_args[i]) ~= state[given[5 + i]] then
+    call('HSET', S, 'own_since', now)
+  end
+end
 for i = 1, #given do
   local value = ARGV[i + 2]
   if value == '' then call('HDEL', S, given[i]) else call('HSET', S, given[i], value) end

@@ -68,6 +68,7 @@ local function settle_other(a, letters)
     return
   end
   if how == 'release' then
+    bring_again(rec)
     rejoin_first(key, id, lease)
     return
   end
@@ -85,6 +86,7 @@ local function settle_other(a, letters)
   end
   if cap == 1 then
     hold_key(key, due)
+    bring_again(rec)
     rejoin_first(key, id, lease)
   else
     schedule(id, string.byte(rec, 21), key, due)

@@ -13,7 +13,8 @@
 -- order and DL what they hold.
 --
 -- Of one key, and gone with its jobs: `q:` and `z:` its jobs that are due. Gone by expiry: `h:` until
--- when a penalty holds it, `l:` and `g:` the slots of its limit. And `u:`, by expiry, a name that is
+-- when a penalty holds it, `l:` and `g:` the slots of its limit, and `r:`, by expiry from when none of
+-- its jobs is due, a limit of its own that its jobs have brought. And `u:`, by expiry, a name that is
 -- taken. These names are made here and not passed as KEYS; they start with the same hash tag as all
 -- of KEYS, so a cluster has them in the same slot.
 local S, J, E, D, X, R, W, P, F, DZ, DL = unpack(KEYS)
@@ -25,7 +26,8 @@ local now = clock[1] * 1000000 + clock[2]
 
 local fields = {'seq', 'cap', 'paused', 'hold', 'key_hold', 'limited_queue', 'limited_key',
   'queue_step', 'queue_lead', 'queue_quota', 'queue_period',
-  'key_step', 'key_lead', 'key_quota', 'key_period', 'token', 'put_off', 'dropped'}
+  'key_step', 'key_lead', 'key_quota', 'key_period', 'token', 'put_off', 'dropped',
+  'own', 'own_since', 'key_span'}
 local stored = call('HMGET', S, unpack(fields))
 local state = {}
 for i = 1, #fields do state[fields[i]] = tonumber(stored[i]) end
@@ -54,6 +56,56 @@ local function limit_of(scope)
 end
 local queue_limit, key_limit, cap = limit_of('queue'), limit_of('key'), state.cap
 
+-- A limit that a job has brought for its key: from one slot to the next, how far one may be ahead, and
+-- the quota and length of the window.
+local function limit_in(rate)
+  local step, lead, quota, period = struct.unpack('>I8I8I4I8', rate)
+  return {step = step, lead = lead, quota = lead > 0 and quota or nil, period = period, keep = period}
+end
+
+-- Nothing of the key starts before.
+local function hold_key(key, till)
+  if till <= now then return end
+  local name = base .. 'h:' .. key
+  if (tonumber(call('GET', name)) or 0) < till then
+    call('SET', name, till, 'PXAT', math.ceil(till / 1000))
+  end
+  if (state.key_hold or 0) < till then set('key_hold', till) end
+end
+
+-- The key has another limit from now on: what was granted before has to leave its period, so that its
+-- windows hold.
+local function move(key, period)
+  local slots, log = base .. 'l:' .. key, base .. 'g:' .. key
+  local last = tonumber(call('GET', slots))
+  if last then
+    last = tonumber(call('LINDEX', log, -1)) or last
+    call('SET', slots, last, 'PXAT', math.ceil((last + period) / 1000))
+    hold_key(key, last + period)
+  end
+  call('DEL', log)
+end
+
+-- The limit of a key: its own, unless that is older than the last change of the common one. Asked for
+-- once a call and key.
+local own_limits = {}
+local function limit_for(key)
+  if state.own ~= 1 then return key_limit end
+  local known = own_limits[key]
+  if known == nil then
+    local own = call('GET', base .. 'r:' .. key)
+    if own and struct.unpack('>I8', own) > (state.own_since or 0) then
+      known = limit_in(sub(own, 9))
+    else
+      known = key_limit or false
+      if own then call('DEL', base .. 'r:' .. key) end
+      if own and key_limit then move(key, state.key_span) end
+    end
+    own_limits[key] = known
+  end
+  return known or nil
+end
+
 -- A limit keeps the slot that it gave last. Slots are `step` apart, so that is all there is to know,
 -- unless some may be ahead (`lead`): then the times of the last `quota` slots are kept as well, and
 -- none is given before the one `quota` places back has left the period, nor out of order.
@@ -74,8 +126,10 @@ end
 local function take_slot(limit, name, log, at, last)
   local mark = at
   if last and last + limit.step > mark then mark = last + limit.step end
-  -- Forgotten as soon as a limit that knows nothing would behave the same.
-  call('SET', name, mark, 'PXAT', math.ceil((mark + limit.step) / 1000))
+  -- Forgotten as soon as a limit that knows nothing would behave the same; one that the next job may
+  -- replace by another, when its grants have left the period.
+  local till = math.max(mark + limit.step, limit.keep and at + limit.keep or 0)
+  call('SET', name, mark, 'PXAT', math.ceil(till / 1000))
   if limit.quota then
     call('RPUSH', log, at)
     call('LTRIM', log, -limit.quota, -1)
@@ -87,24 +141,14 @@ end
 -- When the key's limit and penalties let it start a job, the last slot of the limit, and whether it
 -- is the limit that puts it off.
 local function key_opens(key, known)
-  local hold, at, last = 0, 0, nil
+  local hold, at, last, limit = 0, 0, nil, limit_for(key)
   -- Hardly ever is any key held, so it pays to know.
   if (state.key_hold or 0) > now then hold = tonumber(call('GET', base .. 'h:' .. key)) or 0 end
-  if key_limit then
-    at, last = slot_after(key_limit, base .. 'l:' .. key, base .. 'g:' .. key, known)
+  if limit then
+    at, last = slot_after(limit, base .. 'l:' .. key, base .. 'g:' .. key, known)
   end
   if hold > at then return hold, last, at > now end
   return at, last, at > now
-end
-
--- Nothing of the key starts before.
-local function hold_key(key, till)
-  if till <= now then return end
-  local name = base .. 'h:' .. key
-  if (tonumber(call('GET', name)) or 0) < till then
-    call('SET', name, till, 'PXAT', math.ceil(till / 1000))
-  end
-  if (state.key_hold or 0) < till then set('key_hold', till) end
 end
 
 -- The earliest time at which something falls due that this call added.
@@ -128,6 +172,20 @@ local function place(key, free)
   end
   local at, _, limited = key_opens(key)
   if at > now then wait(key, at, limited) else call('RPUSH', R, key) end
+end
+
+-- The job brings this limit for its key; where it is not `new`, it counts only if the key has none any
+-- more.
+local function bring(key, rate, new)
+  local name = base .. 'r:' .. key
+  local stored = call('GET', name)
+  if stored and struct.unpack('>I8', stored) <= (state.own_since or 0) then stored = nil end
+  if stored and (not new or sub(stored, 9) == rate) then return end
+  local before, limit = limit_for(key), limit_in(rate)
+  if before then move(key, limit.period) end
+  call('SET', name, pack('>I8', now) .. rate)
+  own_limits[key] = limit
+  if call('ZREM', W, key) == 1 then place(key) end
 end
 
 -- The jobs of a key that are due: those of priority 0 in a list, since that takes the least; all
@@ -161,7 +219,10 @@ local function join(key, plain, scored)
   else
     alone = alone and call('EXISTS', others) == 0
   end
-  if alone then place(key) end
+  if alone then
+    if state.own == 1 then call('PERSIST', base .. 'r:' .. key) end
+    place(key)
+  end
 end
 
 -- Jobs that will join their keys together, in this order.
@@ -197,12 +258,44 @@ function Batch:join()
   end
 end
 
+-- A record is: attempt (4 bytes), due (8), enqueued (8), urgency (1), length of the key (4), the key,
+-- and what only the client reads; except that where the first bit of what follows the key is set, the
+-- limit that the job has brought for its key is behind those four bytes.
+local function header(attempt, due, enqueued)
+  return pack('>I4I8I8', attempt, due, enqueued)
+end
+
+local function key_of(rec)
+  return sub(rec, 26, 25 + struct.unpack('>I4', rec, 22))
+end
+
+local function rate_of(rec)
+  local from = 26 + struct.unpack('>I4', rec, 22)
+  if string.byte(rec, from) < 128 then return nil end
+  return sub(rec, from + 4, from + 31)
+end
+
+-- A job that was enqueued before comes back to its key, which may have forgotten its limit meanwhile.
+local function bring_again(rec)
+  if state.own ~= 1 or not rec then return end
+  local rate = rate_of(rec)
+  if rate and struct.unpack('>I8', rec, 13) > (state.own_since or 0) then
+    bring(key_of(rec), rate, false)
+  end
+end
+
 -- Jobs that were scheduled and have fallen due join their keys: a thousand at most, so that any
 -- number of them in one instant makes no call slow.
 local function promote()
   local due = call('ZRANGEBYSCORE', D, '-inf', now, 'LIMIT', 0, 1000)
   if #due == 0 then return end
   call('ZREMRANGEBYRANK', D, 0, #due - 1)
+  if state.own == 1 then
+    local ids = {}
+    for i = 1, #due do ids[i] = sub(due[i], 1, 16) end
+    local recs = call('HMGET', J, unpack(ids))
+    for i = 1, #recs do bring_again(recs[i]) end
+  end
   local batch = new_batch()
   for i = 1, #due do
     batch:add(sub(due[i], 18), string.byte(due[i], 17), sub(due[i], 1, 16))
@@ -213,16 +306,6 @@ end
 local function schedule(id, urgency, key, at)
   call('ZADD', D, at, id .. string.char(urgency) .. key)
   at_least(at)
-end
-
--- A record is: attempt (4 bytes), due (8), enqueued (8), urgency (1), length of the key (4), the key,
--- and what only the client reads.
-local function header(attempt, due, enqueued)
-  return pack('>I4I8I8', attempt, due, enqueued)
-end
-
-local function key_of(rec)
-  return sub(rec, 26, 25 + struct.unpack('>I4', rec, 22))
 end
 
 local function first(set_name)

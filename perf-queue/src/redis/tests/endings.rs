@@ -172,8 +172,8 @@ async fn a_job_that_failed_for_good_is_a_dead_letter_with_its_last_ten_errors() 
     assert_eq!(remote.dead(1).await.unwrap()[..], letters[..1]);
     assert_eq!(remote.dead(0).await.unwrap(), []);
     assert_eq!(remote.counts().await.unwrap().dead, 2);
-    assert_eq!(remote.purge().await.unwrap(), 2);
-    assert_eq!(remote.purge().await.unwrap(), 0);
+    assert_eq!(remote.purge(Duration::ZERO).await.unwrap(), 2);
+    assert_eq!(remote.purge(Duration::ZERO).await.unwrap(), 0);
     assert_eq!(remote.dead(10).await.unwrap(), []);
 }
 

@@ -34,7 +34,13 @@ async fn scripts_that_the_server_forgot_are_brought_again() {
     flush().await.unwrap();
     let granted = remote.claim(2).await.granted;
     flush().await.unwrap();
-    assert!(remote.extend(&[granted[0].lease]).await.unwrap().is_empty());
+    assert!(
+        remote
+            .extend(&[granted[0].lease], LEASE)
+            .await
+            .unwrap()
+            .is_empty()
+    );
     flush().await.unwrap();
     let dead = How::Dead {
         error: String::new(),
@@ -125,7 +131,7 @@ async fn a_queue_outlives_restarts_and_crashes_of_its_server() {
     while remote.counts().await.is_err() {}
     assert_eq!(remote.rules().await.unwrap(), Some(rules));
     assert!(remote.claim(9).await.granted.is_empty());
-    assert!(remote.extend(&[lease]).await.unwrap().is_empty());
+    assert!(remote.extend(&[lease], LEASE).await.unwrap().is_empty());
     own.crash().await;
     let error = remote.settle_or_error(lease).await.unwrap_err();
     assert!(matches!(error, BackendError::Unavailable { .. }), "{error}");

@@ -63,7 +63,13 @@ async fn a_server_whose_memory_is_full_takes_no_jobs_and_ends_those_that_it_has(
     let error = remote.enqueue(&jobs("k", 4..5)).await.unwrap_err();
     assert!(error.is_retryable(), "{error}");
     let granted = remote.claim(2).await.granted;
-    assert!(remote.extend(&[granted[0].lease]).await.unwrap().is_empty());
+    assert!(
+        remote
+            .extend(&[granted[0].lease], LEASE)
+            .await
+            .unwrap()
+            .is_empty()
+    );
     remote.settle(granted[0].lease, How::Done).await;
     remote.settle(granted[1].lease, retry(LONG)).await;
     let counts = remote.counts().await.unwrap();

@@ -28,7 +28,7 @@ async fn when_a_lease_ends_the_job_runs_again_first_of_its_key_as_the_next_attem
         // Who has the old lease has no say any more, in whatever it says.
         assert_ne!(granted.lease.token, old.token);
         assert_eq!(
-            remote.extend(&[old, granted.lease]).await.unwrap(),
+            remote.extend(&[old, granted.lease], LEASE).await.unwrap(),
             [old.id]
         );
         for how in [How::Done, How::Released, retry(MS), snooze(MS, None)] {
@@ -62,7 +62,13 @@ async fn a_lease_that_is_prolonged_does_not_end() {
         .granted;
     let start = std::time::Instant::now();
     while start.elapsed() < 500 * MS {
-        assert!(remote.extend(&[granted[0].lease]).await.unwrap().is_empty());
+        assert!(
+            remote
+                .extend(&[granted[0].lease], 200 * MS)
+                .await
+                .unwrap()
+                .is_empty()
+        );
         tokio::time::sleep(20 * MS).await;
         let exchange = remote
             .exchange(
@@ -84,7 +90,7 @@ async fn a_lease_that_is_prolonged_does_not_end() {
             .is_empty()
     );
     assert_eq!(
-        remote.extend(&[granted[0].lease]).await.unwrap(),
+        remote.extend(&[granted[0].lease], LEASE).await.unwrap(),
         [granted[0].lease.id]
     );
 }
@@ -125,7 +131,7 @@ async fn nobody_ends_a_job_with_a_lease_that_never_was() {
     let exchange = remote.exchange(&ended, want(0)).await.unwrap();
     assert_eq!(exchange.lost, [forged[0].id, forged[1].id]);
     assert_eq!(remote.counts().await.unwrap().ready, 1);
-    assert_eq!(remote.extend(&[]).await.unwrap(), []);
+    assert_eq!(remote.extend(&[], LEASE).await.unwrap(), []);
 }
 
 #[tokio::test]
@@ -148,5 +154,34 @@ async fn ended_jobs_and_granted_ones_go_in_one_trip_in_any_number() {
         counts
             .oldest
             .is_some_and(|oldest| oldest < Duration::from_secs(60))
+    );
+}
+
+#[tokio::test]
+async fn a_lease_is_prolonged_by_the_time_given_whatever_was_asked_for_before() {
+    let Some(remote) = open().await else { return };
+    remote.add(&jobs("k", 0..1)).await;
+    let short = Want {
+        lease: 300 * MS,
+        ..want(1)
+    };
+    let held = remote.exchange(&[], short).await.unwrap().granted;
+    let kept = remote.extend(&[held[0].lease], LEASE).await.unwrap();
+    assert!(kept.is_empty());
+    tokio::time::sleep(600 * MS).await;
+    assert!(
+        remote
+            .exchange(&[], short)
+            .await
+            .unwrap()
+            .granted
+            .is_empty()
+    );
+    assert!(
+        remote
+            .settle(held[0].lease, How::Done)
+            .await
+            .lost
+            .is_empty()
     );
 }

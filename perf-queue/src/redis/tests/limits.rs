@@ -37,7 +37,7 @@ fn all(slots: &Slots) -> Vec<(u64, u64)> {
 }
 
 /// No half-open window holds more than the quota: the slot `quota` places on is a period away.
-fn holds(quota: Quota, slots: &[(u64, u64)]) {
+pub(super) fn holds(quota: Quota, slots: &[(u64, u64)]) {
     let mut slots: Vec<u64> = slots.iter().map(|(slot, _)| *slot).collect();
     slots.sort_unstable();
     let period = u64::try_from(quota.period.as_micros()).unwrap();

@@ -6,6 +6,8 @@ mod fitness;
 mod leases;
 mod limits;
 mod model;
+mod pruning;
+mod rates;
 mod speed;
 mod support;
 mod waking;

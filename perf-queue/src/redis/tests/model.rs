@@ -254,7 +254,7 @@ async fn take(remote: &RedisRemote, model: &mut Model, step: &Step) {
         Step::Extend(index) => {
             if let Some(n) = model.running.len().checked_sub(1) {
                 let lease = model.running[index.index(n + 1)].0.lease;
-                assert_eq!(remote.extend(&[lease]).await.unwrap(), []);
+                assert_eq!(remote.extend(&[lease], LEASE).await.unwrap(), []);
             }
         }
         Step::Concurrency(concurrency) => {
@@ -279,7 +279,10 @@ async fn take(remote: &RedisRemote, model: &mut Model, step: &Step) {
             }
         }
         Step::Purge => {
-            assert_eq!(remote.purge().await.unwrap(), model.dead.len() as u64);
+            assert_eq!(
+                remote.purge(Duration::ZERO).await.unwrap(),
+                model.dead.len() as u64
+            );
             model.dead.clear();
         }
         Step::Pause(paused) => {

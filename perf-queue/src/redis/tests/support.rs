@@ -51,6 +51,7 @@ pub(super) fn job(key: &str, number: u64) -> NewJob {
         delay: Duration::ZERO,
         priority: 0,
         unique: None,
+        rate: None,
         trace: String::new(),
     }
 }

@@ -1,1 +1,1 @@
-DELETE FROM perf_queue_dead WHERE queue = ?1
+DELETE FROM perf_queue_dead WHERE queue = ?1 AND died <= ?2

@@ -55,4 +55,14 @@ CREATE TABLE IF NOT EXISTS perf_queue_unique (
     PRIMARY KEY (queue, name)
 ) WITHOUT ROWID;
 
+-- What was set while the queue ran, or is to outlive the process in another way.
+CREATE TABLE IF NOT EXISTS perf_queue_state (
+    queue INTEGER PRIMARY KEY,
+    -- The limits in JSON.
+    rules TEXT,
+    paused INTEGER NOT NULL DEFAULT 0,
+    -- Until when a penalty stops the queue, in milliseconds since 1970.
+    hold INTEGER NOT NULL DEFAULT 0
+);
+
 CREATE INDEX IF NOT EXISTS perf_queue_unique_until ON perf_queue_unique (until);

@@ -58,6 +58,7 @@ fn job(payload: impl AsRef<[u8]>) -> NewJob {
         delay: Duration::ZERO,
         priority: 0,
         unique: None,
+        rate: None,
         trace: String::new(),
     }
 }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use perf_queue::{
-    Backoff, BuildError, EnqueueError, EnqueueOptions, InTransaction, JobError, Queue, QueueBackend,
+    Backoff, BuildError, EnqueueError, EnqueueOptions, InTransaction, JobError, Queue,
+    QueueBackend, QueueBuilder, Rate, Scope,
 };
 use sqlx::{Database, Pool, Transaction};
 
@@ -24,6 +25,107 @@ async fn reopen(place: &impl Place) -> Queue<Job> {
             Err(error) => panic!("{error}"),
         }
     }
+}
+
+/// The same, by a builder of its own.
+async fn build<P: Place>(builder: impl Fn() -> QueueBuilder<Job, u32, P::Backend>) -> Queue<Job> {
+    let start = std::time::Instant::now();
+    loop {
+        match builder().build().await {
+            Ok(queue) => return queue,
+            Err(BuildError::Backend(_)) if start.elapsed() < HANGS => {
+                tokio::task::yield_now().await;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// Runs the queue's first job, which says this, and lets go of the queue.
+async fn say_and_drop(queue: Queue<Job>, said: fn() -> JobError) {
+    let (workers, mut told) = telling(&queue, 1, move |job, _| async move {
+        match job.n {
+            0 => Err(said()),
+            _ => Ok(()),
+        }
+    });
+    assert_eq!(next(&mut told).await.0.n, 0);
+    while queue.stats().await.unwrap().in_flight > 0 {
+        tokio::task::yield_now().await;
+    }
+    workers.shutdown(secs(5)).await;
+}
+
+pub(crate) async fn a_retry_blocks_its_key_after_a_restart_too<P: Place>(place: P) {
+    let one_by_one = || {
+        let retry = Backoff::exponential(secs(60)..secs(60));
+        place.builder().concurrency_per_key(1).retry(retry)
+    };
+    let queue = build::<P>(one_by_one).await;
+    let jobs = vec![job(1, 0), job(1, 1), job(1, 2)];
+    queue.enqueue_batch(jobs).await.unwrap();
+    say_and_drop(queue, || JobError::retry_after(ms(2_500))).await;
+    let start = std::time::Instant::now();
+    let queue = build::<P>(one_by_one).await;
+    queue.enqueue(job(2, 9)).await.unwrap();
+    let (workers, mut told) = telling(&queue, 2, |_, _| async { Ok(()) });
+    assert_eq!(next(&mut told).await.0, job(2, 9), "another key's");
+    assert!(start.elapsed() < ms(2_000), "it takes too long to tell");
+    assert_eq!(next(&mut told).await.0, job(1, 0));
+    assert!(start.elapsed() > ms(1_000), "{:?}", start.elapsed());
+    assert_eq!(next(&mut told).await.0, job(1, 1));
+    assert_eq!(next(&mut told).await.0, job(1, 2));
+    drained(&queue).await;
+    workers.shutdown(secs(5)).await;
+}
+
+pub(crate) async fn a_penalty_of_the_queue_outlives_it<P: Place>(place: P) {
+    let queue = build::<P>(|| place.builder()).await;
+    queue.enqueue_batch(vec![job(1, 0)]).await.unwrap();
+    let said = || JobError::retry_after(ms(2_500)).penalize(Scope::Queue);
+    say_and_drop(queue, said).await;
+    let start = std::time::Instant::now();
+    let queue = build::<P>(|| place.builder()).await;
+    queue.enqueue(job(2, 9)).await.unwrap();
+    let (workers, mut told) = telling(&queue, 2, |_, _| async { Ok(()) });
+    for _ in 0..2 {
+        next(&mut told).await;
+        assert!(start.elapsed() > ms(1_000), "{:?}", start.elapsed());
+    }
+    drained(&queue).await;
+    workers.shutdown(secs(5)).await;
+}
+
+pub(crate) async fn limits_and_a_pause_outlive_their_queue<P: Place>(place: P) {
+    let queue = build::<P>(|| place.builder().rate_limit(Rate::per_second(500))).await;
+    let never = Rate::new(1, secs(3_600));
+    queue.set_rate_limit_per_key(never).await.unwrap();
+    queue.pause().await.unwrap();
+    let jobs = vec![job(1, 0), job(1, 1)];
+    queue.enqueue_batch(jobs).await.unwrap();
+    drop(queue);
+
+    let queue = build::<P>(|| place.builder()).await;
+    assert!(queue.stats().await.unwrap().paused);
+    let (workers, mut told) = telling(&queue, 2, |_, _| async { Ok(()) });
+    let started = tokio::time::timeout(ms(200), told.recv()).await;
+    assert!(started.is_err(), "while paused: {started:?}");
+    queue.resume().await.unwrap();
+    assert_eq!(next(&mut told).await.0, job(1, 0));
+    let started = tokio::time::timeout(ms(200), told.recv()).await;
+    assert!(started.is_err(), "above the limit: {started:?}");
+    workers.shutdown(secs(5)).await;
+    drop((queue, workers));
+
+    // Who names limits sets them.
+    let queue = build::<P>(|| place.builder().rate_limit(Rate::per_second(500))).await;
+    assert!(!queue.stats().await.unwrap().paused);
+    let (workers, mut told) = telling(&queue, 2, |_, _| async { Ok(()) });
+    queue.enqueue(job(1, 2)).await.unwrap();
+    assert_eq!(next(&mut told).await.0, job(1, 1));
+    assert_eq!(next(&mut told).await.0, job(1, 2));
+    drained(&queue).await;
+    workers.shutdown(secs(5)).await;
 }
 
 pub(crate) async fn jobs_survive_their_queue(place: impl Place) {
@@ -152,6 +254,9 @@ macro_rules! durable {
         $crate::conformance::conformance! { @ $place:
             durable::{
                 jobs_survive_their_queue,
+                a_retry_blocks_its_key_after_a_restart_too,
+                a_penalty_of_the_queue_outlives_it,
+                limits_and_a_pause_outlive_their_queue,
                 dead_letters_and_attempts_survive_their_queue,
                 what_is_no_job_goes_to_the_dead_letters,
                 a_job_that_is_too_large_comes_back,

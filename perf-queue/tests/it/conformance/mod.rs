@@ -8,6 +8,8 @@ pub(crate) mod faults;
 pub(crate) mod limits;
 pub(crate) mod order;
 pub(crate) mod outcomes;
+pub(crate) mod pruning;
+pub(crate) mod rates;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 pub(crate) mod shared;
 
@@ -124,6 +126,17 @@ macro_rules! conformance {
                 a_penalty_stops_the_queue,
                 nothing_starts_while_paused,
                 limits_change_while_running,
+            }
+            rates::{
+                keys_have_rates_of_their_own_by_a_closure,
+                a_delayed_job_brings_the_rate_of_its_key,
+                a_replayed_letter_brings_the_rate_of_its_key,
+            }
+            pruning::{
+                dead_letters_are_kept_up_to_a_number_and_the_dropped_are_counted,
+                no_dead_letter_is_kept_where_none_shall_be,
+                old_dead_letters_are_purged,
+                dead_letters_go_when_their_time_is_over,
             }
             outcomes::{
                 a_failing_job_is_tried_again_and_then_dies_with_its_history,

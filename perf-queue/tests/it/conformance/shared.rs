@@ -189,6 +189,9 @@ macro_rules! shared {
                 a_job_whose_last_process_is_gone_dies,
                 a_long_job_keeps_its_lease,
             }
+            rates::{
+                rates_by_a_closure_hold_over_all_processes,
+            }
         }
     };
 }
