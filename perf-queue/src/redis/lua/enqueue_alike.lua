@@ -26,8 +26,9 @@ for from = FIRST, LAST, AT_ONCE do
   local to = math.min(LAST, from + AT_ONCE - 1)
   local records = {}
   for i = from, to do
-    records[#records + 1] = ARGV[i]
-    records[#records + 1] = at_once .. ARGV[i + n]
+    local r = 2 * (i - from)
+    records[r + 1] = ARGV[i]
+    records[r + 2] = at_once .. ARGV[i + n]
   end
   call('HSET', J, unpack(records))
   length = call('RPUSH', list, unpack(ARGV, from, to))

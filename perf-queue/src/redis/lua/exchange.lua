@@ -179,8 +179,9 @@ if count > 0 then
     local some, leases = call('HMGET', J, unpack(ids, from, to)), {}
     for i = from, to do
       recs[i] = some[i - from + 1]
-      leases[#leases + 1] = till
-      leases[#leases + 1] = pack('>c16I8', ids[i], token + i - 1)
+      local l = 2 * (i - from)
+      leases[l + 1] = till
+      leases[l + 2] = pack('>c16I8', ids[i], token + i - 1)
     end
     call('ZADD', X, unpack(leases))
     if failed then
