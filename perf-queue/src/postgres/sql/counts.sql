@@ -80,6 +80,7 @@ BEGIN
             UNION ALL (SELECT k.key FROM keys k WHERE k.queue = q AND k.place = 1 ORDER BY k.turn LIMIT 1000)
             UNION ALL (SELECT k.key FROM keys k WHERE k.queue = q AND k.place = 2 ORDER BY k.open_at LIMIT 1000)
             UNION ALL (SELECT k.key FROM keys k WHERE k.queue = q AND k.place = 3 LIMIT 1000)
+            UNION ALL (SELECT a.key FROM arrivals a WHERE a.queue = q ORDER BY a.n LIMIT 1000)
         ) f CROSS JOIN LATERAL (
             SELECT j.since FROM jobs j
             WHERE j.queue = q AND j.key = f.key AND j.placed AND j.token = 0
