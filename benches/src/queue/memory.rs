@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use perf_queue::{Memory, Queue, QueueBackend, QueueBuilder, Rate};
 use tokio::runtime::Runtime;
 use tokio::sync::{Mutex, Notify, mpsc};
+use tokio::task::JoinSet;
 
 use super::{JOBS, WORKERS};
 use crate::{Entry, Group};
@@ -25,6 +26,7 @@ pub(super) fn groups(rt: &Arc<Runtime>) -> Vec<Group> {
             vec![
                 Entry::future("ours", rt, || ours(|queue| queue)),
                 Entry::future("naive", rt, naive),
+                Entry::future("tokio-mpsc", rt, shared_by_batches),
                 Entry::future("floor", rt, floor),
             ],
         ),
@@ -104,6 +106,37 @@ async fn naive() -> Duration {
         }
     }
     done.1.notified().await;
+    start.elapsed()
+}
+
+/// How many jobs a worker takes while it has the receiver.
+const AT_ONCE: usize = 32;
+
+/// The cheapest way for workers to share a receiver: each takes some jobs at once.
+async fn shared_by_batches() -> Duration {
+    let (send, receive) = mpsc::channel::<Job>(JOBS);
+    let receive = Arc::new(Mutex::new(receive));
+    let mut workers = JoinSet::new();
+    for _ in 0..WORKERS {
+        let receive = Arc::clone(&receive);
+        workers.spawn(async move {
+            let mut jobs = Vec::with_capacity(AT_ONCE);
+            while receive.lock().await.recv_many(&mut jobs, AT_ONCE).await > 0 {
+                for job in jobs.drain(..) {
+                    std::hint::black_box(job);
+                }
+            }
+        });
+    }
+    let jobs = jobs();
+    let start = Instant::now();
+    for job in jobs {
+        if send.send(job).await.is_err() {
+            break;
+        }
+    }
+    drop(send);
+    while workers.join_next().await.is_some() {}
     start.elapsed()
 }
 

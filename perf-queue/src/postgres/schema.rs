@@ -2,7 +2,7 @@ use crate::BackendError;
 use crate::postgres::NAME;
 
 /// What the crate needs in the database, in the order in which it is made.
-const PARTS: [&str; 8] = [
+const PARTS: [&str; 9] = [
     include_str!("sql/schema.sql"),
     include_str!("sql/tables.sql"),
     include_str!("sql/limits.sql"),
@@ -10,6 +10,7 @@ const PARTS: [&str; 8] = [
     include_str!("sql/claim.sql"),
     include_str!("sql/exchange.sql"),
     include_str!("sql/enqueue.sql"),
+    include_str!("sql/counts.sql"),
     include_str!("sql/verbs.sql"),
 ];
 

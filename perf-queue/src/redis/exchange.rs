@@ -19,6 +19,8 @@ pub(super) fn arguments(ended: &[Ended], want: Want, dead_letters: usize, call: 
     call.arg(micros(want.lease))
         .arg(dead_letters.min(u32::MAX as usize));
     call.arg(done.len()).arg(others.len());
+    let lowest = done.iter().map(|ended| ended.lease.token).min();
+    call.arg(lowest.unwrap_or(0));
     for ended in done {
         call.arg(&wire::lease_bytes(&ended.lease));
     }

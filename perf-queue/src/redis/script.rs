@@ -45,6 +45,7 @@ macro_rules! script {
 }
 
 script!(ENQUEUE, "", "lua/state.lua", "lua/enqueue.lua");
+script!(ENQUEUE_ALIKE, "", "lua/state.lua", "lua/enqueue_alike.lua");
 script!(
     EXCHANGE,
     "allow-oom",

@@ -128,6 +128,7 @@ CREATE TABLE {schema}.keys (
 
 CREATE INDEX keys_ring ON {schema}.keys (queue, turn) WHERE place = 1;
 CREATE INDEX keys_timer ON {schema}.keys (queue, open_at) WHERE place = 2;
+CREATE INDEX keys_parked ON {schema}.keys (queue) WHERE place = 3;
 CREATE INDEX keys_fade ON {schema}.keys (queue, open_at) WHERE place = 4;
 
 -- Unique names, and until when they are remembered.

@@ -80,39 +80,6 @@ BEGIN
     END IF;
 END $$;
 
-CREATE FUNCTION {schema}.count_jobs(
-    q int, OUT ready bigint, OUT scheduled bigint, OUT limited bigint, OUT in_flight bigint,
-    OUT dead bigint, OUT oldest bigint, OUT paused boolean, OUT dropped bigint
-) LANGUAGE plpgsql {set} AS $$
-DECLARE
-    r {schema}.queues;
-    t bigint := micros();
-    late bigint;
-BEGIN
-    SELECT * INTO r FROM queues WHERE queue = q;
-    paused := r.paused;
-    SELECT count(*) FILTER (WHERE j.token = 0), count(*) FILTER (WHERE j.token <> 0),
-        t - min(j.since) FILTER (WHERE j.token = 0)
-    INTO ready, in_flight, oldest FROM jobs j WHERE j.queue = q AND j.placed;
-    SELECT count(*) FILTER (WHERE j.due > t), count(*) FILTER (WHERE j.due <= t),
-        greatest(oldest, t - min(j.due) FILTER (WHERE j.due <= t))
-    INTO scheduled, late, oldest FROM jobs j WHERE j.queue = q AND j.due IS NOT NULL;
-    ready := ready + late;
-    IF opens(r.hold, r.slot, r.log, r.quota, r.period, r.burst) > t THEN
-        limited := ready;
-    ELSE
-        SELECT count(*) INTO limited FROM keys k
-        JOIN jobs j ON j.queue = q AND j.key = k.key AND j.placed AND j.token = 0
-        WHERE k.queue = q AND (k.place = 3 OR k.place IN (1, 2) AND k.open_at > t);
-    END IF;
-    ready := ready - limited;
-    SELECT count(*) INTO dead FROM dead d WHERE d.queue = q;
-    SELECT sum(c.dropped) INTO dropped FROM counts c WHERE c.queue = q;
-    IF oldest < 0 THEN
-        oldest := 0;
-    END IF;
-END $$;
-
 -- Null where there is no room.
 CREATE FUNCTION {schema}.replay(q int, letter bytea, capacity bigint) RETURNS boolean
 LANGUAGE plpgsql {set} AS $$

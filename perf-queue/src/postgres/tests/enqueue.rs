@@ -182,3 +182,57 @@ async fn jobs_of_a_transaction_come_with_its_commit_or_never() {
         (2, 0, 0)
     );
 }
+
+#[tokio::test]
+async fn more_jobs_than_are_looked_at_are_counted_all_the_same() {
+    let held = Rules {
+        concurrency_per_key: Some(1),
+        ..Rules::default()
+    };
+    let Some(remote) = open(held).await else {
+        return;
+    };
+    let counts = async || {
+        let counts = remote.counts().await.unwrap();
+        assert!(counts.oldest.is_some());
+        let waiting = (counts.ready, counts.limited);
+        (waiting, counts.scheduled, counts.in_flight)
+    };
+    add(&remote, &jobs("hot", 9_000)).await;
+    add(&remote, &jobs("other", 2_000)).await;
+    assert_eq!(counts().await, ((11_000, 0), 0, 0));
+    // One of each key runs, and holds the others of its key back.
+    assert_eq!(take(&remote, 1).await.granted.len(), 1);
+    assert_eq!(counts().await, ((2_000, 8_999), 0, 1));
+    assert_eq!(take(&remote, 9).await.granted.len(), 1);
+    assert_eq!(counts().await, ((0, 10_998), 0, 2));
+    let late = |mut job: crate::remote::NewJob| {
+        job.delay = Duration::from_secs(100);
+        job
+    };
+    add(
+        &remote,
+        &jobs("cold", 3).into_iter().map(late).collect::<Vec<_>>(),
+    )
+    .await;
+    assert_eq!(counts().await, ((0, 10_998), 3, 2));
+}
+
+#[tokio::test]
+async fn many_scheduled_jobs_are_told_from_few_others() {
+    let Some(remote) = open(Rules::default()).await else {
+        return;
+    };
+    let mut late = jobs("", 12_000);
+    for job in &mut late {
+        job.delay = Duration::from_secs(100);
+    }
+    add(&remote, &late).await;
+    add(&remote, &jobs("", 5)).await;
+    take(&remote, 2).await;
+    let counts = remote.counts().await.unwrap();
+    assert_eq!(
+        (counts.ready, counts.scheduled, counts.in_flight),
+        (3, 12_000, 2)
+    );
+}

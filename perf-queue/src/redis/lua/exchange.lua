@@ -1,12 +1,14 @@
 -- ARGV: base, how many jobs are wanted, within what time, for how long they are leased, how many
--- dead letters are kept, how many jobs are done, how many ended otherwise, then those.
+-- dead letters are kept, how many jobs are done, how many ended otherwise, the lowest token of those
+-- that are done, then those.
 local want, within, lease = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local letters, done, other = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local horizon = now + within
 local ring_was_empty = call('EXISTS', R) == 0
 
-for from = 8, 7 + done, 1000 do settle_done(from, math.min(7 + done, from + 999)) end
-for i = 0, other - 1 do settle_other(8 + done + 5 * i, letters) end
+local lowest = tonumber(ARGV[8])
+for from = 9, 8 + done, 1000 do settle_done(from, math.min(8 + done, from + 999), lowest) end
+for i = 0, other - 1 do settle_other(9 + done + 5 * i, letters) end
 reclaim()
 promote()
 
@@ -187,8 +189,9 @@ if count > 0 then
     local some, leases = call('HMGET', J, unpack(ids, from, to)), {}
     for i = from, to do
       recs[i] = some[i - from + 1]
-      leases[#leases + 1] = till
-      leases[#leases + 1] = ids[i] .. pack('>I8', token + i - 1)
+      local l = 2 * (i - from)
+      leases[l + 1] = till
+      leases[l + 2] = pack('>c16I8', ids[i], token + i - 1)
     end
     call('ZADD', X, unpack(leases))
     if failed then

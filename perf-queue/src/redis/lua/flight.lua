@@ -20,8 +20,13 @@ local function reclaim()
   local over = call('ZRANGEBYSCORE', X, '-inf', now, 'WITHSCORES', 'LIMIT', 0, 1000)
   if #over == 0 then return end
   call('ZREMRANGEBYRANK', X, 0, #over / 2 - 1)
-  local ids = {}
-  for i = 1, #over, 2 do ids[#ids + 1] = sub(over[i], 1, 16) end
+  local ids, highest = {}, state.reclaimed or 0
+  for i = 1, #over, 2 do
+    ids[#ids + 1] = sub(over[i], 1, 16)
+    highest = math.max(highest, (struct.unpack('>I8', over[i], 17)))
+  end
+  -- Whoever holds a later lease holds it still.
+  set('reclaimed', highest)
   local recs = call('HMGET', J, unpack(ids))
   local records = {}
   for i = 1, #ids do

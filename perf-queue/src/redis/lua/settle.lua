@@ -2,7 +2,28 @@
 -- others: lease, what becomes of it, after how long, what it stops, its error.
 local lost = {}
 
-local function settle_done(from, to)
+-- The same as `settle_checked`, and half its work, where nobody was put in the place of the holders.
+-- Fewer leases than were given: this was told before, and its answer lost, so that those jobs are
+-- gone; or the server forgot its last second, and a job that was done is done.
+local function settle_held(from, to)
+  local ids = {}
+  for i = from, to do ids[i - from + 1] = sub(ARGV[i], 1, 16) end
+  local held = call('ZREM', X, unpack(ARGV, from, to))
+  if held < #ids then
+    local recs, left = call('HMGET', J, unpack(ids)), {}
+    for i = 1, #ids do
+      local there = held > 0 and recs[i]
+      local list = there and left or lost
+      list[#list + 1] = ids[i]
+    end
+    ids = left
+    if #ids == 0 then return end
+  end
+  call('HDEL', J, unpack(ids))
+  if call('EXISTS', E) == 1 then call('HDEL', E, unpack(ids)) end
+end
+
+local function settle_checked(from, to)
   local scores = call('ZMSCORE', X, unpack(ARGV, from, to))
   local leases, ids = {}, {}
   for i = from, to do
@@ -21,6 +42,15 @@ local function settle_done(from, to)
   if call('EXISTS', E) == 1 then call('HDEL', E, unpack(ids)) end
   for i = 1, #ids do
     if cap and recs[i] then leave_flight(key_of(recs[i])) end
+  end
+end
+
+-- `lowest` is the lowest token of them.
+local function settle_done(from, to, lowest)
+  if cap or lowest <= (state.reclaimed or 0) then
+    settle_checked(from, to)
+  else
+    settle_held(from, to)
   end
 end
 

@@ -27,7 +27,7 @@ local now = clock[1] * 1000000 + clock[2]
 local fields = {'seq', 'cap', 'paused', 'hold', 'key_hold', 'limited_queue', 'limited_key',
   'queue_step', 'queue_lead', 'queue_quota', 'queue_period',
   'key_step', 'key_lead', 'key_quota', 'key_period', 'token', 'put_off', 'dropped',
-  'own', 'own_since', 'key_span'}
+  'own', 'own_since', 'key_span', 'reclaimed'}
 local stored = call('HMGET', S, unpack(fields))
 local state = {}
 for i = 1, #fields do state[fields[i]] = tonumber(stored[i]) end

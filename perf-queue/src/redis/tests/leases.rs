@@ -185,3 +185,39 @@ async fn a_lease_is_prolonged_by_the_time_given_whatever_was_asked_for_before() 
             .is_empty()
     );
 }
+
+#[tokio::test]
+async fn of_ends_that_are_told_with_some_that_were_told_before_those_are_lost() {
+    let Some(remote) = open().await else { return };
+    remote.add(&jobs("k", 0..4)).await;
+    let all = done(&remote.claim(4).await.granted);
+    let lost = |ended: &[_]| {
+        ended
+            .iter()
+            .map(|e: &crate::remote::Ended| e.lease.id)
+            .collect::<Vec<_>>()
+    };
+    let exchange = remote.exchange(&all[..2], want(0)).await.unwrap();
+    assert_eq!(exchange.lost, []);
+    let exchange = remote.exchange(&all[..3], want(0)).await.unwrap();
+    assert_eq!(exchange.lost, lost(&all[..2]));
+    let exchange = remote.exchange(&all[..3], want(0)).await.unwrap();
+    assert_eq!(exchange.lost, lost(&all[..3]));
+    assert_eq!(remote.counts().await.unwrap().in_flight, 1);
+}
+
+#[tokio::test]
+async fn a_lease_that_was_taken_over_is_lost_among_later_ones_that_hold() {
+    let Some(remote) = open().await else { return };
+    remote.add(&jobs("k", 0..2)).await;
+    let old = remote.exchange(&[], brief(1)).await.unwrap().granted;
+    tokio::time::sleep(25 * MS).await;
+    let new = remote.claim_some(2).await.granted;
+    assert_eq!(new.len(), 2);
+    // The first job is the new holder's, and still runs.
+    let ended = [done(&old), done(&new[1..])].concat();
+    let exchange = remote.exchange(&ended, want(0)).await.unwrap();
+    assert_eq!(exchange.lost, [old[0].lease.id]);
+    let exchange = remote.settle(new[0].lease, How::Done).await;
+    assert_eq!(exchange.lost, []);
+}
