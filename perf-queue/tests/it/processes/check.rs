@@ -39,7 +39,7 @@ struct Run {
 
 /// How much later than its slot a start may be seen: slots are used up to 50 ms late, and a process
 /// that has its turn may lose the processor before it has read the clock.
-const LATE: Duration = Duration::from_millis(100);
+const LATE: Duration = Duration::from_millis(150);
 
 #[derive(Debug, Default)]
 pub(super) struct History {

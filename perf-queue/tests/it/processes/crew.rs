@@ -13,7 +13,7 @@ use super::worker::{EVENTS, NUMBER, PAUSE, PLACE, URL};
 use crate::support::secs;
 
 /// Longer than any queue takes to empty.
-const HANGS: Duration = Duration::from_secs(120);
+const HANGS: Duration = Duration::from_secs(240);
 
 /// A process, killed when it is dropped.
 pub(super) struct Process {

@@ -33,8 +33,8 @@ const PER_SECOND: u32 = 150;
 const PER_KEY: u32 = 15;
 
 /// Faults in a run that everybody waits for, and in one by `make faults`.
-const FEW: usize = 20;
 const MANY: usize = 110;
+const MORE: usize = 1_000;
 
 /// The seed of a run, which chooses the faults and not what comes of them: `PERF_QUEUE_SEED` has it
 /// again.
@@ -163,7 +163,7 @@ async fn on_redis(faults: usize) {
         place: OnRedis(server),
         urls,
         proxies,
-        pause: ms(25),
+        pause: ms(15),
     };
     setting.go_wrong(faults).await;
 }
@@ -204,7 +204,7 @@ async fn on_postgres(faults: usize) {
         place: OnPostgres(server),
         urls,
         proxies,
-        pause: ms(25),
+        pause: ms(15),
     };
     setting.go_wrong(faults).await;
 }
@@ -251,24 +251,24 @@ async fn on_sqlite(faults: usize) {
 }
 
 macro_rules! processes {
-    ($($feature:literal $run:ident: $few:ident $many:ident)*) => {$(
+    ($($feature:literal $run:ident: $many:ident $more:ident)*) => {$(
         #[cfg(feature = $feature)]
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-        async fn $few() {
-            $run(FEW).await;
+        async fn $many() {
+            $run(MANY).await;
         }
 
         #[cfg(feature = $feature)]
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-        #[ignore = "takes half a minute: make faults"]
-        async fn $many() {
-            $run(MANY).await;
+        #[ignore = "takes minutes: make faults"]
+        async fn $more() {
+            $run(MORE).await;
         }
     )*};
 }
 
 processes! {
-    "redis" on_redis: no_process_takes_jobs_of_redis_along many_faults_on_redis
-    "postgres" on_postgres: no_process_takes_jobs_of_postgres_along many_faults_on_postgres
-    "sqlite" on_sqlite: no_process_takes_jobs_of_sqlite_along many_faults_on_sqlite
+    "redis" on_redis: no_process_takes_jobs_of_redis_along a_thousand_faults_on_redis
+    "postgres" on_postgres: no_process_takes_jobs_of_postgres_along a_thousand_faults_on_postgres
+    "sqlite" on_sqlite: no_process_takes_jobs_of_sqlite_along a_thousand_faults_on_sqlite
 }

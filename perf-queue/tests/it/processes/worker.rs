@@ -104,7 +104,7 @@ async fn handle(log: Arc<Log>, task: Task, cx: JobContext) -> Result<(), JobErro
         attempt: cx.attempt(),
     };
     log.add(now(), task, &start);
-    let takes = if fastrand::u8(..20) == 0 { 60 } else { 6 };
+    let takes = if fastrand::u8(..20) == 0 { 120 } else { 20 };
     tokio::time::sleep(ms(fastrand::u64(..takes))).await;
     if fastrand::u8(..40) == 0 {
         log.add(now(), task, &What::Retry);
