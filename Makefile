@@ -3,13 +3,16 @@
 # The exact versions of Cargo.lock in CI; on a developer's machine cargo may update it.
 LOCKED := $(if $(CI),--locked)
 
-.PHONY: help test bench bench-peers rush servers fmt lint doc ci
+.PHONY: help test faults bench bench-peers rush servers fmt lint doc ci
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' Makefile
 
 test: servers ## Run all tests and doctests against real servers, installing what is missing
 	PERF_REQUIRE_SERVERS=1 cargo test --workspace --all-features $(LOCKED)
+
+faults: servers ## Run the queue's processes through a thousand faults on each backend, some minutes each
+	PERF_REQUIRE_SERVERS=1 cargo test -p perf-queue --all-features --test it $(LOCKED) -- --ignored --nocapture --test-threads=1 a_thousand_faults
 
 bench: servers ## Run the criterion benches, then print the ratios (JSON in target/ratios.json)
 	PERF_REQUIRE_SERVERS=1 cargo bench -p perf-benches --bench '*' $(LOCKED)

@@ -22,11 +22,6 @@ impl JobId {
         [self.queue, self.seq]
     }
 
-    #[cfg(all(test, feature = "redis"))]
-    pub(crate) const fn seq(self) -> u64 {
-        self.seq
-    }
-
     /// In the order of the ids.
     #[cfg(any(feature = "postgres", feature = "redis"))]
     pub(crate) fn to_bytes(self) -> [u8; 16] {

@@ -12,6 +12,8 @@ mod job_error;
 mod machine;
 mod memory;
 mod metrics;
+#[cfg(test)]
+mod model;
 mod panics;
 #[cfg(feature = "postgres")]
 mod postgres;

@@ -1,5 +1,7 @@
 mod backend;
 mod ends;
+#[cfg(test)]
+mod model;
 mod names;
 mod store;
 

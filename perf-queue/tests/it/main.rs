@@ -13,6 +13,9 @@ mod metrics;
 #[cfg(feature = "postgres")]
 #[cfg(test)]
 mod postgres;
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis"))]
+#[cfg(test)]
+mod processes;
 #[cfg(test)]
 mod real_time;
 #[cfg(feature = "redis")]

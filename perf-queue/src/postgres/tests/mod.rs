@@ -5,6 +5,7 @@ mod faults;
 mod flood;
 mod leases;
 mod limits;
+mod model;
 mod order;
 mod pruning;
 mod random;

@@ -9,6 +9,7 @@ mod model;
 mod names;
 mod order;
 mod owners;
+mod queue_model;
 mod speed;
 
 use std::path::{Path, PathBuf};
