@@ -7,6 +7,7 @@ use proptest::sample::Index;
 use super::{CAPACITY, How, New, Run};
 
 /// Where a job that comes back first stands among others that do.
+#[allow(dead_code, reason = "each backend has its own")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Front {
     /// Before the rest of its key, by the lease that it had.

@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use perf_queue::{
-    Backoff, BuildError, EnqueueError, EnqueueOptions, InTransaction, JobError, Queue,
-    QueueBackend, QueueBuilder, Rate, Scope,
+    Backoff, BuildError, EnqueueError, EnqueueOptions, JobError, Queue, QueueBackend, QueueBuilder,
+    Rate, Scope,
 };
-use sqlx::{Database, Pool, Transaction};
 
 use super::{HANGS, Job, Place, drained, job, next, telling};
 use crate::support::{ms, secs};
@@ -218,34 +217,6 @@ where
         other => panic!("{other:?}"),
     }
     queue.enqueue("x".repeat(98)).await.unwrap();
-}
-
-/// Jobs that are enqueued in transactions on the pool's database.
-pub(crate) async fn transactions<DB: Database>(place: &impl Place, pool: Pool<DB>)
-where
-    for<'c> Transaction<'c, DB>: InTransaction,
-{
-    let queue = place
-        .builder()
-        .concurrency_per_key(1)
-        .build()
-        .await
-        .unwrap();
-    let (workers, mut told) = telling(&queue, 2, |_, _| async { Ok(()) });
-    let mut tx = pool.begin().await.unwrap();
-    queue.enqueue_in(&mut tx, &job(1, 1)).await.unwrap();
-    tx.rollback().await.unwrap();
-    let mut tx = pool.begin().await.unwrap();
-    let id = queue.enqueue_in(&mut tx, &job(1, 2)).await.unwrap();
-    queue.enqueue_in(&mut tx, &job(1, 3)).await.unwrap();
-    let early = tokio::time::timeout(ms(100), told.recv()).await;
-    assert!(early.is_err(), "before the commit: {early:?}");
-    tx.commit().await.unwrap();
-    let (started, cx) = next(&mut told).await;
-    assert_eq!((started, cx.id()), (job(1, 2), id));
-    assert_eq!(next(&mut told).await.0, job(1, 3));
-    drained(&queue).await;
-    workers.shutdown(secs(5)).await;
 }
 
 /// The tests of a backend that keeps bytes.

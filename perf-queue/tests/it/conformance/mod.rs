@@ -12,6 +12,8 @@ pub(crate) mod pruning;
 pub(crate) mod rates;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 pub(crate) mod shared;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub(crate) mod transactional;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -43,6 +45,7 @@ pub(crate) trait Place: Clone + Send + Sync + 'static {
     fn backend(&self, capacity: usize) -> Self::Backend;
 
     /// The same place, for another runtime: connections belong to the one that made them.
+    #[cfg(any(feature = "postgres", feature = "redis"))]
     fn apart(&self) -> impl Future<Output = Self> + Send {
         std::future::ready(self.clone())
     }
@@ -162,9 +165,9 @@ macro_rules! conformance {
 pub(crate) use conformance;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis"))]
 pub(crate) use durable::durable;
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
-pub(crate) use durable::transactions;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 pub(crate) use faults::nothing_is_lost;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 pub(crate) use shared::shared;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub(crate) use transactional::transactions;

@@ -110,11 +110,7 @@ impl History {
 
     fn nothing_is_lost_or_made_up(&self, by_task: &BTreeMap<Task, Vec<&Run>>) {
         let done = |run: &&Run| matches!(run.end, Some((_, true)));
-        let is_done = |task: &Task| {
-            by_task
-                .get(task)
-                .is_some_and(|it| it.iter().any(|it| done(it)))
-        };
+        let is_done = |task: &Task| by_task.get(task).is_some_and(|it| it.iter().any(done));
         let lost: Vec<_> = self.added.iter().filter(|task| !is_done(task)).collect();
         assert!(lost.is_empty(), "lost: {lost:?}");
         let unexpected: Vec<_> = by_task

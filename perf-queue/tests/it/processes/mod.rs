@@ -101,6 +101,7 @@ async fn through(
     (urls, proxies)
 }
 
+#[cfg(any(feature = "postgres", feature = "redis"))]
 const ON_A_SERVER: &[Wrong] = &[
     Wrong::Kill,
     Wrong::Kill,

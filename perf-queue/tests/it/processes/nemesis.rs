@@ -28,6 +28,7 @@ pub(super) trait Place {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(dead_code, reason = "what can go wrong differs by the backend")]
 pub(super) enum Wrong {
     /// A process is killed with -9.
     Kill,
