@@ -188,6 +188,10 @@ where
 
     fn replay(&self, id: JobId) -> Boxed<'_, Result<bool, NotReplayed>> {
         Box::pin(async move {
+            // What is not there waits for no room.
+            if !self.is_dead(id) {
+                return Ok(false);
+            }
             let room = self.settings.signals.room.acquire().await;
             let room = room.map_err(|_| NotReplayed::Closed)?;
             let replayed = self.put_back(id)?;

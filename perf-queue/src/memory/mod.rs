@@ -1,4 +1,5 @@
 mod backend;
+mod dead;
 mod ends;
 #[cfg(test)]
 mod model;

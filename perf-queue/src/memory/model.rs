@@ -9,7 +9,6 @@ use crate::model::{self, CAPACITY, Differs, Front, Local};
 const DIFFERS: Differs = Differs {
     front: Front::Last,
     penalty_stays: true,
-    penalties: true,
     replays_priority: false,
     one_owner: false,
 };

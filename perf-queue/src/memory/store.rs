@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::names::Names;
-use crate::backend::{Errors, KeyOf, NotReplayed, Submission};
+use crate::backend::{Errors, KeyOf, Submission};
 use crate::crew::Crew;
 use crate::machine::{Machine, NewJob, Pace, Rules, Time};
 use crate::metrics::{Meters, Outcome};
@@ -64,7 +64,7 @@ pub(crate) struct Restored<T> {
 /// The machine behind a lock, with a clock.
 pub(crate) struct Store<T, K> {
     pub(super) settings: Settings<T>,
-    key: KeyOf<T, K>,
+    pub(super) key: KeyOf<T, K>,
     start: Instant,
     /// Jobs that were there before there was room for them.
     owed: AtomicUsize,
@@ -80,7 +80,7 @@ pub(super) struct State<T, K> {
     /// With the time at which each died.
     pub(super) dead: VecDeque<(Time, DeadLetter<T>)>,
     pub(super) closed: bool,
-    next_seq: u64,
+    pub(super) next_seq: u64,
     pub(super) tally: Tally,
 }
 
@@ -358,42 +358,5 @@ where
             discarded: state.tally.discarded,
             died: state.tally.died,
         }
-    }
-
-    /// Puts a dead letter back, for which there is room.
-    pub(super) fn put_back(&self, id: JobId) -> Result<bool, NotReplayed> {
-        let mut state = self.lock();
-        if state.closed {
-            return Err(NotReplayed::Closed);
-        }
-        let found = |(_, letter): &(Time, DeadLetter<T>)| letter.id == id && letter.job.is_ok();
-        let at = state.dead.iter().position(found);
-        let Some((_, letter)) = at.and_then(|at| state.dead.remove(at)) else {
-            return Ok(false);
-        };
-        drop(state);
-        let Ok(job) = letter.job else {
-            return Ok(false);
-        };
-        let key = (self.key)(&job);
-        let pace = self.settings.rate_per_key.as_ref();
-        let pace = pace.and_then(|rate| rate.own(&job));
-        let mut state = self.lock();
-        let now = self.now();
-        let seq = state.next_seq;
-        state.next_seq += 1;
-        let stored = Stored {
-            job,
-            id,
-            trace: None,
-            errors: Errors::default(),
-        };
-        let new = NewJob {
-            pace,
-            ..NewJob::new(seq, key, stored, now, now)
-        };
-        state.machine.push(new, now);
-        self.finish(state, now, None);
-        Ok(true)
     }
 }

@@ -25,8 +25,6 @@ pub(crate) struct Differs {
     pub(crate) front: Front,
     /// A job whose key is penalized stays first of it, rather than step aside like a retry.
     pub(crate) penalty_stays: bool,
-    /// Whether a penalty outlives the process.
-    pub(crate) penalties: bool,
     /// A dead letter comes back with the priority that it had.
     pub(crate) replays_priority: bool,
     /// A crash takes along all that runs, and the attempts of some may not be counted. The order of
@@ -179,11 +177,6 @@ impl Model {
             }
             let at = index.index(self.running.len());
             let (job, token) = self.running.remove(at);
-            if let How::Penalty(after) = how
-                && !self.differs.penalties
-            {
-                how = How::Snooze(after);
-            }
             if how.after() == Some(0) {
                 if joined.contains(&job.key) {
                     how = How::Done;
@@ -295,9 +288,6 @@ impl Model {
             self.put_first(job, token);
         }
         if one_owner {
-            self.paused = false;
-            // Those that block their keys are not waited for: others would overtake them.
-            self.keys.values_mut().for_each(|key| key.held_until = 0);
             let lines = self.keys.values_mut().flat_map(|key| key.line.values_mut());
             lines
                 .chain(self.scheduled.values_mut())

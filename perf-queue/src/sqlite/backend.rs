@@ -153,6 +153,17 @@ where
 
     fn replay(&self, id: JobId) -> Boxed<'_, Result<bool, NotReplayed>> {
         Box::pin(async move {
+            // What is not there waits for no room.
+            let full = self.signals.room.available_permits() == 0;
+            if full
+                && !self
+                    .journal
+                    .is_dead(id)
+                    .await
+                    .map_err(NotReplayed::Backend)?
+            {
+                return Ok(false);
+            }
             let room = self.signals.room.acquire().await;
             // Given back below, where the job takes its own.
             let room = room.map_err(|_| NotReplayed::Closed)?;

@@ -70,6 +70,16 @@ pub(super) async fn list(
     letters.collect()
 }
 
+pub(super) async fn has(conn: &mut SqliteConnection, queue: i64, id: JobId) -> sqlx::Result<bool> {
+    let [high, low] = halves(id);
+    sqlx::query_scalar(include_str!("sql/has_dead.sql"))
+        .bind(queue)
+        .bind(high)
+        .bind(low)
+        .fetch_one(conn)
+        .await
+}
+
 /// Puts the oldest letter of this id back.
 pub(super) async fn replay(
     conn: &mut SqliteConnection,

@@ -28,6 +28,7 @@ pub(super) enum Op {
     Expect,
     Flush(Reply<()>),
     ListDead(usize, Reply<Vec<Letter>>),
+    IsDead(JobId, Reply<bool>),
     Replay(JobId, Reply<Option<Stored>>),
     /// Up to this time of the wall clock.
     Purge(i64, Reply<u64>),

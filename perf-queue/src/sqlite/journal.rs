@@ -49,7 +49,9 @@ struct Asked<'a, T: Handed> {
 /// An answer that must not be lost when nobody waits for it any more.
 pub(super) trait Handed {
     /// The first and the last row of the jobs that nobody would know of.
-    fn rows(&self) -> Option<[RowId; 2]>;
+    fn rows(&self) -> Option<[RowId; 2]> {
+        None
+    }
 }
 
 impl Handed for Vec<Added> {
@@ -66,23 +68,13 @@ impl Handed for Option<Stored> {
     }
 }
 
-impl Handed for () {
-    fn rows(&self) -> Option<[RowId; 2]> {
-        None
-    }
-}
+impl Handed for () {}
 
-impl Handed for u64 {
-    fn rows(&self) -> Option<[RowId; 2]> {
-        None
-    }
-}
+impl Handed for bool {}
 
-impl Handed for Vec<Letter> {
-    fn rows(&self) -> Option<[RowId; 2]> {
-        None
-    }
-}
+impl Handed for u64 {}
+
+impl Handed for Vec<Letter> {}
 
 impl<T: Handed> Drop for Asked<'_, T> {
     fn drop(&mut self) {
@@ -247,6 +239,11 @@ impl Journal {
     /// The oldest dead letters, at most so many.
     pub(crate) async fn dead(&self, at_most: usize) -> Result<Vec<Letter>, BackendError> {
         self.ask(|reply| Op::ListDead(at_most, reply)).await
+    }
+
+    /// Whether there is a dead letter of this id.
+    pub(crate) async fn is_dead(&self, id: JobId) -> Result<bool, BackendError> {
+        self.ask(|reply| Op::IsDead(id, reply)).await
     }
 
     /// Puts a dead letter back, as a new job of the same id with its first attempt before it. `None`

@@ -1,3 +1,5 @@
+mod answers;
+
 use std::sync::Arc;
 
 use sqlx::{Connection, SqliteConnection};
@@ -5,13 +7,13 @@ use tokio::time::{Duration, Instant, sleep_until};
 
 use super::arrivals::Arrivals;
 use super::changes::{Buried, Changes};
-use super::dead::{self, Letters};
+use super::dead::Letters;
 use super::error::{backend, is_busy, keeps_connection};
 use super::file::OwnedFile;
 use super::group::{Group, commit};
 use super::inbox::{Append, Due, Inbox, Op};
 use super::watch::Watch;
-use super::{Added, start, state};
+use super::{Added, start};
 use crate::BackendError;
 
 /// How long ended jobs wait for others, to be written with them; nobody waits for them.
@@ -143,9 +145,12 @@ impl Writer {
                 Op::Ended(row, end, at) => self.changes.ended(row, end, at),
                 Op::Deliver(rows) => self.watch.deliver(rows),
                 Op::Expect => self.watch.expect(),
-                Op::Flush(_) | Op::ListDead(..) | Op::Replay(..) | Op::Purge(..) | Op::Set(..) => {
-                    asks.push(op)
-                }
+                Op::Flush(_)
+                | Op::ListDead(..)
+                | Op::IsDead(..)
+                | Op::Replay(..)
+                | Op::Purge(..)
+                | Op::Set(..) => asks.push(op),
             }
         }
         let now = Instant::now();
@@ -306,63 +311,6 @@ impl Writer {
             let last = rows.next_back().unwrap_or(first);
             self.watch.deliver([first, last]);
         }
-    }
-
-    /// Answers who has waited for all that came before.
-    async fn answer(&mut self, ask: Op, written: Result<(), BackendError>) {
-        let (queue, written) = (self.queue, written);
-        match ask {
-            // An answer that nobody waits for has changed nothing, or is found by the next look.
-            Op::Flush(reply) => drop(reply.send(written)),
-            Op::ListDead(at_most, reply) => {
-                let found = match self.asked(written).await {
-                    Ok(conn) => dead::list(conn, queue, at_most).await.map_err(backend),
-                    Err(error) => Err(error),
-                };
-                drop(reply.send(found));
-            }
-            Op::Replay(id, reply) => {
-                let done = match self.asked(written).await {
-                    Ok(conn) => dead::replay(conn, queue, id).await.map_err(backend),
-                    Err(error) => Err(error),
-                };
-                if let Ok(Some(job)) = &done {
-                    self.letters.count(0, 1, 0);
-                    self.watch.own(job.row.0, job.row.0);
-                    self.look().await;
-                }
-                if let Err(Ok(Some(job))) = reply.send(done) {
-                    self.watch.deliver([job.row; 2]);
-                }
-            }
-            Op::Purge(until, reply) => {
-                let done = match self.asked(written).await {
-                    Ok(conn) => dead::purge(conn, queue, until).await.map_err(backend),
-                    Err(error) => Err(error),
-                };
-                if let Ok(purged) = done {
-                    self.letters.count(0, purged, 0);
-                }
-                drop(reply.send(done));
-            }
-            Op::Set(setting, reply) => {
-                let done = match self.asked(written).await {
-                    Ok(conn) => state::save(conn, queue, setting).await.map_err(backend),
-                    Err(error) => Err(error),
-                };
-                drop(reply.send(done));
-            }
-            _ => {}
-        }
-    }
-
-    async fn asked(
-        &mut self,
-        written: Result<(), BackendError>,
-    ) -> Result<&mut SqliteConnection, BackendError> {
-        written?;
-        self.file.check()?;
-        self.conn().await.map_err(backend)
     }
 
     /// Writes what is left, then closes the file.

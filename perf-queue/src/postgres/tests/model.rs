@@ -10,7 +10,6 @@ use crate::remote::Rules;
 const DIFFERS: Differs = Differs {
     front: Front::Place,
     penalty_stays: false,
-    penalties: true,
     replays_priority: true,
     one_owner: false,
 };

@@ -8,7 +8,6 @@ use crate::remote::Rules;
 const DIFFERS: Differs = Differs {
     front: Front::Lease,
     penalty_stays: false,
-    penalties: true,
     replays_priority: true,
     one_owner: false,
 };

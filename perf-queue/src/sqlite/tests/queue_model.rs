@@ -10,7 +10,6 @@ use crate::model::{self, CAPACITY, Differs, Front, Local};
 const DIFFERS: Differs = Differs {
     front: Front::Last,
     penalty_stays: true,
-    penalties: false,
     replays_priority: true,
     one_owner: true,
 };

@@ -144,6 +144,7 @@ macro_rules! conformance {
             outcomes::{
                 a_failing_job_is_tried_again_and_then_dies_with_its_history,
                 a_dead_letter_runs_again_when_replayed,
+                what_is_no_dead_letter_is_not_replayed_into_a_full_queue,
                 dead_letters_are_purged,
                 a_panic_is_a_failed_attempt,
                 a_discarded_job_is_gone,

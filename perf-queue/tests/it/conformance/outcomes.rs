@@ -64,6 +64,22 @@ pub(crate) async fn a_dead_letter_runs_again_when_replayed(place: impl Place) {
     workers.shutdown(secs(5)).await;
 }
 
+/// Only a letter that is there waits for room.
+pub(crate) async fn what_is_no_dead_letter_is_not_replayed_into_a_full_queue(place: impl Place) {
+    let queue = place.builder_of(4).retry(quick(1)).build().await.unwrap();
+    let (workers, mut told) = telling(&queue, 2, |_, _| async { Err(JobError::retry("no")) });
+    let id = queue.enqueue(job(1, 1)).await.unwrap();
+    next(&mut told).await;
+    drained(&queue).await;
+    workers.shutdown(secs(5)).await;
+    let dead = queue.dead_letters();
+    assert!(dead.replay(id).await.unwrap());
+    let jobs = (2..5).map(|n| job(n, n)).collect();
+    queue.enqueue_batch(jobs).await.unwrap();
+    let replayed = tokio::time::timeout(secs(10), dead.replay(id)).await;
+    assert!(!replayed.expect("it waits for room").unwrap());
+}
+
 pub(crate) async fn dead_letters_are_purged(place: impl Place) {
     let queue = place.builder().retry(quick(1)).build().await.unwrap();
     let (workers, _told) = telling(&queue, 2, |_, _| async { Err(JobError::retry("no")) });
