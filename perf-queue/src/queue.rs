@@ -117,6 +117,23 @@ impl<T: Send + 'static> Queue<T> {
         self.submit(job, EnqueueOptions::new(), false).await
     }
 
+    /// As [`try_enqueue`](Self::try_enqueue), with options.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_enqueue`](Self::try_enqueue).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`enqueue`](Self::enqueue).
+    pub async fn try_enqueue_with(
+        &self,
+        job: T,
+        options: EnqueueOptions,
+    ) -> Result<JobId, TryEnqueueError<T>> {
+        self.submit(job, options, false).await
+    }
+
     /// Enqueues all jobs, in their order, or none; waits until there is room for all of them.
     ///
     /// # Errors
@@ -129,10 +146,40 @@ impl<T: Send + 'static> Queue<T> {
     /// A dropped future has enqueued none of them; in a file or on a server, none or all.
     pub async fn enqueue_batch(&self, jobs: Vec<T>) -> Result<Vec<JobId>, EnqueueBatchError<T>> {
         let options = EnqueueOptions::new();
-        let submit = |job| Submission {
-            job,
-            options: options.clone(),
-        };
+        self.enqueue_batch_with(jobs.into_iter().map(|job| (job, options.clone())))
+            .await
+    }
+
+    /// As [`enqueue_batch`](Self::enqueue_batch), each job with options of its own. A job whose
+    /// [unique](EnqueueOptions::unique) name is taken is left out, and its id is that of the job that
+    /// has the name.
+    ///
+    /// ```
+    /// # async fn f(queue: perf_queue::Queue<u64>) -> Result<(), Box<dyn std::error::Error>> {
+    /// use perf_queue::EnqueueOptions;
+    /// use std::time::Duration;
+    ///
+    /// let reminders = (0..1_000).map(|user| {
+    ///     let options = EnqueueOptions::new().delay(Duration::from_secs(user % 60));
+    ///     (user, options)
+    /// });
+    /// queue.enqueue_batch_with(reminders).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`enqueue_batch`](Self::enqueue_batch); the jobs come back without their options.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`enqueue_batch`](Self::enqueue_batch).
+    pub async fn enqueue_batch_with(
+        &self,
+        jobs: impl IntoIterator<Item = (T, EnqueueOptions)>,
+    ) -> Result<Vec<JobId>, EnqueueBatchError<T>> {
+        let submit = |(job, options)| Submission { job, options };
         let jobs = jobs.into_iter().map(submit).collect();
         Ok(self.shared.backend.enqueue(jobs, true).await?)
     }

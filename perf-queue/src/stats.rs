@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use crate::Rate;
+
 /// A queue at one instant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -21,6 +23,13 @@ pub struct Stats {
     pub capacity: usize,
     /// Whether the queue is [paused](crate::Queue::pause).
     pub paused: bool,
+    /// The limit over all that is in force, whoever set it; `None` for no limit.
+    pub rate_limit: Option<Rate>,
+    /// The limit of each key that is in force; `None` for no limit, and where a closure gives each key
+    /// its own.
+    pub rate_limit_per_key: Option<Rate>,
+    /// How many jobs of a key run at a time, at most; `None` for any number.
+    pub concurrency_per_key: Option<u32>,
     /// How long the job that has been due the longest has waited to start; `None` without one.
     pub oldest_age: Option<Duration>,
     /// Workers that wait for a job.

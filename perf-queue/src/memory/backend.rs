@@ -160,8 +160,8 @@ where
         let now = self.now();
         let mut rules = state.machine.rules();
         match scope {
-            Scope::Queue => rules.queue = pace,
-            Scope::Key => rules.key = pace,
+            Scope::Queue => (rules.queue, state.limits.queue) = (pace, rate),
+            Scope::Key => (rules.key, state.limits.key) = (pace, rate),
         }
         state.machine.set_rules(rules, now);
         self.finish(state, now, None);

@@ -97,6 +97,7 @@ impl Memory {
         parts.signals.room.add_permits(self.capacity());
         let settings = Settings {
             memory: self,
+            limits: parts.limits,
             rules,
             rate_per_key: parts.rate_per_key,
             keeps_letters: true,

@@ -9,6 +9,7 @@ use crate::model::{self, CAPACITY, Differs, Front, Local};
 const DIFFERS: Differs = Differs {
     front: Front::Last,
     penalty_stays: true,
+    die_by_id: false,
     replays_priority: false,
     one_owner: false,
 };

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::names::Names;
-use crate::backend::{Errors, KeyOf, Submission};
+use crate::backend::{Errors, KeyOf, Limits, Submission};
 use crate::crew::Crew;
 use crate::machine::{Machine, NewJob, Pace, Rules, Time};
 use crate::metrics::{Meters, Outcome};
@@ -21,6 +21,8 @@ const PUSH_AT_ONCE: usize = 256;
 /// What a store needs beside the function that finds a job's key.
 pub(crate) struct Settings<T> {
     pub(crate) memory: Memory,
+    pub(crate) limits: Limits,
+    /// The same, as the machine has them.
     pub(crate) rules: Rules,
     /// Rates of keys that are not the same for all.
     pub(crate) rate_per_key: Option<RatePerKey<T>>,
@@ -75,6 +77,7 @@ pub(crate) struct Store<T, K> {
 
 pub(super) struct State<T, K> {
     pub(super) machine: Machine<Stored<T>, K>,
+    pub(super) limits: Limits,
     pub(super) crew: Crew,
     pub(super) names: Names,
     /// With the time at which each died.
@@ -100,7 +103,7 @@ where
     K: Hash + Eq + Clone,
 {
     pub(crate) fn new(settings: Settings<T>, key: KeyOf<T, K>) -> Self {
-        let machine = Machine::new(settings.rules);
+        let (machine, limits) = (Machine::new(settings.rules), settings.limits);
         Self {
             settings,
             key,
@@ -111,6 +114,7 @@ where
             queue: RandomState::new().build_hasher().finish(),
             state: Mutex::new(State {
                 machine,
+                limits,
                 crew: Crew::default(),
                 names: Names::default(),
                 dead: VecDeque::new(),
@@ -348,6 +352,9 @@ where
             dead_dropped: state.tally.dead_dropped,
             capacity: self.settings.memory.capacity(),
             paused: state.machine.is_paused(),
+            rate_limit: state.limits.queue,
+            rate_limit_per_key: state.limits.key,
+            concurrency_per_key: state.limits.concurrency_per_key,
             oldest_age: depth.oldest_due.map(|due| now.since(due)),
             workers_idle: state.crew.idle(),
             workers_busy: depth.in_flight,

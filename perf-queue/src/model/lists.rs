@@ -25,6 +25,9 @@ pub(crate) struct Differs {
     pub(crate) front: Front,
     /// A job whose key is penalized stays first of it, rather than step aside like a retry.
     pub(crate) penalty_stays: bool,
+    /// Jobs that are said to have died together did so in the order of their ids, rather than in that in
+    /// which it was said.
+    pub(crate) die_by_id: bool,
     /// A dead letter comes back with the priority that it had.
     pub(crate) replays_priority: bool,
     /// A crash takes along all that runs, and the attempts of some may not be counted. The order of
@@ -189,6 +192,7 @@ impl Model {
     }
 
     pub(super) fn end(&mut self, ended: Vec<Chosen>) {
+        let before = self.dead.len();
         for Chosen {
             mut job,
             token,
@@ -216,6 +220,9 @@ impl Model {
                     }
                 }
             }
+        }
+        if self.differs.die_by_id {
+            self.dead[before..].sort_by_key(|job| job.number);
         }
     }
 

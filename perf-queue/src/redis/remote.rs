@@ -258,7 +258,11 @@ impl fmt::Debug for RedisRemote {
 fn key_of_alike(jobs: &[NewJob]) -> Option<&[u8]> {
     let first = jobs.first()?;
     let plain = |job: &NewJob| {
-        job.key == first.key && job.priority == 0 && job.delay.is_zero() && job.unique.is_none()
+        job.key == first.key
+            && job.priority == 0
+            && job.delay.is_zero()
+            && job.unique.is_none()
+            && job.rate.is_none()
     };
     let once = jobs.is_sorted_by(|a, b| a.id < b.id);
     (once && jobs.iter().all(plain)).then_some(&first.key)

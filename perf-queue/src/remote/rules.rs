@@ -82,7 +82,6 @@ impl Rules {
     }
 }
 
-#[cfg(feature = "sqlite")]
 impl From<Rules> for Limits {
     fn from(rules: Rules) -> Self {
         let rate = |quota: Quota| Rate::new(quota.quota, quota.period).burst(quota.burst);

@@ -61,11 +61,13 @@ where
             }
             None => journal.state.rules.unwrap_or_default(),
         };
-        let rules = Limits::from(kept).rules()?;
+        let limits = Limits::from(kept);
+        let rules = limits.rules()?;
         let capacity = sqlite.bound();
         parts.signals.room.add_permits(capacity);
         let settings = Settings {
             memory: Memory::bounded(capacity),
+            limits,
             rules,
             rate_per_key: parts.rate_per_key,
             keeps_letters: false,

@@ -22,15 +22,18 @@ BEGIN
     touched := '{}';
     IF gone < cardinality(ids) AND 3 = ANY (hows) THEN
         WITH failed AS (
-            DELETE FROM jobs j USING unnest(ids, tokens, hows, messages) AS e(id, token, how, message)
+            DELETE FROM jobs j
+            USING unnest(ids, tokens, hows, messages) WITH ORDINALITY AS e(id, token, how, message, i)
             WHERE e.how = 3 AND j.id = e.id AND j.token = e.token AND j.until > t
-            RETURNING j.*, e.message
+            RETURNING j.*, e.message, e.i
         ), buried AS (
             INSERT INTO dead (id, queue, n, enqueued, died, attempts, rank, key, long_key, payload, trace, errors, rate)
             SELECT f.id, q, nextval('numbers'), f.enqueued, t, f.attempt,
                 CASE WHEN f.rank < -500 THEN f.rank + 1000 ELSE f.rank END,
                 f.key, f.long_key, f.payload, f.trace, last_errors(f.errors, f.message), f.rate
             FROM failed f
+            -- The numbers are drawn after the sort.
+            ORDER BY f.i
             ON CONFLICT (id) DO NOTHING
         ) SELECT array_agg(f.id), array_agg(f.key) INTO more, more_keys FROM failed f;
         ended := ended || more;

@@ -10,6 +10,7 @@ use crate::remote::Rules;
 const DIFFERS: Differs = Differs {
     front: Front::Place,
     penalty_stays: false,
+    die_by_id: true,
     replays_priority: true,
     one_owner: false,
 };

@@ -1,4 +1,5 @@
--- Jobs that differ in their payloads only: of one key and priority 0, without names and delays.
+-- Jobs that differ in their payloads only: of one key and priority 0, without names, delays and limits
+-- of their own.
 -- ARGV: base, capacity, number of jobs, key, the ids, the rests of the records. Gives 1; 0 where one
 -- of them is there already, which is left to `enqueue.lua`; nothing where there is no room.
 local capacity, n, key = tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]

@@ -8,6 +8,7 @@ use crate::remote::Rules;
 const DIFFERS: Differs = Differs {
     front: Front::Lease,
     penalty_stays: false,
+    die_by_id: false,
     replays_priority: true,
     one_owner: false,
 };

@@ -10,6 +10,7 @@ use crate::model::{self, CAPACITY, Differs, Front, Local};
 const DIFFERS: Differs = Differs {
     front: Front::Last,
     penalty_stays: true,
+    die_by_id: false,
     replays_priority: true,
     one_owner: true,
 };

@@ -33,6 +33,60 @@ pub(crate) async fn a_batch_goes_in_whole_and_in_order(place: impl Place) {
     workers.shutdown(secs(5)).await;
 }
 
+pub(crate) async fn each_job_of_a_batch_has_options_of_its_own(place: impl Place) {
+    let queue = place.builder().build().await.unwrap();
+    let unique = || EnqueueOptions::new().unique("one", secs(600));
+    let jobs = [
+        (job(1, 1), EnqueueOptions::new()),
+        (job(1, 2), EnqueueOptions::new().priority(1)),
+        (job(1, 3), EnqueueOptions::new().delay(secs(600))),
+        (job(2, 4), unique()),
+        (job(2, 5), unique()),
+    ];
+    let ids = queue.enqueue_batch_with(jobs).await.unwrap();
+    assert_eq!(ids.len(), 5);
+    assert_eq!(ids[3], ids[4], "the second has the id of the first");
+    let again = queue.try_enqueue_with(job(2, 6), unique()).await.unwrap();
+    assert_eq!(again, ids[3]);
+    let stats = queue.stats().await.unwrap();
+    assert_eq!((stats.ready, stats.scheduled), (3, 1));
+    let (workers, mut told) = telling(&queue, 1, |_, _| async { Ok(()) });
+    let mut started = Vec::new();
+    for _ in 0..3 {
+        started.push(next(&mut told).await.0.n);
+    }
+    let of_key_1: Vec<u32> = started.iter().copied().filter(|n| *n < 4).collect();
+    assert_eq!(of_key_1, [2, 1]);
+    assert!(started.contains(&4), "{started:?}");
+    workers.shutdown(secs(5)).await;
+}
+
+/// Nothing falls over or is forgotten, and no job runs twice.
+pub(crate) async fn any_number_of_jobs_may_fall_due_at_once(place: impl Place) {
+    const JOBS: u32 = 50_000;
+    let queue = place.builder_of(JOBS as usize).build().await.unwrap();
+    let due = Instant::now() + secs(4);
+    for from in (0..JOBS).step_by(10_000) {
+        let jobs = (from..from + 10_000).map(|n| {
+            let delay = due.saturating_duration_since(Instant::now());
+            (job(n % 5_000, n), EnqueueOptions::new().delay(delay))
+        });
+        queue.enqueue_batch_with(jobs).await.unwrap();
+    }
+    let (workers, mut told) = telling(&queue, 4, |_, _| async { Ok(()) });
+    let mut seen = vec![false; JOBS as usize];
+    for _ in 0..JOBS {
+        let (job, _) = next(&mut told).await;
+        assert!(
+            !std::mem::replace(&mut seen[job.n as usize], true),
+            "{job:?}"
+        );
+    }
+    drained(&queue).await;
+    workers.shutdown(secs(5)).await;
+    assert!(told.try_recv().is_err(), "one ran twice");
+}
+
 pub(crate) async fn a_full_queue_gives_the_job_back_or_waits(place: impl Place) {
     let queue = place.builder_of(2).build().await.unwrap();
     queue.try_enqueue(job(1, 1)).await.unwrap();

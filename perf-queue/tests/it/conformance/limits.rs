@@ -171,7 +171,15 @@ pub(crate) async fn limits_change_while_running(place: impl Place) {
     next(&mut told).await;
     let started = tokio::time::timeout(ms(150), told.recv()).await;
     assert!(started.is_err(), "{started:?}");
+    let stats = queue.stats().await.unwrap();
+    assert_eq!(stats.rate_limit, Some(Rate::new(1, secs(3_600))));
+    assert_eq!(
+        (stats.rate_limit_per_key, stats.concurrency_per_key),
+        (None, None)
+    );
     queue.set_rate_limit(Rate::per_second(100)).await.unwrap();
+    let stats = queue.stats().await.unwrap();
+    assert_eq!(stats.rate_limit, Some(Rate::per_second(100)));
     let start = Instant::now();
     for _ in 0..19 {
         next(&mut told).await;
@@ -182,6 +190,13 @@ pub(crate) async fn limits_change_while_running(place: impl Place) {
         "{took:?} for 19 at 100/s"
     );
     queue.set_rate_limit(None).await.unwrap();
+    let slow = Rate::new(3, ms(300)).burst(2);
+    queue.set_rate_limit_per_key(slow).await.unwrap();
+    let stats = queue.stats().await.unwrap();
+    assert_eq!(
+        (stats.rate_limit, stats.rate_limit_per_key),
+        (None, Some(slow))
+    );
     for _ in 0..10 {
         next(&mut told).await;
     }

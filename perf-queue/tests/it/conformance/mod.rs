@@ -106,6 +106,8 @@ macro_rules! conformance {
             enqueue::{
                 a_job_runs_once_with_its_id_and_context,
                 a_batch_goes_in_whole_and_in_order,
+                each_job_of_a_batch_has_options_of_its_own,
+                any_number_of_jobs_may_fall_due_at_once,
                 a_full_queue_gives_the_job_back_or_waits,
                 a_batch_that_never_fits_comes_back,
                 a_closed_queue_gives_jobs_back,
