@@ -32,5 +32,7 @@ pub use engine::Engine;
 pub use error::{BuildError, CacheError, LoadError};
 pub use policy::RefreshAhead;
 pub use remote::Invalidation;
+#[cfg(feature = "redis")]
+pub use remote::redis::{Codec, ConnectError, RedisBus, RedisTier};
 pub use stats::Stats;
 pub use value::{LoadContext, Previous, Value};

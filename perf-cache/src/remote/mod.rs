@@ -1,5 +1,8 @@
 //! The tier that processes share, as the cache sees it.
 
+#[cfg(feature = "redis")]
+pub(crate) mod redis;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};

@@ -1,0 +1,118 @@
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, ErrorKind, Pipeline, RedisError, RedisResult};
+use redis::{ServerErrorKind, Value};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::script::{self, READ};
+
+/// What a handshake of TCP, TLS and the login may take; a server in the same data centre needs a
+/// few milliseconds.
+pub(super) const CONNECT_WITHIN: Duration = Duration::from_secs(1);
+
+/// A connection, until something goes wrong on it.
+#[derive(Clone)]
+pub(super) struct Link {
+    connection: MultiplexedConnection,
+    /// Cancelled when it is not to be used any more: whoever waits for an answer on it gives up.
+    pub(super) broken: CancellationToken,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The link is of no use any more.
+    Lost(RedisError),
+    /// The server does not want to do this now, and answers.
+    Refused(RedisError),
+    TimedOut,
+    /// The link had been given up meanwhile.
+    Broken,
+}
+
+impl Link {
+    /// Connects, brings the scripts, and sees whether they run on the cache of this state, each in
+    /// its time.
+    pub(super) async fn open(
+        client: &Client,
+        within: Duration,
+        state: Option<&str>,
+    ) -> Result<Self, Failure> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(None)
+            .set_response_timeout(None);
+        let connecting = client.get_multiplexed_async_connection_with_config(&config);
+        let connection = timeout(CONNECT_WITHIN.max(within), connecting)
+            .await
+            .map_err(|_| Failure::TimedOut)?
+            .map_err(Failure::Lost)?;
+        let link = Self {
+            connection,
+            broken: CancellationToken::new(),
+        };
+        let mut brought = scripts();
+        if let Some(state) = state {
+            // Without keys, it does nothing but what every call does; a replica refuses it.
+            brought.add_command(READ.call(state.as_bytes(), std::iter::empty()));
+        }
+        match timeout(within, link.query(&brought)).await {
+            Ok(answer) => answer.map(|_| link).map_err(Failure::Lost),
+            Err(_) => Err(Failure::TimedOut),
+        }
+    }
+
+    /// Sends all commands at once and waits for their answers, one for each.
+    pub(super) async fn exchange(
+        &self,
+        commands: &Pipeline,
+        within: Duration,
+    ) -> Result<Vec<Value>, Failure> {
+        let answer = tokio::select! {
+            biased;
+            () = self.broken.cancelled() => return Err(Failure::Broken),
+            answer = timeout(within, self.bringing(commands)) => answer,
+        };
+        let failure = match answer {
+            Ok(Ok(answers)) => return Ok(answers),
+            // The server has no room for values, and all else goes on.
+            Ok(Err(error)) if has_code(&error, &["OOM"]) => return Err(Failure::Refused(error)),
+            Ok(Err(error)) => Failure::Lost(error),
+            Err(_) => Failure::TimedOut,
+        };
+        self.broken.cancel();
+        Err(failure)
+    }
+
+    /// Brings the scripts if the server has forgotten them.
+    async fn bringing(&self, commands: &Pipeline) -> RedisResult<Vec<Value>> {
+        match self.query(commands).await {
+            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+                self.query(&scripts()).await?;
+                self.query(commands).await
+            }
+            answer => answer,
+        }
+    }
+
+    async fn query(&self, commands: &Pipeline) -> RedisResult<Vec<Value>> {
+        commands.query_async(&mut self.connection.clone()).await
+    }
+}
+
+fn scripts() -> Pipeline {
+    let mut load = redis::pipe();
+    for script in script::all() {
+        load.add_command(script.load()).ignore();
+    }
+    load
+}
+
+/// Whether the first command that failed did with one of these codes; `RedisError::code` does not
+/// tell for pipelines.
+pub(super) fn has_code(error: &RedisError, codes: &[&str]) -> bool {
+    let errors = error.clone().into_server_errors();
+    let first = errors.as_ref().and_then(|errors| errors.first());
+    first.is_some_and(|(_, error)| codes.contains(&error.code()))
+}

@@ -1,0 +1,26 @@
+//! The tier in Redis. Each verb is one script, so one trip and atomic; see `lua/state.lua` for how
+//! it is known what is current.
+
+mod error;
+mod frame;
+mod journal;
+mod keeper;
+mod keys;
+mod link;
+mod message;
+mod meters;
+mod reads;
+mod remote;
+mod script;
+mod server;
+#[cfg(test)]
+mod tests;
+mod tier;
+
+pub use error::ConnectError;
+pub use frame::Codec;
+#[allow(unused_imports, reason = "until the builder opens the tier")]
+pub(crate) use meters::RemoteMeters;
+#[allow(unused_imports, reason = "until the builder opens the tier")]
+pub(crate) use remote::RedisRemote;
+pub use tier::{RedisBus, RedisTier};

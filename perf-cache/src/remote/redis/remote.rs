@@ -1,0 +1,339 @@
+use std::hash::Hash;
+use std::marker::PhantomData;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::time::timeout;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+
+use super::frame::{About, Format, Unread};
+use super::journal::{Before, Closed, How, Journal, Order};
+use super::keeper::Keeper;
+use super::keys::Keys;
+use super::meters::RemoteMeters;
+use super::reads::{Found, Reads, token};
+use super::script::{FILL, MOST_KEYS};
+use super::server::Server;
+use super::tier::{RedisBus, RedisTier};
+use crate::CacheError;
+use crate::remote::{BoxFuture, Fill, Invalidation, Lease, Local, Read, Remote, Shared, Target};
+
+/// A lease in front of each value.
+const TOKEN: usize = 16;
+
+/// The tier of one cache in Redis.
+pub(crate) struct RedisRemote<K, V> {
+    server: Arc<Server>,
+    journal: Arc<Journal>,
+    keys: Arc<Keys>,
+    reads: Reads,
+    format: Format,
+    ttl: Duration,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    /// Its tasks end with it.
+    _stop_on_drop: DropGuard,
+    of: PhantomData<fn() -> (K, V)>,
+}
+
+impl<K, V> RedisRemote<K, V> {
+    /// Starts its tasks; to be called in a runtime.
+    pub(crate) fn open(
+        tier: RedisTier,
+        bus: Option<RedisBus>,
+        cache: &str,
+        schema_version: u32,
+        meters: Arc<RemoteMeters>,
+    ) -> Arc<Self> {
+        let keys = Arc::new(Keys::new(&tier.prefix, cache));
+        let server = Arc::new(Server::new(tier.client, tier.timeout, meters));
+        let journal = Arc::new(Journal::default());
+        let stop = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let origin = token();
+        let keeper = Keeper {
+            server: Arc::clone(&server),
+            journal: Arc::clone(&journal),
+            state: keys.state(),
+            bus: keys.bus(),
+            origin,
+            stop: stop.clone(),
+        };
+        server.set_link(Some(tier.link.clone()));
+        tasks.spawn(keeper.run(Some(tier.link)));
+        let reads = Reads::start(&server, keys.state(), &tasks, stop.clone());
+        let _ = bus;
+        Arc::new(Self {
+            server,
+            journal,
+            keys,
+            reads,
+            format: Format {
+                codec: tier.codec,
+                schema: schema_version,
+                compress_above: tier.compress_above,
+            },
+            ttl: tier.ttl,
+            tasks,
+            _stop_on_drop: stop.clone().drop_guard(),
+            stop,
+            of: PhantomData,
+        })
+    }
+
+    #[cfg(test)]
+    pub(super) fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    fn is_closed(&self) -> bool {
+        self.stop.is_cancelled()
+    }
+}
+
+impl<K, V> RedisRemote<K, V>
+where
+    K: Serialize + Send + Sync,
+    V: Serialize + DeserializeOwned + Send + Sync,
+{
+    async fn read_all(&self, keys: &[K], lease: bool) -> Vec<Read<V>> {
+        let mut reads: Vec<Read<V>> = keys.iter().map(|_| Read::Unavailable).collect();
+        if self.is_closed() || !self.server.is_up() {
+            return reads;
+        }
+        // A key that has no name in Redis is never there, and loads of it are not put there.
+        let names = keys.iter().map(|key| self.keys.value(key).ok());
+        let (mut at, mut asked) = (
+            Vec::with_capacity(keys.len()),
+            Vec::with_capacity(keys.len()),
+        );
+        for (i, name) in names.enumerate() {
+            match name {
+                Some(name) => {
+                    at.push(i);
+                    asked.push(name);
+                }
+                None => reads[i] = Read::Missing(None),
+            }
+        }
+        let (blocked, before) = self.journal.before(asked.iter());
+        let mut blocked = blocked.into_iter();
+        let mut allowed = || !blocked.next().unwrap_or(false);
+        let (mut kept_at, mut kept) = (Vec::with_capacity(at.len()), Vec::with_capacity(at.len()));
+        for (i, name) in at.into_iter().zip(asked) {
+            if allowed() {
+                kept_at.push(i);
+                kept.push(name);
+            }
+        }
+        if kept.is_empty() {
+            return reads;
+        }
+        let found = timeout(self.server.timeout, self.reads.read(kept.clone(), lease)).await;
+        if let Ok(Some(found)) = found {
+            for ((i, name), found) in kept_at.into_iter().zip(&kept).zip(found) {
+                reads[i] = self.found(name, found, &before);
+            }
+        }
+        reads
+    }
+
+    fn found(&self, name: &[u8], found: Found, before: &Before) -> Read<V> {
+        let Some((token, frame)) = found
+            .value
+            .as_deref()
+            .and_then(|value| value.split_first_chunk::<TOKEN>())
+        else {
+            return Read::Missing(None);
+        };
+        let lease = Lease {
+            token: *token,
+            stamp: found.sequence,
+        };
+        if frame.is_empty() {
+            return if self.journal.blocks(name, &[], before) {
+                Read::Unavailable
+            } else {
+                Read::Missing(Some(lease))
+            };
+        }
+        match self.format.read(frame) {
+            Ok((_, about)) if self.journal.blocks(name, &about.tags, before) => Read::Unavailable,
+            Ok((value, about)) => Read::Value(Shared {
+                value: Arc::new(value),
+                tags: about.tags,
+                etag: about.etag,
+                ttl: Duration::from_millis(found.stays),
+                load_time: about.load_time,
+                lease,
+            }),
+            Err(unread) => {
+                if unread == Unread::Corrupt {
+                    let cache = self.server.meters.cache();
+                    tracing::debug!(cache, "a value of the shared tier cannot be read");
+                    self.server.meters.error();
+                }
+                Read::Missing(Some(lease))
+            }
+        }
+    }
+
+    async fn fill_all(&self, fills: Vec<Fill<K, V>>) {
+        if self.is_closed() || !self.server.is_up() {
+            return;
+        }
+        let ready = fills.iter().filter_map(|fill| self.ready(fill));
+        let ready: Vec<Ready> = ready.collect();
+        if ready.is_empty() {
+            return;
+        }
+        let mut calls = redis::pipe();
+        for some in ready.chunks(MOST_KEYS) {
+            let names = some.iter().map(|fill| fill.name.as_slice());
+            let mut call = FILL.call(self.keys.state().as_bytes(), names);
+            for fill in some {
+                call.arg(fill.token.as_slice()).arg(&fill.frame);
+                call.arg(fill.stays);
+            }
+            calls.add_command(call);
+        }
+        // It is counted, and a miss.
+        let _ = self.server.exchange(&calls).await;
+    }
+
+    /// `None`: it is not to be put there.
+    fn ready(&self, fill: &Fill<K, V>) -> Option<Ready> {
+        let lease = fill.lease?;
+        let stays = fill.ttl.map_or(self.ttl, |ttl| ttl.min(self.ttl));
+        // Redis does not take less than a millisecond, nor more than its clock has.
+        let stays = u64::try_from(stays.as_millis()).unwrap_or(u64::MAX);
+        let stays = stays.min(LONGEST_MS);
+        if stays == 0 {
+            return None;
+        }
+        let name = self.keys.value(&fill.key).ok()?;
+        let about = About {
+            stamp: lease.stamp,
+            tags: fill.tags.clone(),
+            etag: fill.etag.clone(),
+            load_time: fill.load_time,
+        };
+        match self.format.write(&*fill.value, &about) {
+            Ok(frame) => Some(Ready {
+                name,
+                token: lease.token,
+                frame,
+                stays,
+            }),
+            Err(error) => {
+                let cache = self.server.meters.cache();
+                tracing::warn!(cache, %error, "a value cannot be put into the shared tier");
+                self.server.meters.error();
+                None
+            }
+        }
+    }
+
+    /// The sequence that it got; `None` if it is deferred.
+    async fn tell(&self, order: Order) -> Result<Option<u64>, CacheError> {
+        let told = self
+            .journal
+            .add(order)
+            .map_err(|Closed| CacheError::Closed)?;
+        // After it was added: else the keeper might have told all that waited before.
+        if !self.server.is_up() {
+            return Ok(None);
+        }
+        let told = timeout(self.server.timeout, told).await;
+        Ok(told.ok().and_then(Result::ok))
+    }
+
+    async fn insert_one(&self, mut insert: Fill<K, V>) -> Result<Invalidation, CacheError> {
+        let token = token();
+        let order = Order::Key {
+            name: self.keys.value(&insert.key)?,
+            how: How::Replaced(token),
+        };
+        let Some(stamp) = self.tell(order).await? else {
+            return Ok(Invalidation::Deferred);
+        };
+        // As after a load: so an insertion that comes late, whatever delayed it, does not bring
+        // back what was invalidated after it.
+        insert.lease = Some(Lease { token, stamp });
+        self.fill_all(vec![insert]).await;
+        Ok(Invalidation::Applied)
+    }
+}
+
+/// What Redis takes.
+struct Ready {
+    name: Vec<u8>,
+    token: [u8; TOKEN],
+    frame: Vec<u8>,
+    stays: u64,
+}
+
+/// A hundred years.
+const LONGEST_MS: u64 = 100 * 365 * 24 * 3_600 * 1_000;
+
+impl<K, V> Remote<K, V> for RedisRemote<K, V>
+where
+    K: Serialize + DeserializeOwned + Hash + Eq + Clone + Send + Sync + 'static,
+    V: Serialize + DeserializeOwned + Send + Sync + 'static,
+{
+    fn read<'a>(&'a self, keys: &'a [K], lease: bool) -> BoxFuture<'a, Vec<Read<V>>> {
+        Box::pin(self.read_all(keys, lease))
+    }
+
+    fn fill(&self, fills: Vec<Fill<K, V>>) -> BoxFuture<'_, ()> {
+        Box::pin(self.fill_all(fills))
+    }
+
+    fn insert(&self, insert: Fill<K, V>) -> BoxFuture<'_, Result<Invalidation, CacheError>> {
+        Box::pin(self.insert_one(insert))
+    }
+
+    fn invalidate<'a>(
+        &'a self,
+        target: Target<'a, K>,
+    ) -> BoxFuture<'a, Result<Invalidation, CacheError>> {
+        Box::pin(async move {
+            let key = |key, how| {
+                let name = self.keys.value(key)?;
+                Ok(Order::Key { name, how })
+            };
+            let order = match target {
+                Target::Key(it) => key(it, How::Gone)?,
+                Target::Expire(it) => key(it, How::Expired)?,
+                Target::Tag(tag) => Order::Tag(tag.into()),
+                Target::All => Order::All,
+            };
+            Ok(match self.tell(order).await? {
+                Some(_) => Invalidation::Applied,
+                None => Invalidation::Deferred,
+            })
+        })
+    }
+
+    fn listen(&self, _local: Weak<dyn Local<K>>) {}
+
+    fn shutdown(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            self.journal.close();
+            self.stop.cancel();
+            self.tasks.close();
+            self.tasks.wait().await;
+        })
+    }
+}
+
+impl<K, V> std::fmt::Debug for RedisRemote<K, V> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RedisRemote")
+            .field("keys", &self.keys)
+            .finish_non_exhaustive()
+    }
+}
