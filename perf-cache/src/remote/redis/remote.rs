@@ -85,6 +85,16 @@ impl<K, V> RedisRemote<K, V> {
     }
 
     #[cfg(test)]
+    pub(super) fn server(&self) -> &Server {
+        &self.server
+    }
+
+    #[cfg(test)]
+    pub(super) fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    #[cfg(test)]
     pub(super) fn keys(&self) -> &Keys {
         &self.keys
     }

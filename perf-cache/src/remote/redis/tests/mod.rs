@@ -1,3 +1,5 @@
 mod basics;
+mod faults;
 mod frames;
+mod journal;
 mod support;
