@@ -1,6 +1,7 @@
 //! The tier in Redis. Each verb is one script, so one trip and atomic; see `lua/state.lua` for how
 //! it is known what is current.
 
+mod bus;
 mod error;
 mod frame;
 mod journal;

@@ -9,8 +9,9 @@ use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+use super::bus::Listener;
 use super::frame::{About, Format, Unread};
-use super::journal::{Before, Closed, How, Journal, Order};
+use super::journal::{Before, Closed, How, Journal, Order, Token};
 use super::keeper::Keeper;
 use super::keys::Keys;
 use super::meters::RemoteMeters;
@@ -22,7 +23,7 @@ use crate::CacheError;
 use crate::remote::{BoxFuture, Fill, Invalidation, Lease, Local, Read, Remote, Shared, Target};
 
 /// A lease in front of each value.
-const TOKEN: usize = 16;
+const TOKEN: usize = size_of::<Token>();
 
 /// The tier of one cache in Redis.
 pub(crate) struct RedisRemote<K, V> {
@@ -30,6 +31,8 @@ pub(crate) struct RedisRemote<K, V> {
     journal: Arc<Journal>,
     keys: Arc<Keys>,
     reads: Reads,
+    origin: Token,
+    bus: Option<RedisBus>,
     format: Format,
     ttl: Duration,
     tasks: TaskTracker,
@@ -65,12 +68,13 @@ impl<K, V> RedisRemote<K, V> {
         server.set_link(Some(tier.link.clone()));
         tasks.spawn(keeper.run(Some(tier.link)));
         let reads = Reads::start(&server, keys.state(), &tasks, stop.clone());
-        let _ = bus;
         Arc::new(Self {
             server,
             journal,
             keys,
             reads,
+            origin,
+            bus,
             format: Format {
                 codec: tier.codec,
                 schema: schema_version,
@@ -281,7 +285,7 @@ where
 /// What Redis takes.
 struct Ready {
     name: Vec<u8>,
-    token: [u8; TOKEN],
+    token: Token,
     frame: Vec<u8>,
     stays: u64,
 }
@@ -328,7 +332,19 @@ where
         })
     }
 
-    fn listen(&self, _local: Weak<dyn Local<K>>) {}
+    fn listen(&self, local: Weak<dyn Local<K>>) {
+        let Some(bus) = self.bus.clone() else { return };
+        let listener = Listener {
+            server: Arc::clone(&self.server),
+            keys: Arc::clone(&self.keys),
+            origin: self.origin,
+            bus,
+            local,
+        };
+        let stop = self.stop.clone();
+        let listening = async move { stop.run_until_cancelled(listener.run()).await };
+        self.tasks.spawn(listening);
+    }
 
     fn shutdown(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {

@@ -1,4 +1,5 @@
 mod basics;
+mod bus;
 mod faults;
 mod frames;
 mod journal;

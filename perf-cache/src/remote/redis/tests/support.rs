@@ -66,6 +66,10 @@ where
         self.keys().state()
     }
 
+    pub(super) fn bus_name(&self) -> String {
+        self.keys().bus()
+    }
+
     pub(super) fn name(&self, key: &K) -> Vec<u8> {
         self.keys().value(key).unwrap()
     }
