@@ -16,6 +16,7 @@ use crate::error::BuildError;
 use crate::load::Env;
 use crate::meters::Meters;
 use crate::policy::{Policy, RefreshAhead};
+use crate::remote::Remote;
 use crate::table::Table;
 use crate::watch::Watch;
 
@@ -33,6 +34,9 @@ pub struct Builder<K, V> {
     load_timeout: Duration,
     max_concurrent_loads: usize,
     hit_ratio: Option<(f64, f64)>,
+    remote: Option<Arc<dyn Remote<K, V>>>,
+    /// How old entries may be when invalidations can have been missed.
+    untrusted_age: Option<Duration>,
     of: PhantomData<fn() -> (K, V)>,
 }
 
@@ -63,6 +67,8 @@ where
             load_timeout: Duration::from_secs(60),
             max_concurrent_loads: 1_024,
             hit_ratio: None,
+            remote: None,
+            untrusted_age: None,
             of: PhantomData,
         }
     }
@@ -239,6 +245,17 @@ where
         self
     }
 
+    #[cfg(test)]
+    pub(crate) fn remote(
+        mut self,
+        remote: Arc<dyn Remote<K, V>>,
+        untrusted_age: Option<Duration>,
+    ) -> Self {
+        self.remote = Some(remote);
+        self.untrusted_age = untrusted_age;
+        self
+    }
+
     /// Builds the cache. The metric handles are fetched here, so install the recorder before.
     ///
     /// # Errors
@@ -262,17 +279,28 @@ where
         };
         let engine = Engines::new(self.engine, setup);
         let keeps = self.capacity > 0;
-        let table = Table::new(engine, keeps, policy, clock, None, Arc::clone(&meters));
+        let table = Arc::new(Table::new(
+            engine,
+            keeps,
+            policy,
+            clock,
+            self.untrusted_age,
+            Arc::clone(&meters),
+        ));
+        if let Some(remote) = &self.remote {
+            let local = Arc::downgrade(&table);
+            remote.listen(local);
+        }
         let places = self.max_concurrent_loads.min(Semaphore::MAX_PERMITS);
         let env = Env {
             meters,
-            remote: None,
+            remote: self.remote,
             places: Arc::new(Semaphore::new(places)),
             load_timeout: self.load_timeout,
             stop: CancellationToken::new(),
         };
         let inner = Inner {
-            table: Arc::new(table),
+            table,
             env,
             soft_timeout: self.soft_timeout,
             hard_timeout: self.hard_timeout,

@@ -11,10 +11,9 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use crate::builder::Builder;
-use crate::clock::Instant;
 use crate::core::flights::Ticket;
 use crate::error::CacheError;
-use crate::flight::{Flight, Landing};
+use crate::flight::{Flight, Landing, Outcome};
 use crate::load::{Env, sweep};
 use crate::policy::Times;
 use crate::remote::{BoxFuture, Fill, Invalidation, Target};
@@ -67,13 +66,8 @@ where
         self.tasks.spawn_on(task.in_current_span(), runtime);
     }
 
-    pub(crate) fn landing(
-        &self,
-        ticket: Ticket<K>,
-        flight: Flight<V>,
-        began: Instant,
-    ) -> Landing<K, V> {
-        Landing::new(ticket, flight, began, &self.table, &self.env.meters)
+    pub(crate) fn landing(&self, ticket: Ticket<K>, flight: Flight<V>) -> Landing<K, V> {
+        Landing::new(ticket, flight, &self.table, &self.env.meters)
     }
 
     /// Does `here` as soon as the shared tier has been told enough that no read of it brings back
@@ -159,8 +153,12 @@ where
             inner.table.insert(key, kept);
             return Ok(Invalidation::Applied);
         };
+        // Listed as a load is: if another process invalidates the key, or replaces the value, as
+        // soon as the tier has been told, and its word is here before the next line, that holds.
+        let (ticket, flight) = inner.table.begin_insert(&key, kept.began);
+        let mut landing = inner.landing(ticket, flight);
         let fill = Fill {
-            key: key.clone(),
+            key,
             value: value.value,
             tags: value.tags,
             etag: value.etag,
@@ -168,7 +166,12 @@ where
             load_time: Duration::ZERO,
             lease: None,
         };
-        let here = || inner.table.insert(key, kept);
+        let outcome = Outcome::Loaded(Arc::clone(&kept.value), Arc::clone(&kept.tags));
+        let here = || {
+            landing.end(outcome, |table, ticket, _| {
+                table.is_some_and(|table| table.keep(ticket, kept))
+            });
+        };
         inner.tell(remote.insert(fill), here).await
     }
 

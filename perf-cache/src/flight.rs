@@ -31,13 +31,40 @@ impl<V> Clone for Outcome<V> {
 }
 
 /// A load in flight, as it is listed.
-pub(crate) type Flight<V> = watch::Sender<Option<Outcome<V>>>;
+pub(crate) struct Flight<V> {
+    outcome: watch::Sender<Option<Outcome<V>>>,
+    /// When it began.
+    pub(crate) began: Instant,
+}
 
-/// Joins a load, unless it is over: it is unlisted before it tells how it ended, unless the key's
-/// `Hash` or `Eq` panicked then; such a flight must not be joined for ever after.
-pub(crate) fn join<V>(flight: &Flight<V>) -> Option<Waiter<V>> {
-    let over = flight.borrow().is_some();
-    (!over).then(|| Waiter(flight.subscribe()))
+impl<V> Flight<V> {
+    pub(crate) fn new(began: Instant) -> Self {
+        Self {
+            outcome: watch::Sender::new(None),
+            began,
+        }
+    }
+
+    /// Joins the load, unless it is over: it is unlisted before it tells how it ended, unless the
+    /// key's `Hash` or `Eq` panicked then; such a flight must not be joined for ever after.
+    pub(crate) fn join(&self) -> Option<Waiter<V>> {
+        let over = self.outcome.borrow().is_some();
+        (!over).then(|| Waiter(self.outcome.subscribe()))
+    }
+
+    /// Whether somebody waits for it.
+    pub(crate) fn is_heard(&self) -> bool {
+        self.outcome.receiver_count() > 0
+    }
+}
+
+impl<V> Clone for Flight<V> {
+    fn clone(&self) -> Self {
+        Self {
+            outcome: self.outcome.clone(),
+            began: self.began,
+        }
+    }
 }
 
 /// Waits for a load in flight. May be dropped at any time; the load goes on.
@@ -77,13 +104,12 @@ where
     pub(crate) fn new(
         ticket: Ticket<K>,
         flight: Flight<V>,
-        began: Instant,
         table: &Arc<Table<K, V>>,
         meters: &Arc<Meters>,
     ) -> Self {
         Self {
             ticket,
-            began,
+            began: flight.began,
             flight,
             table: Arc::downgrade(table),
             meters: Arc::clone(meters),
@@ -105,7 +131,7 @@ where
 
     /// Returns when nobody has waited for it for a moment.
     pub(crate) async fn unheard(&self) {
-        self.flight.closed().await;
+        self.flight.outcome.closed().await;
     }
 
     /// Ends it without a word if nobody waits for it; says whether.
@@ -127,14 +153,14 @@ where
     ) -> R {
         self.over = true;
         let table = self.table.upgrade();
-        let heard = self.flight.receiver_count() > 0;
+        let heard = self.flight.is_heard();
         // If nobody is told, the value dies here.
         let _section = deferred::section();
         let kept = keep(table.as_deref(), &self.ticket, heard);
         if let Outcome::Loaded(value, _) = &outcome {
             deferred::drop_later(Arc::clone(value));
         }
-        self.flight.send_replace(Some(outcome));
+        self.flight.outcome.send_replace(Some(outcome));
         kept
     }
 }

@@ -196,7 +196,7 @@ where
             return;
         };
         if let Some((ticket, flight)) = self.table.ask_behind(key) {
-            let landing = self.landing(ticket, flight, self.table.now());
+            let landing = self.landing(ticket, flight);
             let env = self.env.clone();
             self.detach(load(landing, Cause::Behind(place), loader, env));
         }
@@ -226,7 +226,6 @@ where
         let mut loader = Some(loader);
         let asked = self.table.versions().now();
         loop {
-            let began = self.table.now();
             match self.table.ask(key) {
                 Asked::Found(found) => return found,
                 Asked::Joined(mut waiter, stamp) => match waiter.outcome().await {
@@ -241,7 +240,7 @@ where
                     Outcome::Loaded(..) | Outcome::Absent => (),
                 },
                 Asked::Leads(ticket, flight, waiter) => {
-                    let landing = self.landing(ticket, flight, began);
+                    let landing = self.landing(ticket, flight);
                     let Some(loader) = loader.take() else {
                         return Err(LoadError::Closed);
                     };
@@ -277,7 +276,6 @@ where
             return None;
         }
         let asked = self.table.versions().now();
-        let began = self.table.now();
         match self.table.ask(key) {
             Asked::Found(found) => found.ok(),
             Asked::Joined(mut waiter, stamp) => match waiter.outcome().await {
@@ -289,7 +287,7 @@ where
                 Outcome::Loaded(..) | Outcome::Failed(_) | Outcome::Absent => None,
             },
             Asked::Leads(ticket, flight, waiter) => {
-                let landing = self.landing(ticket, flight, began);
+                let landing = self.landing(ticket, flight);
                 self.detach(look(landing, self.env.clone()));
                 own(waiter).await.ok()
             }

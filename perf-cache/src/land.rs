@@ -103,14 +103,16 @@ where
                 env.meters.load_succeeded(listed, loaded.load_time);
                 listed
             });
-            listed.then(|| Fill {
+            // No lease, no fill.
+            let lease = loaded.lease.filter(|_| listed)?;
+            Some(Fill {
                 key: landing.key().clone(),
                 value,
                 tags: names,
                 etag,
                 ttl,
                 load_time: loaded.load_time,
-                lease: loaded.lease,
+                lease: Some(lease),
             })
         }
         Err(error) => {

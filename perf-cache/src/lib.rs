@@ -23,6 +23,8 @@ mod remote;
 mod sharded;
 mod stats;
 mod table;
+#[cfg(test)]
+mod tests;
 mod value;
 mod watch;
 

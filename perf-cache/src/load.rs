@@ -185,16 +185,17 @@ where
     };
     let read = tokio::select! {
         biased;
-        () = env.stop.cancelled() => Vec::new(),
-        read = remote.read(std::slice::from_ref(landing.key()), false) => read,
+        () = env.stop.cancelled() => None,
+        read = remote.read(std::slice::from_ref(landing.key()), false) => Some(read),
     };
-    match read.into_iter().next() {
-        Some(Read::Value(shared)) => {
+    match read.map(|read| read.into_iter().next()) {
+        Some(Some(Read::Value(shared))) => {
             raise(&mut landing, shared, false, &env);
             return;
         }
-        Some(Read::Missing(_)) => env.meters.remote_miss(),
-        Some(Read::Unavailable) | None => env.meters.remote_error(),
+        Some(Some(Read::Missing(_))) => env.meters.remote_miss(),
+        Some(Some(Read::Unavailable) | None) => env.meters.remote_error(),
+        None => (),
     }
     landing.end(Outcome::Absent, |table, ticket, _| {
         table.is_some_and(|table| table.unlist(ticket))

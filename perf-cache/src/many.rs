@@ -213,11 +213,10 @@ where
         let Ok(place) = Arc::clone(&self.env.places).try_acquire_owned() else {
             return;
         };
-        let began = self.table.now();
         let landings: Vec<_> = keys
             .iter()
             .filter_map(|key| self.table.ask_behind(key))
-            .map(|(ticket, flight)| self.landing(ticket, flight, began))
+            .map(|(ticket, flight)| self.landing(ticket, flight))
             .collect();
         if !landings.is_empty() {
             let env = self.env.clone();
@@ -235,7 +234,7 @@ where
         if self.env.stop.is_cancelled() {
             return Err(LoadError::Closed);
         }
-        let (asked, began) = (self.table.versions().now(), self.table.now());
+        let asked = self.table.versions().now();
         let (mut landings, mut waiting) = (Vec::new(), Vec::new());
         for key in std::mem::take(&mut asking.missing) {
             match self.table.ask(&key) {
@@ -245,7 +244,7 @@ where
                 Asked::Found(Err(error)) => self.settle(asking, key, Err(error))?,
                 Asked::Joined(waiter, stamp) => waiting.push((key, waiter, Some(stamp))),
                 Asked::Leads(ticket, flight, waiter) => {
-                    landings.push(self.landing(ticket, flight, began));
+                    landings.push(self.landing(ticket, flight));
                     waiting.push((key, waiter, None));
                 }
             }

@@ -1,11 +1,9 @@
+mod keep;
+
 use std::hash::Hash;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-
-use foldhash::quality::RandomState;
-use tokio::sync::watch;
 
 use crate::LoadError;
 use crate::clock::{Clock, Instant, NEVER};
@@ -13,14 +11,11 @@ use crate::core::flights::{Entered, Flights, Ticket};
 use crate::core::versions::{Stamp, Tag, Versions};
 use crate::deferred;
 use crate::engine::{Engines, Hold};
-use crate::entry::{Entry, More};
-use crate::flight::{Flight, Waiter, join};
+use crate::entry::Entry;
+use crate::flight::{Flight, Waiter};
 use crate::policy::{Policy, State, Times};
-use crate::remote::{Local, Target};
 use crate::value::Previous;
-
-/// Entries stored between two sweeps at least.
-const SWEPT_AT_LEAST: u64 = 1_024;
+use foldhash::quality::RandomState;
 
 /// The local tier: the entries, the loads in flight, and what is known of their age.
 pub(crate) struct Table<K, V> {
@@ -123,16 +118,16 @@ where
         self.state(entry, now)
     }
 
-    fn is_trusted(&self, entry: &Entry<V>, now: Instant) -> bool {
-        now.0 < self.trusted_until.load(Ordering::Acquire)
-            || now < entry.began.after(self.untrusted_age)
+    /// Whether what began to be loaded then may be served, as far as other processes are concerned.
+    fn is_trusted(&self, began: Instant, now: Instant) -> bool {
+        now.0 < self.trusted_until.load(Ordering::Acquire) || now < began.after(self.untrusted_age)
     }
 
     fn state(&self, entry: Entry<V>, now: Instant) -> State<V> {
         if !self.versions.are_current(entry.stamp, entry.tags()) {
             return State::Useless;
         }
-        if self.is_trusted(&entry, now) {
+        if self.is_trusted(entry.began, now) {
             return self.policy.state(entry, now);
         }
         // It may have been invalidated, or not: good for failing loaders, if for anything.
@@ -166,12 +161,16 @@ where
 
     /// Finds the entry, joins the load in flight, or lists a new one.
     pub(crate) fn ask(&self, key: &K) -> Asked<K, V> {
-        let (flight, receiver) = watch::channel(None);
-        drop(receiver);
+        let flight = Flight::new(self.clock.now());
         let _section = deferred::section();
         let listed = flight.clone();
-        let waiter = join(&flight);
+        let waiter = flight.join();
         let look = || self.get_again(key);
+        let join = |flight: &Flight<V>| match self.is_trusted(flight.began, self.clock.now()) {
+            true => flight.join(),
+            // Another process may have invalidated the key since it began.
+            false => None,
+        };
         match self
             .flights
             .enter(key, &self.versions, look, join, || listed)
@@ -189,7 +188,7 @@ where
     /// Lists a load behind an entry that is still served, unless there is one already, or it
     /// has just ended.
     pub(crate) fn ask_behind(&self, key: &K) -> Option<(Ticket<K>, Flight<V>)> {
-        let (flight, _) = watch::channel(None);
+        let flight = Flight::new(self.clock.now());
         let listed = flight.clone();
         let _section = deferred::section();
         let is_renewed = || {
@@ -198,7 +197,7 @@ where
             let retained = entry.more.as_ref().is_some_and(|more| now < more.retry_at);
             (retained || now < entry.plain_until).then_some(())
         };
-        let joined = |flight: &Flight<V>| join(flight).map(drop);
+        let joined = |flight: &Flight<V>| flight.join().map(drop);
         match self
             .flights
             .enter(key, &self.versions, is_renewed, joined, || listed)
@@ -245,197 +244,6 @@ where
     /// Whether nothing has invalidated a value that was loaded from `stamp` on.
     pub(crate) fn are_current(&self, stamp: Stamp, tags: &[Arc<Tag>]) -> bool {
         self.versions.are_current(stamp, tags)
-    }
-
-    /// Ends a load that brought a value. Says whether it was listed, and so kept.
-    ///
-    /// If the key's `Hash` or `Eq` panics, the value is not kept.
-    pub(crate) fn keep(&self, ticket: &Ticket<K>, kept: Kept<V>) -> bool {
-        let _section = deferred::section();
-        let keep = |key| self.put(key, kept, ticket.stamp);
-        // Unwind safe: the maps are whole whenever a key's code runs.
-        let listed = catch_unwind(AssertUnwindSafe(|| self.flights.finish(ticket, keep)));
-        listed.unwrap_or(false)
-    }
-
-    /// Ends a load that failed. What is there is served for a while without another try; else, if
-    /// failures are remembered, this one is. Says whether it was listed.
-    pub(crate) fn keep_failure(&self, ticket: &Ticket<K>, error: &LoadError) -> bool {
-        let _section = deferred::section();
-        let keep = |key: K| {
-            let now = self.clock.now();
-            let there = self.engine.get(&key);
-            if let Some(mut entry) = there.and_then(|there| self.of_use(there, now)) {
-                if now < entry.fresh_until && now < entry.plain_until {
-                    return;
-                }
-                let mut more = More::copy(entry.more.as_ref());
-                more.retry_at = now
-                    .after(self.policy.retry_failed_after)
-                    .min(entry.useful_until);
-                // So that what was refreshed ahead of its end is not tried again with each hit.
-                entry.plain_until = entry.plain_until.max(more.retry_at).min(entry.fresh_until);
-                entry.more = Some(Arc::new(more));
-                self.insert_entry(key, entry);
-            } else if !self.policy.negative_ttl.is_zero() && !matches!(error, LoadError::Closed) {
-                let mut entry = Entry::new(None, now, ticket.stamp);
-                let failure = Some(error.clone());
-                entry.more = Some(Arc::new(More {
-                    failure,
-                    ..More::default()
-                }));
-                let own = Some(self.policy.negative_ttl);
-                let times = Times {
-                    own,
-                    ..Times::default()
-                };
-                self.policy.set_times(&mut entry, now, times);
-                self.insert_entry(key, entry);
-            }
-        };
-        let listed = catch_unwind(AssertUnwindSafe(|| self.flights.finish(ticket, keep)));
-        listed.unwrap_or(false)
-    }
-
-    /// Ends a load without anything to keep.
-    pub(crate) fn unlist(&self, ticket: &Ticket<K>) -> bool {
-        let _section = deferred::section();
-        let listed = catch_unwind(AssertUnwindSafe(|| self.flights.finish(ticket, |_| ())));
-        listed.unwrap_or(false)
-    }
-
-    /// Ends a load if nobody waits for it.
-    pub(crate) fn abandon(&self, ticket: &Ticket<K>) -> bool {
-        let _section = deferred::section();
-        let unheard = |flight: &Flight<V>| flight.receiver_count() == 0;
-        let abandon = || self.flights.finish_if(ticket, unheard, |_| ());
-        catch_unwind(AssertUnwindSafe(abandon)).unwrap_or(false)
-    }
-
-    pub(crate) fn insert(&self, key: K, kept: Kept<V>) {
-        let _section = deferred::section();
-        self.flights.supersede(&key.clone(), || {
-            self.put(key, kept, self.versions.now());
-        });
-    }
-
-    fn put(&self, key: K, kept: Kept<V>, stamp: Stamp) {
-        let now = self.clock.now();
-        let mut entry = Entry::new(Some(kept.value), kept.began, stamp);
-        let used = (self.policy.time_to_idle).map(|_| AtomicU64::new(now.0));
-        if !kept.tags.is_empty() || kept.etag.is_some() || used.is_some() {
-            entry.more = Some(Arc::new(More {
-                tags: kept.tags,
-                etag: kept.etag,
-                used,
-                ..More::default()
-            }));
-        }
-        self.policy.set_times(&mut entry, now, kept.times);
-        if entry.useful_until > now {
-            self.insert_entry(key, entry);
-        } else {
-            self.engine.remove(&key);
-        }
-    }
-
-    fn insert_entry(&self, key: K, entry: Entry<V>) {
-        if self.keeps {
-            self.engine.insert(key, entry);
-            self.stored.fetch_add(1, Ordering::Relaxed);
-            // Not before: the key's `Hash` or `Eq` may have panicked.
-            self.meters.stored();
-        }
-    }
-
-    pub(crate) fn invalidate(&self, key: &K) {
-        let _section = deferred::section();
-        (self.flights).supersede(key, || self.engine.remove(key));
-    }
-
-    /// Makes the entry one that only failing loaders fall back on.
-    pub(crate) fn expire(&self, key: &K) {
-        let _section = deferred::section();
-        self.flights.supersede(key, || {
-            let (now, there) = (self.clock.now(), self.engine.get(key));
-            let Some(mut entry) = there.and_then(|there| self.of_use(there, now)) else {
-                return self.engine.remove(key);
-            };
-            let mut more = More::copy(entry.more.as_ref());
-            more.expired = true;
-            more.retry_at = Instant::default();
-            entry.more = Some(Arc::new(more));
-            entry.fresh_until = entry.fresh_until.min(now);
-            entry.plain_until = entry.fresh_until;
-            entry.useful_until = entry.fresh_until.after(self.policy.stale_if_error);
-            if entry.useful_until > now {
-                self.insert_entry(key.clone(), entry);
-            } else {
-                self.engine.remove(key);
-            }
-        });
-    }
-
-    pub(crate) fn invalidate_tag(&self, tag: &str) {
-        self.versions.invalidate_tag(tag);
-    }
-
-    /// Hides every entry there is, and lets the engine reclaim them.
-    pub(crate) fn invalidate_all(&self) {
-        self.versions.invalidate_all();
-        let _section = deferred::section();
-        self.engine.clear();
-    }
-
-    /// Lets the engine do what is outstanding.
-    pub(crate) fn settle(&self) {
-        let _section = deferred::section();
-        self.engine.settle();
-    }
-
-    /// Whether so much was stored since the last sweep that one is due. It goes over all entries,
-    /// so that comes to a few entries for each that is stored.
-    pub(crate) fn is_sweep_due(&self) -> bool {
-        let stored = self.stored.load(Ordering::Relaxed);
-        let due = SWEPT_AT_LEAST.max(self.meters.entries() / 2);
-        let free = |_| {
-            self.stored
-                .compare_exchange(stored, 0, Ordering::Relaxed, Ordering::Relaxed)
-        };
-        Some(stored)
-            .filter(|stored| *stored >= due)
-            .map(free)
-            .is_some_and(|won| won.is_ok())
-    }
-
-    /// Forgets what is of no use; to be called where it may take a while.
-    pub(crate) fn sweep(&self) {
-        let _section = deferred::section();
-        self.engine.sweep(self.clock.now());
-    }
-}
-
-impl<K, V> Local<K> for Table<K, V>
-where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Send + Sync + 'static,
-{
-    fn invalidated(&self, target: Target<'_, K>) {
-        match target {
-            Target::Key(key) => self.invalidate(key),
-            Target::Expire(key) => self.expire(key),
-            Target::Tag(tag) => self.invalidate_tag(tag),
-            Target::All => self.invalidate_all(),
-        }
-    }
-
-    fn trusted_until(&self, until: tokio::time::Instant) {
-        let until = self.clock.at(until);
-        self.trusted_until.fetch_max(until.0, Ordering::AcqRel);
-    }
-
-    fn gap(&self) {
-        self.invalidate_all();
     }
 }
 

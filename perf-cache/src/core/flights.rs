@@ -100,20 +100,13 @@ where
         {
             return Entered::Joined(joined, listed.stamp);
         }
-        let ticket = Ticket {
-            key: key.clone(),
-            stamp: versions.now(),
-            stripe: index,
-            id: stripe.next_id,
-        };
-        stripe.next_id += 1;
-        let listed = Listed {
-            id: ticket.id,
-            stamp: ticket.stamp,
-            flight: flight(),
-        };
-        stripe.flights.insert(key.clone(), listed);
-        Entered::Leads(ticket)
+        Entered::Leads(stripe.list(key, index, versions.now(), flight()))
+    }
+
+    /// Lists a flight in place of that which is in flight, if one is.
+    pub(crate) fn replace(&self, key: &K, versions: &Versions, flight: F) -> Ticket<K> {
+        let index = self.index(key);
+        self.stripe(index).list(key, index, versions.now(), flight)
     }
 
     /// Ends a load: if it is still listed, unlists it and runs `keep`. Says whether it was.
@@ -162,6 +155,21 @@ where
     )]
     fn stripe(&self, index: usize) -> MutexGuard<'_, Stripe<K, F>> {
         lock(&self.stripes[index])
+    }
+}
+
+impl<K: Hash + Eq + Clone, F> Stripe<K, F> {
+    fn list(&mut self, key: &K, stripe: usize, stamp: Stamp, flight: F) -> Ticket<K> {
+        let id = self.next_id;
+        self.next_id += 1;
+        let listed = Listed { id, stamp, flight };
+        self.flights.insert(key.clone(), listed);
+        Ticket {
+            key: key.clone(),
+            stamp,
+            stripe,
+            id,
+        }
     }
 }
 

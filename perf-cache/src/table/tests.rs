@@ -4,6 +4,7 @@ use super::*;
 use crate::engine::{Engine, Setup};
 use crate::meters::Meters;
 use crate::policy::RefreshAhead;
+use crate::remote::{Local, Target};
 
 const POLICY: Policy = Policy {
     time_to_live: None,
@@ -152,6 +153,41 @@ async fn without_trust_an_entry_is_still_there_for_loads_that_fail() {
     end(&table, &ticket, 1);
     tokio::time::advance(age).await;
     assert!(matches!(table.get(&1), State::Fallback(_)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_trust_nobody_joins_a_load_that_is_no_longer_young() {
+    let age = Duration::from_secs(2);
+    let table = table_of(Engine::Moka, POLICY, Some(age));
+    let old = lead(&table, 1);
+    tokio::time::advance(age - Duration::from_millis(1)).await;
+    assert!(matches!(table.ask(&1), Asked::Joined(..)));
+    tokio::time::advance(Duration::from_millis(1)).await;
+    let new = lead(&table, 1);
+    assert!(!end(&table, &old, 1) && end(&table, &new, 2));
+    let old = lead(&table, 2);
+    tokio::time::advance(age).await;
+    table.trusted_until(tokio::time::Instant::now() + age);
+    assert!(
+        matches!(table.ask(&2), Asked::Joined(..)),
+        "nothing was missed"
+    );
+    assert!(end(&table, &old, 3));
+}
+
+#[test]
+fn an_insertion_that_is_overtaken_is_not_kept() {
+    let table = table();
+    let (first, _) = table.begin_insert(&1, table.now());
+    table.invalidated(Target::Key(&1));
+    assert!(!end(&table, &first, 1));
+    let (first, _) = table.begin_insert(&1, table.now());
+    let (second, _) = table.begin_insert(&1, table.now());
+    assert!(end(&table, &second, 2) && !end(&table, &first, 1));
+    assert_eq!(get(&table, 1), Some(2));
+    let load = lead(&table, 2);
+    let (inserted, _) = table.begin_insert(&2, table.now());
+    assert!(!end(&table, &load, 3) && end(&table, &inserted, 4));
 }
 
 #[derive(Debug, Clone)]
