@@ -8,8 +8,8 @@ use super::batch::{self, Added, Over, job_id, job_ids};
 use super::error::{backend_error, is_collision};
 use super::listen::Listener;
 use super::rules::{Columns, duration, micros_up};
-use crate::remote::{Counts, Ended, Exchange, Lease, Letter, NewJob, Remote, Rules, Want};
-use crate::{BackendError, EnqueueInError, JobId};
+use crate::remote::{Counts, Ended, Exchange, Lease, Letter, NewJob, Quota, Remote, Rules, Want};
+use crate::{BackendError, EnqueueInError, JobId, Scope};
 
 /// How often a call is tried again that collided with others. The server undid it each time.
 const TRIES: usize = 5;
@@ -49,7 +49,7 @@ impl Statements {
             exchange: sql("SELECT * FROM {schema}.exchange($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11)"),
             extend: sql("SELECT {schema}.extend($1,$2,$3,$4)"),
             counts: sql("SELECT * FROM {schema}.count_jobs($1)"),
-            set_rules: sql("SELECT {schema}.set_rules($1,$2,$3,$4,$5,$6,$7,$8,$9)"),
+            set_rules: sql("SELECT {schema}.set_rules($1,$2,$3,$4,$5,$6,$7,$8,$9,$10)"),
             rules: sql("SELECT rules FROM {schema}.queues WHERE queue = $1"),
             pause: sql("SELECT {schema}.pause($1,$2)"),
             dead: sql(include_str!("sql/dead.sql")),
@@ -119,6 +119,30 @@ impl PostgresRemote {
         let added = Added::of(jobs);
         let row = self.enqueue_query(&added, true).fetch_one(conn).await;
         enqueued(&row.map_err(backend_error)?).map_err(backend_error)
+    }
+
+    async fn set(&self, which: i32, rules: &Rules) -> Result<(), BackendError> {
+        let queue = Columns::of(rules.queue.as_ref());
+        let key = Columns::of(rules.key.as_ref());
+        let concurrency = rules
+            .concurrency_per_key
+            .map(|n| i32::try_from(n).unwrap_or(i32::MAX));
+        let text = rules.to_text();
+        trying!(
+            sqlx::query(AssertSqlSafe(Arc::clone(&self.sql.set_rules)))
+                .bind(self.queue)
+                .bind(which)
+                .bind(&text)
+                .bind(queue.quota)
+                .bind(queue.period)
+                .bind(queue.burst)
+                .bind(key.quota)
+                .bind(key.period)
+                .bind(key.burst)
+                .bind(concurrency)
+                .execute(&self.pool)
+        )?;
+        Ok(())
     }
 
     fn enqueue_query<'a>(
@@ -226,26 +250,15 @@ impl Remote for PostgresRemote {
     }
 
     async fn set_rules(&self, rules: &Rules) -> Result<(), BackendError> {
-        let queue = Columns::of(rules.queue.as_ref());
-        let key = Columns::of(rules.key.as_ref());
-        let concurrency = rules
-            .concurrency_per_key
-            .map(|n| i32::try_from(n).unwrap_or(i32::MAX));
-        let text = rules.to_text();
-        trying!(
-            sqlx::query(AssertSqlSafe(Arc::clone(&self.sql.set_rules)))
-                .bind(self.queue)
-                .bind(&text)
-                .bind(queue.quota)
-                .bind(queue.period)
-                .bind(queue.burst)
-                .bind(key.quota)
-                .bind(key.period)
-                .bind(key.burst)
-                .bind(concurrency)
-                .execute(&self.pool)
-        )?;
-        Ok(())
+        self.set(0, rules).await
+    }
+
+    async fn set_rate(&self, scope: Scope, rate: Option<Quota>) -> Result<(), BackendError> {
+        let which = match scope {
+            Scope::Key => 1,
+            Scope::Queue => 2,
+        };
+        self.set(which, &Rules::of(scope, rate)).await
     }
 
     async fn rules(&self) -> Result<Option<Rules>, BackendError> {

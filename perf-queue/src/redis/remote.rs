@@ -11,8 +11,8 @@ use super::script::{self, Script};
 use super::wake::Wake;
 use super::wire::{self, Record};
 use super::{exchange, rules};
-use crate::remote::{Counts, Ended, Exchange, Lease, Letter, NewJob, Remote, Rules, Want};
-use crate::{BackendError, JobId};
+use crate::remote::{Counts, Ended, Exchange, Lease, Letter, NewJob, Quota, Remote, Rules, Want};
+use crate::{BackendError, JobId, Scope};
 
 /// A queue in Redis.
 pub(crate) struct RedisRemote {
@@ -58,6 +58,15 @@ impl RedisRemote {
     ) -> Result<T, BackendError> {
         let answer = self.server.run(script, &self.keys, arguments).await;
         answer.map_err(failed)
+    }
+
+    async fn set(&self, which: u8, rules: &Rules) -> Result<(), BackendError> {
+        let arguments = |call: &mut Cmd| {
+            rules::arguments(rules, call);
+            call.arg(which);
+        };
+        self.run::<u64>(&script::SET_RULES, arguments).await?;
+        Ok(())
     }
 
     /// Adds jobs that [`key_of_alike`] has a key of; false where one is there already, and none was added.
@@ -186,9 +195,15 @@ impl Remote for RedisRemote {
     }
 
     async fn set_rules(&self, rules: &Rules) -> Result<(), BackendError> {
-        self.run::<u64>(&script::SET_RULES, |call| rules::arguments(rules, call))
-            .await?;
-        Ok(())
+        self.set(0, rules).await
+    }
+
+    async fn set_rate(&self, scope: Scope, rate: Option<Quota>) -> Result<(), BackendError> {
+        let which = match scope {
+            Scope::Queue => 1,
+            Scope::Key => 2,
+        };
+        self.set(which, &Rules::of(scope, rate)).await
     }
 
     async fn rules(&self) -> Result<Option<Rules>, BackendError> {

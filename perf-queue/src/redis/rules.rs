@@ -55,7 +55,7 @@ fn read_quota(word: &str) -> Option<Quota> {
     })
 }
 
-/// The arguments of `lua/set_rules.lua`.
+/// The arguments of `lua/set_rules.lua`, but for the last.
 pub(super) fn arguments(rules: &Rules, call: &mut Cmd) {
     call.arg(write(rules));
     match rules.concurrency_per_key {

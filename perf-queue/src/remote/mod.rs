@@ -77,8 +77,16 @@ pub(crate) trait Remote: Send + Sync + 'static {
     /// How many jobs are where. With thousands of keys, what is `limited` and `oldest` may be estimates.
     fn counts(&self) -> impl Future<Output = Result<Counts, BackendError>> + Send;
 
-    /// Replaces the rules for all processes; the last to set them wins.
+    /// Sets the rules of a builder for all processes: those in which it differs from the last builder. The
+    /// others stay, also where [`set_rate`](Self::set_rate) has set them.
     fn set_rules(&self, rules: &Rules) -> impl Future<Output = Result<(), BackendError>> + Send;
+
+    /// Sets one limit for all processes, and leaves the other alone; the last to set it wins.
+    fn set_rate(
+        &self,
+        scope: Scope,
+        rate: Option<Quota>,
+    ) -> impl Future<Output = Result<(), BackendError>> + Send;
 
     /// The rules as they are, `None` if nobody has set any yet.
     fn rules(&self) -> impl Future<Output = Result<Option<Rules>, BackendError>> + Send;

@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{Quota, Rules};
-use crate::Rate;
 use crate::backend::{Limits, Parts};
+use crate::{Rate, Scope};
 
 impl From<Rate> for Quota {
     fn from(rate: Rate) -> Self {
@@ -37,6 +37,36 @@ impl<T, K> Parts<T, K> {
     pub(crate) fn rules(&self) -> Option<Rules> {
         let rules = Rules::from(self.limits);
         (rules != Rules::default()).then_some(rules)
+    }
+}
+
+impl Rules {
+    /// With one limit alone.
+    pub(crate) fn of(scope: Scope, rate: Option<Quota>) -> Self {
+        let mut rules = Self::default();
+        rules.limit(scope, rate);
+        rules
+    }
+
+    pub(crate) const fn limit(&mut self, scope: Scope, rate: Option<Quota>) {
+        match scope {
+            Scope::Queue => self.queue = rate,
+            Scope::Key => self.key = rate,
+        }
+    }
+
+    /// Takes over from a builder what differs from the last one.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn build(&mut self, new: Self, last: Self) {
+        if new.queue != last.queue {
+            self.queue = new.queue;
+        }
+        if new.key != last.key {
+            self.key = new.key;
+        }
+        if new.concurrency_per_key != last.concurrency_per_key {
+            self.concurrency_per_key = new.concurrency_per_key;
+        }
     }
 }
 

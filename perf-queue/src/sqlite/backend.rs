@@ -127,10 +127,7 @@ where
         Box::pin(async move {
             let mut rules = self.rules.lock().await;
             let mut new = *rules;
-            match scope {
-                Scope::Queue => new.queue = rate.map(Quota::from),
-                Scope::Key => new.key = rate.map(Quota::from),
-            }
+            new.limit(scope, rate.map(Quota::from));
             self.journal.set(Setting::Rules(new)).await?;
             *rules = new;
             self.store.set_rate(scope, rate).await

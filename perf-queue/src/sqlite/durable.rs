@@ -53,14 +53,13 @@ where
         let sqlite = sqlite.dead_letters(dead_letters);
         sqlite.check()?;
         let (journal, stored) = sqlite.start(&parts.name).await?;
-        // As on a server: who names limits sets them, and who names none leaves those that are stored.
-        let kept = match parts.rules() {
-            Some(rules) => {
-                journal.set(Setting::Rules(rules)).await?;
-                rules
-            }
-            None => journal.state.rules.unwrap_or_default(),
-        };
+        // As on a server: who names limits sets those in which the code has changed.
+        let mut kept = journal.state.rules;
+        if let Some(built) = parts.rules() {
+            kept.build(built, journal.state.built);
+            let rules = kept;
+            journal.set(Setting::Built { rules, built }).await?;
+        }
         let limits = Limits::from(kept);
         let rules = limits.rules()?;
         let capacity = sqlite.bound();

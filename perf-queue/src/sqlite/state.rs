@@ -1,4 +1,6 @@
-use sqlx::{Row, SqliteConnection};
+use sqlx::query::Query;
+use sqlx::sqlite::SqliteArguments;
+use sqlx::{Row, Sqlite, SqliteConnection};
 
 use super::rows::{between, wall_clock};
 use crate::remote::Rules;
@@ -7,8 +9,10 @@ use std::time::Duration;
 /// What the file keeps of a queue beside its jobs.
 #[derive(Debug, Clone, Default)]
 pub(super) struct State {
-    /// The limits that were set last. What is none, put there by somebody else, counts as none.
-    pub(super) rules: Option<Rules>,
+    /// The limits that are in force. What is none, put there by somebody else, counts as none.
+    pub(super) rules: Rules,
+    /// Those of the last builder that had any.
+    pub(super) built: Rules,
     pub(super) paused: bool,
     /// How long a penalty still stops the queue.
     pub(super) hold: Duration,
@@ -18,22 +22,28 @@ pub(super) struct State {
 #[derive(Debug, Clone)]
 pub(super) enum Setting {
     Rules(Rules),
+    /// The limits of a builder, and those that are in force with it.
+    Built {
+        rules: Rules,
+        built: Rules,
+    },
     Paused(bool),
 }
 
 pub(super) async fn load(conn: &mut SqliteConnection, queue: i64) -> sqlx::Result<State> {
     let row = sqlx::query(include_str!("sql/load_state.sql"))
         .bind(queue)
-        .fetch_optional(conn)
+        .fetch_one(conn)
         .await?;
-    let Some(row) = row else {
-        return Ok(State::default());
+    let rules = |text: Option<String>| {
+        let rules = text.and_then(|text| Rules::from_text(&text));
+        rules.unwrap_or_default()
     };
-    let rules: Option<String> = row.try_get(0)?;
     Ok(State {
-        rules: rules.and_then(|text| Rules::from_text(&text)),
-        paused: row.try_get(1)?,
-        hold: between(wall_clock(), row.try_get(2)?),
+        rules: rules(row.try_get(0)?),
+        built: rules(row.try_get(3)?),
+        paused: row.try_get::<Option<bool>, _>(1)?.unwrap_or(false),
+        hold: between(wall_clock(), row.try_get::<Option<i64>, _>(2)?.unwrap_or(0)),
     })
 }
 
@@ -43,13 +53,23 @@ pub(super) async fn save(
     setting: Setting,
 ) -> sqlx::Result<()> {
     let query = match setting {
-        Setting::Rules(rules) => sqlx::query(include_str!("sql/set_rules.sql"))
-            .bind(queue)
-            .bind(rules.to_text()),
+        Setting::Rules(rules) => set_rules(queue, rules),
+        Setting::Built { rules, built } => {
+            set_rules(queue, rules).execute(&mut *conn).await?;
+            sqlx::query(include_str!("sql/set_built.sql"))
+                .bind(queue)
+                .bind(built.to_text())
+        }
         Setting::Paused(paused) => sqlx::query(include_str!("sql/set_paused.sql"))
             .bind(queue)
             .bind(paused),
     };
     query.execute(conn).await?;
     Ok(())
+}
+
+fn set_rules(queue: i64, rules: Rules) -> Query<'static, Sqlite, SqliteArguments> {
+    sqlx::query(include_str!("sql/set_rules.sql"))
+        .bind(queue)
+        .bind(rules.to_text())
 }

@@ -9,8 +9,10 @@ CREATE TABLE {schema}.queues (
     queue int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     name text NOT NULL UNIQUE,
     channel text NOT NULL,
-    -- The rules as they were set, and what follows from them.
+    -- The rules as they are in force, and those of the last builder that had any; then what follows
+    -- from the former.
     rules text,
+    built text,
     quota int,
     period bigint,
     burst int,

@@ -16,21 +16,52 @@ BEGIN
     );
 END $$;
 
+-- Sets rules: all in which this builder differs from the last (`which` 0), or those of each key (1) or
+-- of the queue (2). So what was set while running stays until the code changes.
 CREATE FUNCTION {schema}.set_rules(
-    q int, new_rules text, new_quota int, new_period bigint, new_burst int,
+    q int, which int, given text, new_quota int, new_period bigint, new_burst int,
     new_key_quota int, new_key_period bigint, new_key_burst int, new_concurrency int
 ) RETURNS void LANGUAGE plpgsql {set} AS $$
 DECLARE
     r {schema}.queues;
     old {schema}.queues;
     t bigint;
+    none CONSTANT text := '[null,null,null]';
+    news json[] := parts(given);
+    now_set json[];
+    built json[];
+    takes boolean[];
+    new_rules text;
 BEGIN
     SELECT * INTO r FROM queues WHERE queue = q FOR NO KEY UPDATE;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'no queue %', q USING ERRCODE = 'no_data_found';
     END IF;
+    now_set := parts(coalesce(r.rules, none));
+    IF which = 0 THEN
+        built := parts(coalesce(r.built, none));
+        takes := array(SELECT news[i]::text <> built[i]::text FROM generate_series(1, 3) i);
+        UPDATE queues SET built = given WHERE queue = q;
+    ELSE
+        takes := ARRAY[which = 2, which = 1, false];
+    END IF;
+    new_rules := (
+        SELECT '[' || string_agg(
+            (CASE WHEN takes[i] THEN news[i] ELSE now_set[i] END)::text, ',' ORDER BY i
+        ) || ']' FROM generate_series(1, 3) i
+    );
     IF r.rules IS NOT DISTINCT FROM new_rules THEN
         RETURN;
+    END IF;
+    IF NOT takes[1] THEN
+        SELECT r.quota, r.period, r.burst INTO new_quota, new_period, new_burst;
+    END IF;
+    IF NOT takes[2] THEN
+        SELECT r.key_quota, r.key_period, r.key_burst
+        INTO new_key_quota, new_key_period, new_key_burst;
+    END IF;
+    IF NOT takes[3] THEN
+        new_concurrency := r.concurrency;
     END IF;
     t := micros();
     old := r;
@@ -69,6 +100,10 @@ BEGIN
     END IF;
     PERFORM pg_notify(r.channel, '');
 END $$;
+
+-- The rules of the queue, of each key, and the concurrency, out of what is stored of them.
+CREATE FUNCTION {schema}.parts(rules text) RETURNS json[] LANGUAGE sql IMMUTABLE AS
+$$ SELECT array(SELECT e FROM json_array_elements(rules::json) e) $$;
 
 CREATE FUNCTION {schema}.pause(q int, on_hold boolean) RETURNS void LANGUAGE plpgsql {set} AS $$
 DECLARE

@@ -1,8 +1,8 @@
 use std::time::Duration;
 
 use super::support::*;
-use crate::BackendError;
 use crate::remote::{Remote, Rules};
+use crate::{BackendError, Scope};
 
 #[tokio::test]
 async fn many_processes_can_open_at_once_and_queues_share_the_tables() {
@@ -83,6 +83,25 @@ async fn the_search_path_of_the_session_does_not_matter() {
     remote.enqueue_all_in(&mut tx, &jobs("", 1)).await.unwrap();
     tx.commit().await.unwrap();
     assert_eq!(take(&remote, 3).await.granted.len(), 2);
+}
+
+#[tokio::test]
+async fn processes_that_set_one_limit_each_keep_the_other() {
+    let Some(backend) = backend().await else {
+        return;
+    };
+    let one = backend.clone().open("q", None).await.unwrap();
+    let two = backend.open("q", None).await.unwrap();
+    for n in 1..40 {
+        let (queue, key) = (every(n, ms(1_000)), every(n + 1, ms(500)));
+        let set = tokio::join!(
+            one.set_rate(Scope::Queue, queue),
+            two.set_rate(Scope::Key, key)
+        );
+        assert!(set.0.is_ok() && set.1.is_ok(), "{set:?}");
+        let rules = one.rules().await.unwrap().unwrap();
+        assert_eq!((rules.queue, rules.key), (queue, key));
+    }
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::support::*;
 use crate::remote::{How, NewJob, Remote, Rules};
-use crate::{BackendError, JobId};
+use crate::{BackendError, JobId, Scope};
 
 #[tokio::test]
 async fn a_job_comes_as_it_was_enqueued() {
@@ -209,6 +209,28 @@ async fn while_paused_nobody_gets_a_job() {
     assert!(remote.counts().await.unwrap().paused);
     other.pause(false).await.unwrap();
     assert_eq!(remote.claim(10).await.granted.len(), 1);
+}
+
+#[tokio::test]
+async fn processes_that_set_one_limit_each_keep_the_other() {
+    let Some(backend) = backend().await else {
+        return;
+    };
+    let one = backend.clone().open("q", None).await.unwrap();
+    let two = backend.open("q", None).await.unwrap();
+    for n in 1..40 {
+        let (queue, key) = (
+            Some(quota(n, 1_000 * MS, 1)),
+            Some(quota(n + 1, 500 * MS, 1)),
+        );
+        let set = tokio::join!(
+            one.set_rate(Scope::Queue, queue),
+            two.set_rate(Scope::Key, key)
+        );
+        assert!(set.0.is_ok() && set.1.is_ok(), "{set:?}");
+        let rules = one.rules().await.unwrap().unwrap();
+        assert_eq!((rules.queue, rules.key), (queue, key));
+    }
 }
 
 #[tokio::test]

@@ -194,15 +194,8 @@ where
 
     fn set_rate(&self, scope: Scope, rate: Option<Rate>) -> Boxed<'_, Result<(), BackendError>> {
         Box::pin(async move {
-            let mut rules = repeat(|| self.inner.remote.rules())
-                .await?
-                .unwrap_or_default();
             let quota = rate.map(Quota::from);
-            match scope {
-                Scope::Queue => rules.queue = quota,
-                Scope::Key => rules.key = quota,
-            }
-            repeat(|| self.inner.remote.set_rules(&rules)).await?;
+            repeat(|| self.inner.remote.set_rate(scope, quota)).await?;
             self.inner.enqueued.store(true, Relaxed);
             self.inner.news.notify_one();
             Ok(())

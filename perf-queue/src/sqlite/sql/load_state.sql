@@ -1,1 +1,4 @@
-SELECT rules, paused, hold FROM perf_queue_state WHERE queue = ?1
+SELECT s.rules, s.paused, s.hold, b.rules
+FROM (SELECT ?1 AS queue) AS q
+LEFT JOIN perf_queue_state AS s USING (queue)
+LEFT JOIN perf_queue_built AS b USING (queue)

@@ -65,4 +65,10 @@ CREATE TABLE IF NOT EXISTS perf_queue_state (
     hold INTEGER NOT NULL DEFAULT 0
 );
 
+-- The limits of the last builder that had any, in JSON: a builder overrides only where it differs.
+CREATE TABLE IF NOT EXISTS perf_queue_built (
+    queue INTEGER PRIMARY KEY,
+    rules TEXT NOT NULL
+);
+
 CREATE INDEX IF NOT EXISTS perf_queue_unique_until ON perf_queue_unique (until);

@@ -116,13 +116,51 @@ pub(crate) async fn limits_and_a_pause_outlive_their_queue<P: Place>(place: P) {
     workers.shutdown(secs(5)).await;
     drop((queue, workers));
 
-    // Who names limits sets them.
-    let queue = build::<P>(|| place.builder().rate_limit(Rate::per_second(500))).await;
+    // Who names other limits than the last builder sets them.
+    let queue = build::<P>(|| place.builder().rate_limit_per_key(Rate::per_second(500))).await;
     assert!(!queue.stats().await.unwrap().paused);
     let (workers, mut told) = telling(&queue, 2, |_, _| async { Ok(()) });
     queue.enqueue(job(1, 2)).await.unwrap();
     assert_eq!(next(&mut told).await.0, job(1, 1));
     assert_eq!(next(&mut told).await.0, job(1, 2));
+    drained(&queue).await;
+    workers.shutdown(secs(5)).await;
+}
+
+pub(crate) async fn what_was_set_stays_until_the_code_changes<P: Place>(place: P) {
+    let never = Rate::new(1, secs(3_600));
+    let code = || place.builder().rate_limit(never).concurrency_per_key(3);
+    // One of the limits that it was built with, and one that it was not.
+    let queue = build::<P>(code).await;
+    queue.set_rate_limit(Rate::per_second(900)).await.unwrap();
+    queue.set_rate_limit_per_key(never).await.unwrap();
+    drop(queue);
+    let queue = build::<P>(code).await;
+    let jobs = vec![job(1, 0), job(2, 0), job(1, 1)];
+    queue.enqueue_batch(jobs).await.unwrap();
+    let (workers, mut told) = telling(&queue, 3, |_, _| async { Ok(()) });
+    let mut first = [next(&mut told).await.0, next(&mut told).await.0];
+    first.sort_by_key(|job| job.key);
+    assert_eq!(first, [job(1, 0), job(2, 0)], "more than one in an hour");
+    let more = tokio::time::timeout(ms(200), told.recv()).await;
+    assert!(more.is_err(), "above the limit of its key: {more:?}");
+    workers.shutdown(secs(5)).await;
+    drop((queue, workers, told));
+    // What changes in the code takes effect, and nothing else does.
+    let code = || place.builder().rate_limit(never).concurrency_per_key(2);
+    let queue = build::<P>(code).await;
+    let jobs = vec![job(3, 0), job(3, 1)];
+    queue.enqueue_batch(jobs).await.unwrap();
+    let (workers, mut told) = telling(&queue, 3, |_, _| async { Ok(()) });
+    while next(&mut told).await.0 != job(3, 0) {}
+    while let Ok(more) = tokio::time::timeout(ms(200), told.recv()).await {
+        assert_ne!(more.map(|told| told.0), Some(job(3, 1)));
+    }
+    workers.shutdown(secs(5)).await;
+    drop((queue, workers, told));
+    let queue = build::<P>(|| code().rate_limit_per_key(Rate::per_second(500))).await;
+    let (workers, mut told) = telling(&queue, 3, |_, _| async { Ok(()) });
+    while next(&mut told).await.0 != job(3, 1) {}
     drained(&queue).await;
     workers.shutdown(secs(5)).await;
 }
@@ -228,6 +266,7 @@ macro_rules! durable {
                 a_retry_blocks_its_key_after_a_restart_too,
                 a_penalty_of_the_queue_outlives_it,
                 limits_and_a_pause_outlive_their_queue,
+                what_was_set_stays_until_the_code_changes,
                 dead_letters_and_attempts_survive_their_queue,
                 what_is_no_job_goes_to_the_dead_letters,
                 a_job_that_is_too_large_comes_back,
