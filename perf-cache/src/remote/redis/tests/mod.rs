@@ -3,4 +3,5 @@ mod bus;
 mod faults;
 mod frames;
 mod journal;
+mod speed;
 mod support;
