@@ -10,6 +10,8 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
+use super::error::failed;
+
 /// A connection on which nothing comes is silent whether it is broken or not: only asking tells.
 const PING_EVERY: Duration = Duration::from_secs(10);
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -44,13 +46,25 @@ impl Drop for Wake {
 
 async fn listen(client: Client, channel: String, notify: Arc<Notify>) {
     let [shortest, longest] = RECONNECT_AFTER;
-    let mut pause = shortest;
+    let (mut pause, mut warned) = (shortest, false);
     loop {
-        if let Ok(Ok(messages)) = timeout(ANSWER_WITHIN, subscribe(&client, &channel)).await {
-            pause = shortest;
-            // What came while there was no subscription is lost.
-            notify.notify_one();
-            hear(messages, &notify).await;
+        match timeout(ANSWER_WITHIN, subscribe(&client, &channel)).await {
+            Ok(Ok(messages)) => {
+                (pause, warned) = (shortest, false);
+                // What came while there was no subscription is lost.
+                notify.notify_one();
+                hear(messages, &notify).await;
+            }
+            Ok(Err(error)) if !warned && !failed(error.clone()).is_retryable() => {
+                warned = true;
+                tracing::warn!(
+                    %error,
+                    channel,
+                    "Redis does not let the queue listen: jobs of other processes are found once a \
+                     second; allow the user SUBSCRIBE and PUBLISH on this channel"
+                );
+            }
+            Ok(Err(_)) | Err(_) => {}
         }
         // Processes that lost the same server do not come back in step.
         sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;

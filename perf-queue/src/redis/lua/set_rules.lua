@@ -48,5 +48,5 @@ if call('EXISTS', W, P) > 0 then
   call('ZUNIONSTORE', W, 2, W, P, 'WEIGHTS', 0, 0)
   call('DEL', P)
 end
-call('PUBLISH', base .. 'wake', '')
+publish()
 return 1

@@ -312,9 +312,13 @@ local function first(set_name)
   return tonumber(call('ZRANGE', set_name, 0, 0, 'WITHSCORES')[2])
 end
 
+-- Wakes processes that sleep. A server that forbids it keeps the jobs all the same: they are found by
+-- who asks again.
+local function publish() redis.pcall('PUBLISH', base .. 'wake', '') end
+
 -- Wakes processes that sleep, if they could not know of what this call added.
 local function wake(ring_was_empty)
   local why = ring_was_empty and call('EXISTS', R) == 1
   if not why and soonest then why = first(W) == soonest or first(D) == soonest end
-  if why and state.paused ~= 1 then call('PUBLISH', base .. 'wake', '') end
+  if why and state.paused ~= 1 then publish() end
 end
