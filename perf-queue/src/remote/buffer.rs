@@ -21,6 +21,9 @@ pub(super) struct Waiting<T> {
     pub(super) lease: Lease,
     pub(super) attempt: u32,
     pub(super) slot: Instant,
+    /// When its lease may be over, unless it is prolonged: counted from before the server was asked, by
+    /// a clock that goes on while the process stands still.
+    pub(super) until: Instant,
     pub(super) limited: bool,
     pub(super) enqueued_before: Duration,
     pub(super) due_before: Duration,
@@ -55,7 +58,8 @@ impl<T> Buffer<T> {
         self.waiting.insert((job.slot, self.came), job);
     }
 
-    /// The next job whose slot has come; it counts as running. Slots that were missed are given up.
+    /// The next job whose slot has come; it counts as running. Slots that were missed are given up, and
+    /// so are leases that may be over, as after the process stood still: somebody else may run the job.
     pub(super) fn start(&mut self, now: Instant) -> Option<Waiting<T>> {
         loop {
             let first = self.waiting.first_entry()?;
@@ -63,7 +67,7 @@ impl<T> Buffer<T> {
                 return None;
             }
             let job = first.remove();
-            if job.limited && now > job.slot + LATE {
+            if now >= job.until || job.limited && now > job.slot + LATE {
                 self.ended.push(Ended {
                     lease: job.lease,
                     how: How::Released,
@@ -102,6 +106,15 @@ impl<T> Buffer<T> {
         }
     }
 
+    /// The leases of what waits, and had come by then, hold for longer.
+    pub(super) fn prolong(&mut self, came: u64, until: Instant) {
+        for ((_, number), job) in &mut self.waiting {
+            if *number <= came {
+                job.until = until;
+            }
+        }
+    }
+
     /// A lease is somebody else's by now: the job must not start here.
     pub(super) fn lose(&mut self, id: JobId) {
         self.waiting.retain(|_, job| job.lease.id != id);
@@ -136,9 +149,11 @@ impl<T> Buffer<T> {
         (self.workers + ahead).saturating_sub(self.running.len() + self.waiting.len())
     }
 
-    pub(super) fn leases(&self) -> Vec<Lease> {
+    /// All that are held, and the number of the last job that came.
+    pub(super) fn leases(&self) -> (Vec<Lease>, u64) {
         let waiting = self.waiting.values().map(|job| job.lease);
-        waiting.chain(self.running.values().copied()).collect()
+        let all = waiting.chain(self.running.values().copied()).collect();
+        (all, self.came)
     }
 
     pub(super) fn has_ended(&self) -> bool {
@@ -152,5 +167,74 @@ impl<T> Buffer<T> {
     /// Nothing is on lease, and nothing to be told.
     pub(super) fn is_quiet(&self) -> bool {
         self.waiting.is_empty() && self.running.is_empty() && self.ended.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::{Errors, Hold};
+
+    const LEASE: Duration = Duration::from_secs(30);
+
+    fn job(number: u64, now: Instant) -> Waiting<u64> {
+        let lease = Lease {
+            id: JobId::new(0, number),
+            token: number,
+        };
+        let hold = Hold::Lease {
+            token: number,
+            since: now,
+        };
+        Waiting {
+            taken: Taken {
+                job: number,
+                id: lease.id,
+                trace: None,
+                errors: Errors::default(),
+                hold,
+            },
+            lease,
+            attempt: 1,
+            slot: now,
+            until: now + LEASE,
+            limited: false,
+            enqueued_before: Duration::ZERO,
+            due_before: Duration::ZERO,
+            received: now,
+        }
+    }
+
+    fn started(buffer: &mut Buffer<u64>, now: Instant) -> Option<u64> {
+        buffer.start(now).map(|job| job.taken.job)
+    }
+
+    #[test]
+    fn a_job_whose_lease_may_be_over_does_not_start_and_is_given_back() {
+        let now = Instant::now();
+        let mut buffer = Buffer::new();
+        buffer.add(job(1, now));
+        buffer.add(job(2, now));
+        assert_eq!(started(&mut buffer, now), Some(1));
+        // The process stood still.
+        assert_eq!(started(&mut buffer, now + LEASE), None);
+        let ended = buffer.take_ended(9);
+        assert_eq!(ended.len(), 1);
+        assert_eq!((ended[0].lease.token, &ended[0].how), (2, &How::Released));
+        assert_eq!(buffer.running(), 1, "what runs is its handler's");
+    }
+
+    #[test]
+    fn a_lease_that_was_prolonged_is_one_to_start_by() {
+        let now = Instant::now();
+        let mut buffer = Buffer::new();
+        buffer.add(job(1, now));
+        let (leases, came) = buffer.leases();
+        assert_eq!(leases.len(), 1);
+        // One that came while the server was asked is not among them.
+        buffer.add(job(2, now));
+        buffer.prolong(came, now + 2 * LEASE);
+        assert_eq!(started(&mut buffer, now + LEASE), Some(1));
+        assert_eq!(started(&mut buffer, now + LEASE), None);
     }
 }

@@ -119,6 +119,7 @@ where
             within: WITHIN,
             lease: inner.lease,
         };
+        let asked = Instant::now();
         match inner.remote.exchange(&ended, want).await {
             Ok(exchange) => {
                 failures = 0;
@@ -131,7 +132,7 @@ where
                     .iter()
                     .any(|job| job.limited && !job.starts.is_zero())
                     || (limited && exchange.granted.is_empty());
-                take(&inner, exchange, received);
+                take(&inner, exchange, asked, received);
             }
             Err(error) => {
                 tracing::warn!(%error, failures, "the queue's server did not take an exchange");
@@ -172,7 +173,7 @@ fn untold<T, R>(inner: &Inner<T, R>, ended: Vec<Ended>) {
 }
 
 /// Puts what was granted where workers find it.
-fn take<T, R>(inner: &Inner<T, R>, exchange: Exchange, received: Instant)
+fn take<T, R>(inner: &Inner<T, R>, exchange: Exchange, asked: Instant, received: Instant)
 where
     T: DeserializeOwned,
 {
@@ -184,10 +185,11 @@ where
         .meters
         .limited(crate::machine::Limited { by_queue, by_key });
     // Decoding is the user's code, and stays outside of the lock.
+    let until = asked + inner.lease;
     let granted: Vec<_> = exchange
         .granted
         .into_iter()
-        .map(|job| waiting(job, received, inner.max_attempts))
+        .map(|job| waiting(job, received, until, inner.max_attempts))
         .collect();
     let mut state = inner.lock();
     let mut more = false;
@@ -243,6 +245,7 @@ type Undecoded = (super::Lease, String);
 fn waiting<T: DeserializeOwned>(
     mut job: Granted,
     received: Instant,
+    until: Instant,
     max_attempts: u32,
 ) -> Result<Waiting<T>, Undecoded> {
     if job.attempt > max_attempts {
@@ -254,6 +257,7 @@ fn waiting<T: DeserializeOwned>(
         lease: job.lease,
         attempt: job.attempt,
         slot: received + job.starts,
+        until,
         limited: job.limited,
         enqueued_before: job.age,
         due_before: job.waited,
@@ -272,7 +276,9 @@ pub(super) async fn beat<T: Send + 'static, R: Remote>(inner: Weak<Inner<T, R>>)
         let Some(inner) = inner.upgrade() else {
             return;
         };
-        let leases = inner.lock().buffer.leases();
+        let (leases, came) = inner.lock().buffer.leases();
+        let asked = Instant::now();
+        let mut all = true;
         for leases in leases.chunks(BEAT_AT_ONCE) {
             match inner.remote.extend(leases, inner.lease).await {
                 Ok(lost) => {
@@ -282,8 +288,14 @@ pub(super) async fn beat<T: Send + 'static, R: Remote>(inner: Weak<Inner<T, R>>)
                         state.buffer.lose(id);
                     }
                 }
-                Err(error) => tracing::warn!(%error, "leases were not prolonged"),
+                Err(error) => {
+                    tracing::warn!(%error, "leases were not prolonged");
+                    all = false;
+                }
             }
+        }
+        if all {
+            inner.lock().buffer.prolong(came, asked + inner.lease);
         }
     }
 }

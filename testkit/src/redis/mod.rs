@@ -29,7 +29,7 @@ const START: &str = r#"exec "$TESTKIT_BIN/redis-server" --bind 127.0.0.1 --port 
 // The append-only file is written before a client gets its answer, so what was answered outlives the
 // process however it ends; it is synced once a second, which matters to the machine's end alone.
 const START_DURABLE: &str = r#"exec "$TESTKIT_BIN/redis-server" --bind 127.0.0.1 --port "$port" \
-    --dir "$dir" --save "" --appendonly yes"#;
+    --dir "$dir" --save "" --appendonly yes --appendfsync always"#;
 
 /// A Redis server for tests: the shared one without persistence, one of a test's own with an
 /// append-only file.
