@@ -105,7 +105,7 @@ impl<K: DeserializeOwned> Listener<K> {
         call.add_command(READ.call(self.keys.state().as_bytes(), std::iter::empty()));
         let answer = self.server.exchange(&call).await?.pop();
         let answer = answer.and_then(|answer| Vec::<String>::from_redis_value(answer).ok());
-        let digits = answer.and_then(|mut answer| answer.pop());
+        let digits = answer.and_then(|answer| answer.into_iter().next());
         digits.and_then(|it| it.parse().ok()).ok_or(Down)
     }
 

@@ -20,22 +20,24 @@ const MOST_AT_ONCE: usize = 1_000;
 /// Round trips at the same time: those that come meanwhile gather for the next.
 const TRIPS: usize = 4;
 
-/// What Redis has of a key.
-#[derive(Debug)]
-pub(super) struct Found {
-    /// The sequence of invalidations when it was read.
+/// What one call found.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct When {
+    /// The sequence of invalidations, and of the last that was of everything.
     pub(super) sequence: u64,
-    /// A lease and what is behind it.
-    pub(super) value: Option<Vec<u8>>,
-    /// How long it stays, in milliseconds.
-    pub(super) stays: u64,
+    pub(super) all: u64,
+    /// The time of the server, in milliseconds.
+    pub(super) now: u64,
 }
+
+/// A lease of 16 bytes; if there is a value behind it, 8 of when it expires and its frame.
+pub(super) type Found = (When, Option<Vec<u8>>);
 
 /// Names of values to be read together.
 struct Ask {
     names: Vec<Vec<u8>>,
     lease: bool,
-    answer: oneshot::Sender<Vec<Found>>,
+    answer: oneshot::Sender<(Vec<Vec<u8>>, Vec<Found>)>,
 }
 
 /// Hands reads to the task that sends them.
@@ -62,8 +64,12 @@ impl Reads {
         Self { asks }
     }
 
-    /// `None`: it did not work.
-    pub(super) async fn read(&self, names: Vec<Vec<u8>>, lease: bool) -> Option<Vec<Found>> {
+    /// The names come back with what was found. `None`: it did not work.
+    pub(super) async fn read(
+        &self,
+        names: Vec<Vec<u8>>,
+        lease: bool,
+    ) -> Option<(Vec<Vec<u8>>, Vec<Found>)> {
         let (answer, answered) = oneshot::channel();
         let ask = Ask {
             names,
@@ -118,7 +124,7 @@ async fn round_trip(server: &Server, state: &str, mut asks: Vec<Ask>) {
         let answer: Vec<Found> = found.by_ref().take(ask.names.len()).collect();
         if answer.len() == ask.names.len() {
             // Or the caller is gone.
-            let _ = ask.answer.send(answer);
+            let _ = ask.answer.send((ask.names, answer));
         }
     }
 }
@@ -132,14 +138,13 @@ fn calls(state: &str, asks: &[Ask]) -> Pipeline {
     let mut calls = redis::pipe();
     for names in names.chunks(MOST_KEYS) {
         let mut call = READ.call(state.as_bytes(), names.iter().map(|(name, _)| *name));
-        call.arg(LEASE.as_millis() as u64);
-        for (_, lease) in names {
-            if *lease {
-                call.arg(token().as_slice());
-            } else {
-                call.arg("");
-            }
-        }
+        let flags: Vec<u8> = names
+            .iter()
+            .map(|(_, lease)| b'0' + u8::from(*lease))
+            .collect();
+        // The scripts add the number of the key.
+        call.arg(LEASE.as_millis() as u64).arg(&token()[..12]);
+        call.arg(flags);
         calls.add_command(call);
     }
     calls
@@ -154,32 +159,13 @@ pub(super) fn token() -> Token {
 
 /// What one call answered; nothing if that is not what it was to answer.
 fn read(answer: Value) -> Vec<Found> {
-    let mut parts = match answer {
-        Value::Array(parts) => parts.into_iter(),
-        _ => return Vec::new(),
-    };
-    let sequence = parts
-        .next()
-        .and_then(|part| String::from_redis_value(part).ok())
-        .and_then(|digits| digits.parse().ok());
-    let Some(sequence) = sequence else {
+    type Answer = (String, String, String, Vec<Option<Vec<u8>>>);
+    let Ok((sequence, all, now, found)) = Answer::from_redis_value(answer) else {
         return Vec::new();
     };
-    let mut found = Vec::with_capacity(parts.len() / 2);
-    while let (Some(value), Some(stays)) = (parts.next(), parts.next()) {
-        let value = match value {
-            Value::BulkString(value) => Some(value),
-            _ => None,
-        };
-        let stays = match stays {
-            Value::Int(stays) => u64::try_from(stays).unwrap_or(0),
-            _ => 0,
-        };
-        found.push(Found {
-            sequence,
-            value,
-            stays,
-        });
-    }
-    found
+    let (Ok(sequence), Ok(all), Ok(now)) = (sequence.parse(), all.parse(), now.parse()) else {
+        return Vec::new();
+    };
+    let when = When { sequence, all, now };
+    found.into_iter().map(|value| (when, value)).collect()
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
@@ -22,7 +22,7 @@ use super::tier::{RedisBus, RedisTier};
 use crate::CacheError;
 use crate::remote::{BoxFuture, Fill, Invalidation, Lease, Local, Read, Remote, Shared, Target};
 
-/// A lease in front of each value.
+/// The length of the lease in front of each value.
 const TOKEN: usize = size_of::<Token>();
 
 /// The tier of one cache in Redis.
@@ -146,18 +146,20 @@ where
         if kept.is_empty() {
             return reads;
         }
-        let found = timeout(self.server.timeout, self.reads.read(kept.clone(), lease)).await;
-        if let Ok(Some(found)) = found {
-            for ((i, name), found) in kept_at.into_iter().zip(&kept).zip(found) {
-                reads[i] = self.found(name, found, &before);
+        let found = timeout(self.server.timeout, self.reads.read(kept, lease)).await;
+        if let Ok(Some((names, found))) = found {
+            for ((i, name), found) in kept_at.into_iter().zip(&names).zip(found) {
+                reads[i] = match self.found(name, found, &before) {
+                    Read::Missing(_) if !lease => Read::Missing(None),
+                    read => read,
+                };
             }
         }
         reads
     }
 
-    fn found(&self, name: &[u8], found: Found, before: &Before) -> Read<V> {
-        let Some((token, frame)) = found
-            .value
+    fn found(&self, name: &[u8], (when, value): Found, before: &Before) -> Read<V> {
+        let Some((token, value)) = value
             .as_deref()
             .and_then(|value| value.split_first_chunk::<TOKEN>())
         else {
@@ -165,14 +167,23 @@ where
         };
         let lease = Lease {
             token: *token,
-            stamp: found.sequence,
+            stamp: when.sequence,
         };
-        if frame.is_empty() {
-            return if self.journal.blocks(name, &[], before) {
+        let missing = || {
+            if self.journal.blocks(name, &[], before) {
                 Read::Unavailable
             } else {
                 Read::Missing(Some(lease))
-            };
+            }
+        };
+        let Some((expires, frame)) = value.split_first_chunk() else {
+            return missing();
+        };
+        let stays = u64::from_be_bytes(*expires).saturating_sub(when.now);
+        // Not worth decoding if everything was invalidated since.
+        let stamp = frame.first_chunk().map(|stamp| u64::from_be_bytes(*stamp));
+        if stamp.is_some_and(|stamp| !(when.all..=when.sequence).contains(&stamp)) {
+            return missing();
         }
         match self.format.read(frame) {
             Ok((_, about)) if self.journal.blocks(name, &about.tags, before) => Read::Unavailable,
@@ -180,7 +191,8 @@ where
                 value: Arc::new(value),
                 tags: about.tags,
                 etag: about.etag,
-                ttl: Duration::from_millis(found.stays),
+                // Not longer than here, whoever put it there.
+                ttl: Duration::from_millis(stays).min(self.ttl),
                 load_time: about.load_time,
                 lease,
             }),
@@ -190,7 +202,7 @@ where
                     tracing::debug!(cache, "a value of the shared tier cannot be read");
                     self.server.meters.error();
                 }
-                Read::Missing(Some(lease))
+                missing()
             }
         }
     }
@@ -271,13 +283,15 @@ where
             name: self.keys.value(&insert.key)?,
             how: How::Replaced(token),
         };
+        let by = Instant::now() + self.server.timeout;
         let Some(stamp) = self.tell(order).await? else {
             return Ok(Invalidation::Deferred);
         };
         // As after a load: so an insertion that comes late, whatever delayed it, does not bring
         // back what was invalidated after it.
         insert.lease = Some(Lease { token, stamp });
-        self.fill_all(vec![insert]).await;
+        // If not in time, it is a miss.
+        let _ = timeout_at(by, self.fill_all(vec![insert])).await;
         Ok(Invalidation::Applied)
     }
 }

@@ -29,8 +29,9 @@ async fn old_foreign_and_corrupt_values_are_missing_and_can_be_replaced() {
         &["SET", &name, "as long as leases"],
         &["SET", &name, &long],
         &["SETRANGE", &name, "30", "xxx"],
-        &["SETRANGE", &name, "16", "xxx"],
         &["SETRANGE", &name, "24", "xxx"],
+        &["SETRANGE", &name, "32", "x"],
+        &["SETRANGE", &name, "60", "x"],
         &["APPEND", &name, "x"],
         &["DEL", &name],
         &["HSET", &name, "a", "b"],
@@ -43,6 +44,12 @@ async fn old_foreign_and_corrupt_values_are_missing_and_can_be_replaced() {
         new.load(1, 3).await;
         assert_eq!(new.value(1).await, Some(3), "{broken:?}");
     }
+    // When it expires is not part of the frame.
+    let _: u32 = command(&url, &["SETRANGE", &name, "16", "xxx"])
+        .await
+        .unwrap();
+    let shared = new.shared(1).await.unwrap();
+    assert_eq!((*shared.value, shared.ttl), (3, tier.ttl));
 }
 
 #[tokio::test]
