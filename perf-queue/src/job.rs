@@ -133,8 +133,9 @@ impl EnqueueOptions {
         self
     }
 
-    /// If a job with this name was enqueued less than `within` ago, enqueues nothing and gives that
-    /// job's id, whatever has become of it meanwhile. Defaults to none.
+    /// Takes the name for as long as `within`. While another job has it, by the time that was given
+    /// with that one, enqueues nothing and gives that job's id, whatever has become of it meanwhile.
+    /// Defaults to none.
     #[must_use]
     pub fn unique(mut self, name: impl Into<String>, within: Duration) -> Self {
         self.unique = Some((name.into(), within));

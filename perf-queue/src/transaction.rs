@@ -37,6 +37,15 @@ pub enum EnqueueInError {
     /// No transaction is open on the connection, as far as sqlx knows.
     #[error("no transaction is open on this connection: begin one with sqlx's begin")]
     NoTransaction,
+    /// The transaction is `REPEATABLE READ` or `SERIALIZABLE`, and so does not see at its commit which
+    /// workers wait to be woken, nor what others have changed. Nothing was added, and the transaction is
+    /// as it was.
+    #[cfg(feature = "postgres")]
+    #[error(
+        "the transaction is repeatable read or serializable, and the queue needs read committed: begin it \
+         with sqlx's begin where that is the default, or begin_with(\"BEGIN ISOLATION LEVEL READ COMMITTED\")"
+    )]
+    Isolation,
     /// The transaction has read from the file before somebody else has written to it, which the queue
     /// does all the time, and SQLite lets no such transaction write.
     #[cfg(feature = "sqlite")]

@@ -107,7 +107,8 @@ impl PostgresRemote {
     /// began, the jobs of the first go first; delays count from the commit. A unique name is taken at
     /// once, and others who want it wait for the end of the transaction.
     ///
-    /// A failure fails the transaction. Not tried again here, since only the caller could.
+    /// A failure fails the transaction. Not tried again here, since only the caller could. A transaction
+    /// that is more isolated than `READ COMMITTED` is left as it is, and no id is given.
     pub(crate) async fn enqueue_all_in(
         &self,
         conn: &mut PgConnection,
@@ -145,7 +146,7 @@ impl PostgresRemote {
         Ok(())
     }
 
-    fn enqueue_query<'a>(
+    pub(super) fn enqueue_query<'a>(
         &self,
         added: &'a Added<'a>,
         at_commit: bool,
@@ -194,7 +195,7 @@ impl Remote for PostgresRemote {
             .enqueue_all_in(conn, std::slice::from_ref(job))
             .await?
             .ok_or(EnqueueInError::Full)?;
-        Ok(ids.first().copied().unwrap_or(job.id))
+        ids.first().copied().ok_or(EnqueueInError::Isolation)
     }
 
     async fn enqueue(&self, jobs: &[NewJob]) -> Result<Option<Vec<JobId>>, BackendError> {

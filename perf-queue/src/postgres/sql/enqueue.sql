@@ -1,17 +1,49 @@
 -- What an enqueue does last: counts, and wakes a process that waits. The caller holds the shared
 -- advisory lock, so that no process can fall asleep between having seen no job and having said so.
+-- Waits for no row: transactions that commit jobs to several queues, in any order, never wait for
+-- each other.
 CREATE FUNCTION {schema}.arrived(q int, added bigint) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-    IF added > 0 THEN
-        UPDATE counts SET n = n + added WHERE queue = q AND shard = pg_backend_pid() % 16;
-    END IF;
+    PERFORM tally(q, added, 0, NULL);
     IF (SELECT s.asleep FROM sleepers s WHERE s.queue = q) THEN
-        UPDATE sleepers SET asleep = false WHERE queue = q AND asleep;
+        PERFORM FROM sleepers s WHERE s.queue = q AND s.asleep FOR UPDATE SKIP LOCKED;
         IF FOUND THEN
-            PERFORM pg_notify((SELECT r.channel FROM queues r WHERE r.queue = q), '');
+            UPDATE sleepers SET asleep = false WHERE queue = q;
         END IF;
+        -- Also where another is about to say so: it may not commit.
+        PERFORM pg_notify((SELECT r.channel FROM queues r WHERE r.queue = q), '');
     END IF;
 END $$;
+
+-- Adds to the counts: to a row that nobody else holds, or as one more, which is folded into the others
+-- later.
+CREATE FUNCTION {schema}.tally(q int, added bigint, gone bigint, lost bigint) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    mine bigint := pg_backend_pid() % 16;
+BEGIN
+    IF added = gone AND coalesce(lost, 0) = 0 THEN
+        RETURN;
+    END IF;
+    PERFORM FROM counts c WHERE c.queue = q AND c.shard = mine FOR NO KEY UPDATE SKIP LOCKED;
+    IF FOUND THEN
+        UPDATE counts c SET n = c.n + added - gone, dropped = c.dropped + coalesce(lost, 0)
+        WHERE c.queue = q AND c.shard = mine;
+    ELSE
+        INSERT INTO counts (queue, shard, n, dropped)
+        VALUES (q, 16 + nextval('numbers'), added - gone, coalesce(lost, 0));
+    END IF;
+END $$;
+
+-- Takes rows away that `tally` has added, and gives what they counted.
+CREATE FUNCTION {schema}.fold(q int, OUT n bigint, OUT dropped bigint) LANGUAGE sql AS $$
+    WITH more AS (
+        DELETE FROM {schema}.counts c WHERE c.ctid = ANY (array(
+            SELECT o.ctid FROM {schema}.counts o WHERE o.queue = q AND o.shard >= 16
+            ORDER BY o.shard LIMIT 1000 FOR UPDATE SKIP LOCKED
+        )) RETURNING c.n, c.dropped
+    ) SELECT coalesce(sum(m.n), 0)::bigint, coalesce(sum(m.dropped), 0)::bigint FROM more m
+$$;
 
 -- Without room: how many of the jobs would be added at all.
 CREATE FUNCTION {schema}.fresh(q int, ids bytea[], names bytea[], spans bigint[], t bigint)
@@ -20,7 +52,7 @@ RETURNS bigint LANGUAGE sql AS $$
     WHERE NOT EXISTS (SELECT FROM {schema}.jobs j WHERE j.id = e.id)
         AND NOT EXISTS (
             SELECT FROM {schema}.names n
-            WHERE n.queue = q AND n.name = e.name AND (n.at + e.span > t OR n.id = e.id)
+            WHERE n.queue = q AND n.name = e.name AND (n.until > t OR n.id = e.id)
         )
 $$;
 
@@ -39,11 +71,11 @@ BEGIN
         SELECT u.name, u.span, u.i FROM unnest(names, spans) WITH ORDINALITY AS u(name, span, i)
         WHERE u.name IS NOT NULL ORDER BY u.name, u.i
     LOOP
-        INSERT INTO names AS n (queue, name, id, at, until)
-        VALUES (q, e.name, ids[e.i], t, t + e.span)
+        INSERT INTO names AS n (queue, name, id, until)
+        VALUES (q, e.name, ids[e.i], t + e.span)
         ON CONFLICT (queue, name) DO UPDATE
-        SET id = excluded.id, at = excluded.at, until = excluded.until
-        WHERE n.at + e.span <= t AND n.id <> excluded.id;
+        SET id = excluded.id, until = excluded.until
+        WHERE n.until <= t AND n.id <> excluded.id;
         IF NOT FOUND THEN
             SELECT n.id INTO holder FROM names n WHERE n.queue = q AND n.name = e.name;
             -- Its own id: an answer was lost, and the job is there or was done already.
@@ -57,7 +89,8 @@ BEGIN
     ));
 END $$;
 
--- Adds all jobs or none. Null where there is no room.
+-- Adds all jobs or none. Null where there is no room; none where the jobs of a transaction cannot be
+-- seen to arrive, since it sees only what was there when it began.
 CREATE FUNCTION {schema}.enqueue(
     q int, ids bytea[], keys bytea[], payloads bytea[], delays bigint[], ranks smallint[],
     names bytea[], spans bigint[], traces text[], capacity bigint, at_commit boolean,
@@ -70,6 +103,9 @@ DECLARE
     here bigint;
     added bigint;
 BEGIN
+    IF at_commit AND current_setting('transaction_isolation') IN ('repeatable read', 'serializable') THEN
+        RETURN '{}';
+    END IF;
     SELECT sum(n) INTO here FROM counts WHERE queue = q;
     IF here IS NULL THEN
         RAISE EXCEPTION 'no queue %', q USING ERRCODE = 'no_data_found';
@@ -80,20 +116,12 @@ BEGIN
             RETURN NULL;
         END IF;
     END IF;
-    -- Locks in this order everywhere: the queue, names, the advisory lock, jobs, counts.
-    IF has_key AND NOT at_commit THEN
-        IF NOT (SELECT r.keyed FROM queues r WHERE r.queue = q) THEN
-            UPDATE queues SET keyed = true WHERE queue = q AND NOT keyed;
-        END IF;
-        IF quotas IS NOT NULL AND NOT (SELECT r.own FROM queues r WHERE r.queue = q) THEN
-            UPDATE queues SET own = true WHERE queue = q AND NOT own;
-        END IF;
-    END IF;
+    -- Locks in this order everywhere: the queue, names, the advisory lock, jobs.
     IF names IS NOT NULL THEN
         SELECT n.ids, n.mine INTO ids, mine FROM take_names(q, ids, names, spans, t) n;
     END IF;
     IF NOT at_commit THEN
-        PERFORM pg_advisory_xact_lock_shared(1885434737, q);
+        PERFORM pg_advisory_xact_lock_shared('sleepers'::regclass::oid::int, q);
         t := micros();
     END IF;
     -- `ON CONFLICT` costs a third more, and an id is hardly ever there already.
@@ -153,18 +181,8 @@ CREATE FUNCTION {schema}.committed() RETURNS trigger LANGUAGE plpgsql {set} AS $
 DECLARE
     t bigint;
     added bigint;
-    has_key boolean;
-    has_rate boolean;
 BEGIN
-    SELECT bool_or(j.key <> ''), bool_or(j.rate IS NOT NULL) INTO has_key, has_rate
-    FROM jobs j WHERE j.id = ANY (NEW.ids) AND j.due < 0;
-    IF has_key AND NOT (SELECT r.keyed FROM queues r WHERE r.queue = NEW.queue) THEN
-        UPDATE queues SET keyed = true WHERE queue = NEW.queue AND NOT keyed;
-    END IF;
-    IF has_rate AND NOT (SELECT r.own FROM queues r WHERE r.queue = NEW.queue) THEN
-        UPDATE queues SET own = true WHERE queue = NEW.queue AND NOT own;
-    END IF;
-    PERFORM pg_advisory_xact_lock_shared(1885434737, NEW.queue);
+    PERFORM pg_advisory_xact_lock_shared('sleepers'::regclass::oid::int, NEW.queue);
     t := micros();
     WITH placed AS (
         UPDATE jobs j SET

@@ -13,7 +13,10 @@ DECLARE
     was {schema}.queues;
     t bigint;
     horizon bigint;
+    keyed boolean;
     locked boolean;
+    rated boolean;
+    late boolean := false;
     gone bigint := 0;
     fewer bigint := 0;
     touched bytea[] := '{}';
@@ -32,12 +35,14 @@ BEGIN
         RAISE EXCEPTION 'no queue %', q USING ERRCODE = 'no_data_found';
     END IF;
     t := micros();
-    locked := r.keyed OR r.quota IS NOT NULL OR r.hold > t OR e_scopes && '{1,2}'::smallint[];
+    keyed := r.keyed OR EXISTS (SELECT FROM arrivals a WHERE a.queue = q);
+    locked := keyed OR r.quota IS NOT NULL OR r.hold > t OR e_scopes && '{1,2}'::smallint[];
     IF locked THEN
         SELECT * INTO r FROM queues WHERE queue = q FOR NO KEY UPDATE;
         t := micros();
     END IF;
     was := r;
+    r.keyed := r.keyed OR keyed;
     horizon := t + within;
     lost := '{}';
     IF cardinality(e_ids) > 0 THEN
@@ -48,8 +53,14 @@ BEGIN
         fewer := coalesce(part.dropped, 0);
         touched := part.touched;
     END IF;
-    touched := touched || promote(r, t);
-    IF r.keyed AND locked THEN
+    SELECT p.touched, p.rated INTO more, rated FROM promote(r, t) p;
+    touched := touched || more;
+    IF NOT r.keyed AND cardinality(touched) > 0 THEN
+        -- There was none before: the next exchange, which is due at once, puts these keys where they belong.
+        late := true;
+        INSERT INTO arrivals (n, queue, key)
+        SELECT nextval('numbers'), q, u.key FROM unnest(touched) AS u(key);
+    ELSIF r.keyed THEN
         WITH news AS (
             DELETE FROM arrivals a WHERE a.ctid = ANY (array(
                 SELECT o.ctid FROM arrivals o WHERE o.queue = q
@@ -58,6 +69,7 @@ BEGIN
         ) SELECT array_agg(s.key ORDER BY s.n), array_agg(s.rate::text ORDER BY s.n)
         INTO more, brought FROM news s;
         touched := touched || more;
+        r.own := r.own OR rated OR coalesce(cardinality(array_remove(brought, NULL)) > 0, false);
         IF r.own THEN
             PERFORM bring_rates(r, more, brought);
         END IF;
@@ -94,7 +106,7 @@ BEGIN
             ages := part.ages;
             waits := part.waits;
         END IF;
-        IF r.keyed AND locked AND cardinality(got) < want THEN
+        IF r.keyed AND cardinality(got) < want THEN
             SELECT * INTO part FROM claim_keyed(r, t, horizon, want - cardinality(got), lease, number);
             r := part.r;
             got := got || part.ids;
@@ -122,7 +134,7 @@ BEGIN
     END IF;
     IF locked AND r IS DISTINCT FROM was THEN
         UPDATE queues SET slot = r.slot, log = r.log, hold = r.hold, put_off = r.put_off,
-            limited_queue = r.limited_queue, limited_key = r.limited_key
+            keyed = r.keyed, own = r.own, limited_queue = r.limited_queue, limited_key = r.limited_key
         WHERE queue = q;
     END IF;
 
@@ -144,7 +156,10 @@ BEGIN
                 PERFORM FROM keys k WHERE k.queue = q AND k.place = 1 LIMIT 1;
                 again := CASE WHEN FOUND THEN t END;
             END IF;
-            again := least(again, fall_asleep(q, r.keyed, t));
+            again := least(again, fall_asleep(q, t));
+        END IF;
+        IF late THEN
+            again := t;
         END IF;
         next := least(next, again) - t;
         IF next < 0 THEN
@@ -152,8 +167,8 @@ BEGIN
         END IF;
     END IF;
     IF gone > 0 THEN
-        UPDATE counts c SET n = c.n - gone, dropped = c.dropped + fewer
-        WHERE queue = q AND shard = pg_backend_pid() % 16;
+        SELECT * INTO part FROM fold(q);
+        PERFORM tally(q, part.n, gone, fewer + part.dropped);
     END IF;
     limited := ARRAY[r.limited_queue, r.limited_key];
     paused := r.paused;
@@ -182,15 +197,19 @@ BEGIN
 END $$;
 
 -- Notes that a process may wait to be notified. An enqueue that has not seen the note has committed
--- before it was written, so a last look finds its job: then the answer is `t`.
-CREATE FUNCTION {schema}.fall_asleep(q int, keyed boolean, t bigint) RETURNS bigint
+-- before it was written, so a last look finds its job: then the answer is `t`. While one is under way, or
+-- a transaction is open that has made its constraints immediate, nobody waits for it: then the answer
+-- is a little later.
+CREATE FUNCTION {schema}.fall_asleep(q int, t bigint) RETURNS bigint
 LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM FROM sleepers s WHERE s.queue = q AND s.asleep;
     IF FOUND THEN
         RETURN NULL;
     END IF;
-    PERFORM pg_advisory_xact_lock(1885434737, q);
+    IF NOT pg_try_advisory_xact_lock('sleepers'::regclass::oid::int, q) THEN
+        RETURN t + 10000;
+    END IF;
     UPDATE sleepers SET asleep = true WHERE queue = q AND NOT asleep;
     PERFORM FROM jobs j WHERE j.queue = q AND j.key = '' AND j.placed AND j.token = 0
     LIMIT 1 FOR UPDATE SKIP LOCKED;

@@ -125,21 +125,28 @@ $$;
 
 -- Gives jobs their place whose time has come or whose lease is over: those that waited the longest,
 -- about a thousand, so that a call takes no longer when very many are due at once.
-CREATE FUNCTION {schema}.promote(r {schema}.queues, t bigint, OUT touched bytea[])
+CREATE FUNCTION {schema}.promote(
+    r {schema}.queues, t bigint, OUT touched bytea[], OUT rated boolean
+)
 LANGUAGE plpgsql AS $$
 DECLARE
     flown bytea[];
     over bigint[];
 BEGIN
-    WITH due AS (
-        SELECT j.id FROM jobs j WHERE j.queue = r.queue AND j.due <= t
+    WITH due AS MATERIALIZED (
+        SELECT j.id, j.due, j.seq FROM jobs j WHERE j.queue = r.queue AND j.due <= t
         ORDER BY j.due, j.seq LIMIT 1000 FOR UPDATE SKIP LOCKED
+    ), numbered AS MATERIALIZED (
+        -- Here and not in the update, which goes through them in any order.
+        SELECT d.id, nextval('numbers') AS seq FROM (SELECT o.id FROM due o ORDER BY o.due, o.seq) d
     ), up AS (
-        UPDATE jobs j SET placed = true, due = NULL, seq = nextval('numbers')
-        FROM due d WHERE j.id = d.id
-        RETURNING j.key, j.seq
+        UPDATE jobs j SET placed = true, due = NULL, seq = d.seq
+        FROM numbered d WHERE j.id = d.id
+        RETURNING j.key, j.seq, j.rate
     )
-    SELECT array_agg(u.key ORDER BY u.seq) FILTER (WHERE u.key <> '') INTO touched FROM up u;
+    SELECT array_agg(u.key ORDER BY u.seq) FILTER (WHERE u.key <> ''),
+        coalesce(bool_or(u.rate IS NOT NULL), false)
+    INTO touched, rated FROM up u;
     over := array(
         SELECT f.n FROM (
             SELECT e.n, sum(e.left_over) OVER (ORDER BY e.until, e.n) - e.left_over AS before FROM (

@@ -20,11 +20,12 @@ CREATE TABLE {schema}.queues (
     key_period bigint,
     key_burst int,
     concurrency int,
-    -- Whether a job ever brought a limit for its key, and up to when such limits do not count any more.
+    -- Whether a job ever brought a limit for its key, as far as an exchange has seen, and up to when such limits do not count any more.
     own boolean NOT NULL DEFAULT false,
     own_since bigint NOT NULL DEFAULT 0,
     paused boolean NOT NULL DEFAULT false,
-    -- Whether a job with a key was ever here.
+    -- Whether an exchange has ever seen a job with a key. Enqueues do not say so here, since they
+    -- would wait for exchanges: they leave an arrival.
     keyed boolean NOT NULL DEFAULT false,
     -- The queue's limiter: the next slot, the last grants (only with a burst), and the penalty.
     slot bigint NOT NULL DEFAULT 0,
@@ -41,10 +42,11 @@ CREATE TABLE {schema}.sleepers (
     asleep boolean NOT NULL DEFAULT false
 ) WITH (fillfactor = 50);
 
--- How many jobs there are, in several rows so that enqueues do not wait for each other.
+-- How many jobs there are: the sum of 16 rows, so that enqueues do not wait for each other, and of those
+-- that were added where one of these was taken.
 CREATE TABLE {schema}.counts (
     queue int NOT NULL,
-    shard int NOT NULL,
+    shard bigint NOT NULL,
     n bigint NOT NULL DEFAULT 0,
     -- Dead letters that were dropped for lack of room.
     dropped bigint NOT NULL DEFAULT 0,
@@ -138,7 +140,6 @@ CREATE TABLE {schema}.names (
     queue int NOT NULL,
     name bytea NOT NULL,
     id bytea NOT NULL,
-    at bigint NOT NULL,
     until bigint NOT NULL,
     PRIMARY KEY (queue, name)
 );

@@ -85,7 +85,7 @@ BEGIN
                 slot = moved(slot, old.key_quota, old.key_period, new_key_quota, new_key_period)
             WHERE queue = q AND rate IS NULL;
         END IF;
-        IF r.own AND (old.key_quota, old.key_period, old.key_burst)
+        IF (old.key_quota, old.key_period, old.key_burst)
             IS DISTINCT FROM (new_key_quota, new_key_period, new_key_burst)
         THEN
             -- It is that of all keys from now on, also of those that had their own.
@@ -129,7 +129,7 @@ BEGIN
     IF (SELECT sum(n) FROM counts WHERE queue = q) >= capacity THEN
         RETURN NULL;
     END IF;
-    PERFORM pg_advisory_xact_lock_shared(1885434737, q);
+    PERFORM pg_advisory_xact_lock_shared('sleepers'::regclass::oid::int, q);
     t := micros();
     DELETE FROM dead o WHERE o.queue = q AND o.id = letter RETURNING * INTO d;
     IF NOT FOUND THEN

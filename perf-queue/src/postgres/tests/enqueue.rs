@@ -3,6 +3,7 @@ use std::time::Duration;
 use sqlx::PgPool;
 
 use super::support::*;
+use crate::postgres::batch::Added;
 use crate::remote::{Counts, How, Remote, Rules};
 
 #[tokio::test]
@@ -118,10 +119,16 @@ async fn a_name_is_taken_for_its_time() {
         );
     }
     assert_eq!(remote.counts().await.unwrap().ready, 0);
-    // For who asks about a shorter time it is free.
-    let later = named("a", Duration::ZERO);
-    add(&remote, std::slice::from_ref(&later)).await;
-    assert_eq!(got(&take(&remote, 9).await), [later.id]);
+    // The time of who has it counts, and not that of who asks.
+    let shorter = named("a", Duration::ZERO);
+    let under = remote.enqueue(&[shorter]).await.unwrap();
+    assert_eq!(under, Some(vec![first.id]));
+    add(&remote, &[named("c", ms(1))]).await;
+    let longer = named("c", hour);
+    let start = std::time::Instant::now();
+    while remote.enqueue(std::slice::from_ref(&longer)).await.unwrap() != Some(vec![longer.id]) {
+        assert!(start.elapsed() < ms(10_000), "its time is over");
+    }
 }
 
 #[tokio::test]
@@ -143,6 +150,52 @@ async fn a_delayed_job_is_not_granted_before_and_joins_then() {
         assert_eq!(got(&then), [late.id]);
         assert!(then.granted[0].age >= ms(600));
     }
+}
+
+#[tokio::test]
+async fn the_first_job_with_a_key_is_found_by_an_exchange_that_began_before() {
+    let Some(backend) = backend().await else {
+        return;
+    };
+    let remote = backend.open("q", None).await.unwrap();
+    let server = testkit::Postgres::shared().await.unwrap();
+    let pool = pool(&server.url()).await;
+    add(&remote, &jobs("", 1)).await;
+    let taken = take(&remote, 1).await;
+    // Its enqueue is under way.
+    let mut late = job("k");
+    late.delay = ms(1);
+    let added = Added::of(std::slice::from_ref(&late));
+    let mut enqueue = pool.begin().await.unwrap();
+    let query = remote.enqueue_query(&added, false);
+    query.execute(&mut *enqueue).await.unwrap();
+    tokio::time::sleep(ms(2)).await;
+    // And this exchange has to wait for what it ends.
+    let mut held = pool.begin().await.unwrap();
+    let lock = format!("SELECT * FROM {}.jobs FOR UPDATE", remote.schema());
+    let lock = sqlx::query(sqlx::AssertSqlSafe(lock));
+    lock.execute(&mut *held).await.unwrap();
+    let ended = [done(&taken.granted[0])];
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' \
+                 AND query LIKE '%' || $1 || '%'";
+    let meanwhile = async {
+        loop {
+            let waiting =
+                sqlx::query_scalar::<_, i64>(waits).bind(remote.schema().replace('"', ""));
+            if waiting.fetch_one(&pool).await.unwrap() > 0 {
+                break;
+            }
+        }
+        enqueue.commit().await.unwrap();
+        held.commit().await.unwrap();
+    };
+    let (answer, ()) = tokio::join!(remote.exchange(&ended, want(9)), meanwhile);
+    let mut answer = answer.unwrap();
+    while answer.granted.is_empty() {
+        assert_eq!(answer.next, Some(Duration::ZERO), "it is stranded");
+        answer = take(&remote, 9).await;
+    }
+    assert_eq!(got(&answer), [late.id]);
 }
 
 #[tokio::test]

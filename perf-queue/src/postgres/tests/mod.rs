@@ -1,5 +1,6 @@
 //! The verbs against a real server.
 
+mod commits;
 mod enqueue;
 mod faults;
 mod flood;

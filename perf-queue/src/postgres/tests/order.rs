@@ -27,6 +27,29 @@ async fn keys_take_turns() {
 }
 
 #[tokio::test]
+async fn delayed_jobs_go_in_the_order_in_which_they_fell_due() {
+    for key in ["", "k"] {
+        let Some(remote) = open(Rules::default()).await else {
+            return;
+        };
+        let mut all = jobs(key, 900);
+        for (i, job) in all.iter_mut().enumerate() {
+            job.delay = ms(1 + i as u64 * 7_919 % 900);
+        }
+        add(&remote, &all).await;
+        while remote.counts().await.unwrap().scheduled > 0 {
+            tokio::task::yield_now().await;
+        }
+        all.sort_by_key(|job| job.delay);
+        let mut granted = Vec::new();
+        while granted.len() < all.len() {
+            granted.extend(got(&take(&remote, 1_000).await));
+        }
+        assert_eq!(granted, ids(&all));
+    }
+}
+
+#[tokio::test]
 async fn jobs_with_and_without_keys_share_and_none_is_left() {
     let Some(remote) = open(Rules::default()).await else {
         return;
