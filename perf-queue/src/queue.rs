@@ -188,7 +188,8 @@ impl<T: Send + 'static> Queue<T> {
     /// there if and when the transaction commits, in the order of the commits, and never if it does
     /// not. Its delay counts from there, too.
     ///
-    /// `conn` is a transaction of sqlx's, or a connection on which one is open.
+    /// `conn` is a transaction of sqlx's, or a connection on which one is open; on Postgres one that is
+    /// `READ COMMITTED`, which is the default there.
     ///
     /// # Errors
     ///

@@ -6,6 +6,7 @@
 mod batch;
 mod error;
 mod listen;
+mod migrate;
 mod open;
 mod remote;
 mod rules;
@@ -76,8 +77,9 @@ impl Postgres {
         self
     }
 
-    /// Whether to make the schema and its tables where they are not there yet, when a queue is
-    /// built. Processes may do so at the same time. Otherwise run what
+    /// Whether to make the schema and its tables where they are not there yet, and to bring those of
+    /// an older version of the crate up to date, when a queue is built: each version's step in one
+    /// transaction. Processes may do so at the same time. Otherwise run what
     /// [`migrations`](Self::migrations) gives beforehand. Defaults to true.
     #[must_use]
     pub const fn migrate(mut self, yes: bool) -> Self {
@@ -86,7 +88,10 @@ impl Postgres {
     }
 
     /// The statements that make the schema and what is in it, for those who apply migrations
-    /// themselves: to be run once, in one transaction.
+    /// themselves: to be run once, in one transaction. Each version's part begins with a line that names
+    /// it (`-- Version 1.`); where there is a schema of an older version, only the parts after that.
+    ///
+    /// A schema of a version that this crate does not know is refused when the queue is built.
     ///
     /// The role that the queue uses later has to own what they make, or to be granted `USAGE` on
     /// the schema, and on all that is in it the rights to read, write and execute.

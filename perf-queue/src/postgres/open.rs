@@ -4,19 +4,13 @@ use sqlx::{AssertSqlSafe, PgPool, Row};
 
 use super::error::{backend_error, is_collision};
 use super::listen::Listener;
-use super::{NAME, Postgres, PostgresRemote, schema};
+use super::{NAME, Postgres, PostgresRemote, migrate, schema};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::backend::{Boxed, Open, Parts, QueueBackend, Ready};
 use crate::remote::{Leased, Remote, Rules};
 use crate::{BackendError, BuildError};
-
-/// Held while migrating. An arbitrary number, the same in all versions of the crate.
-const MIGRATION_LOCK: i64 = 0x7065_7266_7175_6575;
-
-/// What the tables look like.
-const VERSION: i32 = 1;
 
 impl Postgres {
     /// Makes the tables where it may, and the queue where there is none of this name. Rules that are
@@ -34,24 +28,11 @@ impl Postgres {
             });
         }
         if self.migrate {
-            self.apply_migrations().await.map_err(backend_error)?;
+            let migrated = migrate::migrate(&self.pool, &self.schema, schema::MIGRATIONS).await;
+            migrated.map_err(backend_error)?;
         }
+        migrate::check(&self.pool, &self.schema).await?;
         let quoted = schema::quoted(&self.schema);
-        let version: Option<i32> = sqlx::query_scalar(AssertSqlSafe(format!(
-            "SELECT max(version) FROM {quoted}.migrations"
-        )))
-        .fetch_one(&self.pool)
-        .await
-        .map_err(backend_error)?;
-        if version != Some(VERSION) {
-            return Err(BackendError::Unfit {
-                backend: NAME,
-                reason: format!(
-                    "the tables are of version {version:?}, and this crate knows {VERSION}: use the \
-                     same version of perf-queue in all processes"
-                ),
-            });
-        }
         let (id, channel) = queue_row(&self.pool, &quoted, queue).await?;
         let listener = Listener::spawn(&self.pool, Arc::clone(&channel));
         let bounds = [self.capacity, self.dead_letters];
@@ -60,32 +41,6 @@ impl Postgres {
             remote.set_rules(rules).await?;
         }
         Ok(remote)
-    }
-
-    async fn apply_migrations(&self) -> Result<(), sqlx::Error> {
-        let exists = include_str!("sql/exists.sql");
-        if sqlx::query_scalar(exists)
-            .bind(&self.schema)
-            .fetch_one(&self.pool)
-            .await?
-        {
-            return Ok(());
-        }
-        let mut tx = self.pool.begin().await?;
-        sqlx::query("SELECT pg_advisory_xact_lock($1)")
-            .bind(MIGRATION_LOCK)
-            .execute(&mut *tx)
-            .await?;
-        let exists: bool = sqlx::query_scalar(exists)
-            .bind(&self.schema)
-            .fetch_one(&mut *tx)
-            .await?;
-        if !exists {
-            sqlx::raw_sql(AssertSqlSafe(self.migrations()))
-                .execute(&mut *tx)
-                .await?;
-        }
-        tx.commit().await
     }
 }
 

@@ -1,8 +1,10 @@
 use crate::BackendError;
 use crate::postgres::NAME;
 
-/// What the crate needs in the database, in the order in which it is made.
-const PARTS: [&str; 9] = [
+/// What leads from each version of the schema to the next, the first from nothing to version 1, each in
+/// the order in which it is run. What was released stays as it is: a later version of the crate adds
+/// to the end.
+pub(super) const MIGRATIONS: &[&[&str]] = &[&[
     include_str!("sql/schema.sql"),
     include_str!("sql/tables.sql"),
     include_str!("sql/limits.sql"),
@@ -12,7 +14,7 @@ const PARTS: [&str; 9] = [
     include_str!("sql/enqueue.sql"),
     include_str!("sql/counts.sql"),
     include_str!("sql/verbs.sql"),
-];
+]];
 
 /// Of functions that are called from outside: whatever the session has set, they find their tables,
 /// and use the indices though a table that fills and empties all the time has no useful statistics.
@@ -22,8 +24,16 @@ const SET: &str = "SET search_path = {schema}, pg_catalog, pg_temp \
 
 /// All statements that make the schema, to be run in one transaction.
 pub(super) fn migrations(schema: &str) -> String {
-    PARTS
-        .concat()
+    let all = MIGRATIONS.iter().zip(1..);
+    all.map(|(parts, version)| migration(schema, parts, version))
+        .collect()
+}
+
+/// The statements that make this version out of the one before.
+pub(super) fn migration(schema: &str, parts: &[&str], version: i32) -> String {
+    let mut text = format!("-- Version {version}.\n{}", parts.concat());
+    text.push_str("INSERT INTO {schema}.migrations (version) VALUES ({version});\n");
+    text.replace("{version}", &version.to_string())
         .replace("{set}", SET)
         .replace("{literal}", &format!("'{}'", schema.replace('\'', "''")))
         .replace("{schema}", &quoted(schema))

@@ -4,7 +4,7 @@
 -- each other.
 CREATE FUNCTION {schema}.arrived(q int, added bigint) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM tally(q, added, 0, NULL);
+    PERFORM tally(q, added, 0, 0, 0);
     IF (SELECT s.asleep FROM sleepers s WHERE s.queue = q) THEN
         PERFORM FROM sleepers s WHERE s.queue = q AND s.asleep FOR UPDATE SKIP LOCKED;
         IF FOUND THEN
@@ -17,32 +17,33 @@ END $$;
 
 -- Adds to the counts: to a row that nobody else holds, or as one more, which is folded into the others
 -- later.
-CREATE FUNCTION {schema}.tally(q int, added bigint, gone bigint, lost bigint) RETURNS void
-LANGUAGE plpgsql AS $$
+CREATE FUNCTION {schema}.tally(q int, added bigint, gone bigint, lost bigint, at bigint)
+RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     mine bigint := pg_backend_pid() % 16;
 BEGIN
-    IF added = gone AND coalesce(lost, 0) = 0 THEN
+    IF added = gone AND lost = 0 AND at = 0 THEN
         RETURN;
     END IF;
     PERFORM FROM counts c WHERE c.queue = q AND c.shard = mine FOR NO KEY UPDATE SKIP LOCKED;
     IF FOUND THEN
-        UPDATE counts c SET n = c.n + added - gone, dropped = c.dropped + coalesce(lost, 0)
+        UPDATE counts c SET n = c.n + added - gone, dropped = c.dropped + lost, last = greatest(c.last, at)
         WHERE c.queue = q AND c.shard = mine;
     ELSE
-        INSERT INTO counts (queue, shard, n, dropped)
-        VALUES (q, 16 + nextval('numbers'), added - gone, coalesce(lost, 0));
+        INSERT INTO counts (queue, shard, n, dropped, last)
+        VALUES (q, 16 + nextval('numbers'), added - gone, lost, at);
     END IF;
 END $$;
 
 -- Takes rows away that `tally` has added, and gives what they counted.
-CREATE FUNCTION {schema}.fold(q int, OUT n bigint, OUT dropped bigint) LANGUAGE sql AS $$
+CREATE FUNCTION {schema}.fold(q int, OUT n bigint, OUT dropped bigint, OUT last bigint) LANGUAGE sql AS $$
     WITH more AS (
         DELETE FROM {schema}.counts c WHERE c.ctid = ANY (array(
             SELECT o.ctid FROM {schema}.counts o WHERE o.queue = q AND o.shard >= 16
             ORDER BY o.shard LIMIT 1000 FOR UPDATE SKIP LOCKED
-        )) RETURNING c.n, c.dropped
-    ) SELECT coalesce(sum(m.n), 0)::bigint, coalesce(sum(m.dropped), 0)::bigint FROM more m
+        )) RETURNING c.n, c.dropped, c.last
+    ) SELECT coalesce(sum(m.n), 0)::bigint, coalesce(sum(m.dropped), 0)::bigint,
+        coalesce(max(m.last), 0) FROM more m
 $$;
 
 -- Without room: how many of the jobs would be added at all.

@@ -30,6 +30,8 @@ DECLARE
     unkeyed int;
     again bigint;
 BEGIN
+    -- The rules stay as they are until this is over, so that what is granted is so by them.
+    PERFORM pg_advisory_xact_lock_shared('queues'::regclass::oid::int, q);
     SELECT * INTO r FROM queues WHERE queue = q;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'no queue %', q USING ERRCODE = 'no_data_found';
@@ -124,8 +126,8 @@ BEGIN
             END IF;
         END IF;
         IF cardinality(got) > 0 THEN
-            INSERT INTO leases (n, queue, until, left_over, ids)
-            VALUES (number, q, t + lease, cardinality(got), got);
+            INSERT INTO leases (n, queue, until, left_over, at, ids)
+            VALUES (number, q, t + lease, cardinality(got), (SELECT max(s) FROM unnest(slots) s), got);
             r.put_off := false;
         ELSIF stopped AND NOT r.put_off THEN
             r.put_off := true;
@@ -166,9 +168,9 @@ BEGIN
             next := 0;
         END IF;
     END IF;
-    IF gone > 0 THEN
+    IF cardinality(e_ids) > 0 THEN
         SELECT * INTO part FROM fold(q);
-        PERFORM tally(q, part.n, gone, fewer + part.dropped);
+        PERFORM tally(q, part.n, gone, fewer + part.dropped, greatest(t, part.last));
     END IF;
     limited := ARRAY[r.limited_queue, r.limited_key];
     paused := r.paused;

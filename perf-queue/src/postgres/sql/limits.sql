@@ -2,16 +2,93 @@
 CREATE FUNCTION {schema}.apart(quota int, period bigint) RETURNS bigint LANGUAGE sql IMMUTABLE AS
 $$ SELECT (period + quota - 1) / quota $$;
 
--- The next slot under a new limit, given that under the old one. A faster one goes on from the last
--- grant; before a slower one, what was granted by the faster has to leave its period.
-CREATE FUNCTION {schema}.moved(slot bigint, quota int, period bigint, new_quota int, new_period bigint)
-RETURNS bigint LANGUAGE sql IMMUTABLE AS $$
+-- The latest that the grant can have been which was `i` places before the last: as it was noted; or
+-- as the pace of a limit that holds `since` then lets it be.
+CREATE FUNCTION {schema}.past(
+    i bigint, last bigint, slot bigint, log bigint[], gap bigint, since bigint
+) RETURNS bigint LANGUAGE sql IMMUTABLE AS $$
+    SELECT least(
+        last, log[cardinality(log) - i], greatest(slot - (i + 1)::numeric * gap, since)::bigint
+    )
+$$;
+
+-- From when on a limiter that knows of no grants may take over: whatever it grants at its pace, each of
+-- these grants is so late that the one `quota` places back, if of before, has left the period. With
+-- large quotas in steps of as many grants as there are in a thousandth.
+CREATE FUNCTION {schema}.free_at(
+    last bigint, slot bigint, log bigint[], gap bigint, since bigint,
+    quota int, period bigint, burst int
+) RETURNS bigint LANGUAGE sql IMMUTABLE AS $$
+    SELECT max({schema}.past(g.i, last, slot, log, gap, since) + period
+        - greatest(0, quota - least(g.i + s.step - 1, quota - 1) - burst)
+            * {schema}.apart(quota, period))
+    FROM (SELECT greatest(1, quota / 1000)::bigint AS step) s
+    CROSS JOIN LATERAL generate_series(0, quota::bigint - 1, s.step) AS g(i)
+$$;
+
+-- A limiter under a new limit. What was granted before counts, as far as it is known, and else as
+-- late as it can have been, so that the new limit holds in every window. Where there was no limit,
+-- `unknown` is when the last grant was.
+CREATE FUNCTION {schema}.changed(
+    INOUT slot bigint, INOUT log bigint[], quota int, period bigint, since bigint,
+    new_quota int, new_period bigint, new_burst int, unknown bigint, t bigint
+) LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+    old_slot bigint := slot;
+    old_log bigint[] := log;
+    gap bigint := {schema}.apart(quota, period);
+    new_gap bigint := {schema}.apart(new_quota, new_period);
+    last bigint;
+BEGIN
+    slot := 0;
+    log := '{}';
+    IF quota IS NULL THEN
+        last := unknown;
+        old_log := '{}';
+    ELSE
+        last := coalesce(
+            old_log[cardinality(old_log)], CASE WHEN old_slot > 0 THEN old_slot - gap END
+        );
+    END IF;
+    IF new_quota IS NULL OR last IS NULL THEN
+        RETURN;
+    END IF;
+    IF quota IS NULL THEN
+        -- Any number of them.
+        gap := 0;
+        old_slot := last;
+    END IF;
+    IF new_burst > 1 AND new_quota <= 10000 THEN
+        log := array(
+            SELECT p.at FROM generate_series(new_quota::bigint - 1, 0, -1) AS g(i)
+            CROSS JOIN LATERAL (
+                SELECT {schema}.past(g.i, last, old_slot, old_log, gap, since) AS at OFFSET 0
+            ) p WHERE p.at > t - new_period ORDER BY g.i DESC
+        );
+        slot := least(old_slot - gap, last + (new_burst - 1) * new_gap) + new_gap;
+    ELSE
+        slot := greatest(
+            last + new_gap,
+            {schema}.free_at(last, old_slot, old_log, gap, since, new_quota, new_period, 1)
+        ) + (new_burst - 1) * new_gap;
+    END IF;
+END $$;
+
+-- The first slot of a key that is not known: since a limit for keys changed, it may have had grants.
+CREATE FUNCTION {schema}.first_slot(r {schema}.queues, t bigint) RETURNS bigint
+LANGUAGE sql IMMUTABLE AS $$
     SELECT CASE
-        WHEN quota IS NULL OR new_quota IS NULL THEN slot
-        WHEN {schema}.apart(new_quota, new_period) <= {schema}.apart(quota, period)
-            THEN slot - {schema}.apart(quota, period) + {schema}.apart(new_quota, new_period)
-        ELSE slot - {schema}.apart(quota, period) + new_period
+        WHEN r.key_quota IS NULL OR r.key_hold <= t THEN 0
+        ELSE r.key_hold + (r.key_burst - 1) * {schema}.apart(r.key_quota, r.key_period)
     END
+$$;
+
+-- When a job of the queue was last granted, or a later time; null if none ever was.
+CREATE FUNCTION {schema}.last_grant(q int) RETURNS bigint LANGUAGE sql STABLE AS $$
+    SELECT nullif(greatest(
+        (SELECT max(c.last) FROM {schema}.counts c WHERE c.queue = q),
+        (SELECT max(l.at) FROM {schema}.leases l WHERE l.queue = q)
+    ), 0)
 $$;
 
 -- When a limiter lets the next job start. Without a burst, slots that are apart keep every window;
@@ -156,8 +233,8 @@ LANGUAGE plpgsql AS $$
 DECLARE
     held bigint;
 BEGIN
-    INSERT INTO keys (queue, key)
-    SELECT r.queue, u.key FROM unnest(touched) AS u(key)
+    INSERT INTO keys (queue, key, slot)
+    SELECT r.queue, u.key, first_slot(r, t) FROM unnest(touched) AS u(key)
     WHERE EXISTS (SELECT FROM jobs j WHERE j.queue = r.queue AND j.key = u.key AND j.placed AND j.token = 0)
     ON CONFLICT (queue, key) DO NOTHING;
     IF r.own THEN

@@ -72,8 +72,8 @@ BEGIN
         ended_keys := ended_keys || more_keys;
         touched := array(SELECT DISTINCT k FROM unnest(more_keys) k WHERE k <> '');
         -- Penalties, and keys that wait for the retry of their first job.
-        INSERT INTO keys AS o (queue, key, hold)
-        SELECT q, j.key, max(t + e.after)
+        INSERT INTO keys AS o (queue, key, slot, hold)
+        SELECT q, j.key, first_slot(r, t), max(t + e.after)
         FROM unnest(ids, hows, afters, scopes) AS e(id, how, after, scope)
         JOIN jobs j ON j.id = e.id
         WHERE e.id = ANY (more) AND j.key <> '' AND e.after > 0 AND e.how IN (1, 2)
@@ -157,6 +157,7 @@ BEGIN
         ) f WHERE f.before < 1000
     );
     IF cardinality(over) > 0 THEN
+        PERFORM tally(r.queue, 0, 0, 0, t);
         WITH lapsed AS (
             SELECT j.id FROM leases l CROSS JOIN LATERAL unnest(l.ids) AS u(id)
             JOIN jobs j ON j.id = u.id AND j.token = l.n AND j.until <= t

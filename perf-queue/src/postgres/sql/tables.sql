@@ -23,6 +23,10 @@ CREATE TABLE {schema}.queues (
     -- Whether a job ever brought a limit for its key, as far as an exchange has seen, and up to when such limits do not count any more.
     own boolean NOT NULL DEFAULT false,
     own_since bigint NOT NULL DEFAULT 0,
+    -- After when all grants are by these limits, and when a key that is not known may start.
+    since bigint NOT NULL DEFAULT 0,
+    key_since bigint NOT NULL DEFAULT 0,
+    key_hold bigint NOT NULL DEFAULT 0,
     paused boolean NOT NULL DEFAULT false,
     -- Whether an exchange has ever seen a job with a key. Enqueues do not say so here, since they
     -- would wait for exchanges: they leave an arrival.
@@ -50,6 +54,8 @@ CREATE TABLE {schema}.counts (
     n bigint NOT NULL DEFAULT 0,
     -- Dead letters that were dropped for lack of room.
     dropped bigint NOT NULL DEFAULT 0,
+    -- Jobs that are not leased any more were granted before.
+    last bigint NOT NULL DEFAULT 0,
     PRIMARY KEY (queue, shard)
 ) WITH (fillfactor = 50);
 
@@ -97,6 +103,8 @@ CREATE TABLE {schema}.leases (
     queue int NOT NULL,
     until bigint NOT NULL,
     left_over int NOT NULL,
+    -- When the last of its jobs was to start.
+    at bigint NOT NULL,
     ids bytea[] NOT NULL
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
 

@@ -32,7 +32,10 @@ DECLARE
     built json[];
     takes boolean[];
     new_rules text;
+    unknown bigint;
+    first bigint;
 BEGIN
+    PERFORM pg_advisory_xact_lock('queues'::regclass::oid::int, q);
     SELECT * INTO r FROM queues WHERE queue = q FOR NO KEY UPDATE;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'no queue %', q USING ERRCODE = 'no_data_found';
@@ -65,7 +68,31 @@ BEGIN
     END IF;
     t := micros();
     old := r;
-    UPDATE queues SET slot = moved(r.slot, r.quota, r.period, new_quota, new_period), rules = new_rules, quota = new_quota, period = new_period, burst = new_burst,
+    unknown := last_grant(q);
+    IF (r.quota, r.period, r.burst) IS DISTINCT FROM (new_quota, new_period, new_burst) THEN
+        SELECT c.slot, c.log INTO r.slot, r.log FROM changed(
+            r.slot, r.log, r.quota, r.period, r.since, new_quota, new_period, new_burst, unknown, t
+        ) c;
+        r.since := coalesce(unknown, 0);
+    END IF;
+    IF (r.key_quota, r.key_period, r.key_burst)
+        IS DISTINCT FROM (new_key_quota, new_key_period, new_key_burst)
+    THEN
+        -- A key that is not known has had no grant for so long that its limit was as good as new.
+        first := apart(r.key_quota, r.key_period);
+        r.key_hold := CASE
+            WHEN new_key_quota IS NULL THEN 0
+            WHEN r.key_quota IS NULL THEN unknown + new_key_period
+            ELSE free_at(
+                t - CASE WHEN r.key_burst > 1 THEN r.key_period ELSE first END, t, '{}', first,
+                r.key_since, new_key_quota, new_key_period, new_key_burst
+            )
+        END;
+        r.key_hold := greatest(0, r.key_hold, CASE WHEN new_key_quota IS NOT NULL THEN old.key_hold END);
+        r.key_since := coalesce(unknown, 0);
+    END IF;
+    UPDATE queues SET slot = r.slot, log = r.log, since = r.since, key_since = r.key_since,
+        key_hold = r.key_hold, rules = new_rules, quota = new_quota, period = new_period, burst = new_burst,
         key_quota = new_key_quota, key_period = new_key_period, key_burst = new_key_burst,
         concurrency = new_concurrency
     WHERE queue = q RETURNING * INTO r;
@@ -80,14 +107,15 @@ BEGIN
             GROUP BY j.key
             ON CONFLICT (queue, key) DO UPDATE SET in_flight = excluded.in_flight;
         END IF;
-        IF (old.key_quota, old.key_period) IS DISTINCT FROM (new_key_quota, new_key_period) THEN
-            UPDATE keys SET
-                slot = moved(slot, old.key_quota, old.key_period, new_key_quota, new_key_period)
-            WHERE queue = q AND rate IS NULL;
-        END IF;
         IF (old.key_quota, old.key_period, old.key_burst)
             IS DISTINCT FROM (new_key_quota, new_key_period, new_key_burst)
         THEN
+            UPDATE keys k SET slot = c.slot, log = c.log
+            FROM keys o CROSS JOIN LATERAL changed(
+                o.slot, o.log, old.key_quota, old.key_period, old.key_since,
+                new_key_quota, new_key_period, new_key_burst, unknown, t
+            ) c
+            WHERE o.queue = q AND o.rate IS NULL AND k.ctid = o.ctid;
             -- It is that of all keys from now on, also of those that had their own.
             UPDATE arrivals SET rate = NULL WHERE queue = q AND rate IS NOT NULL;
             UPDATE keys k SET rate = NULL, hold = c.hold, slot = c.slot, log = c.log
@@ -159,5 +187,3 @@ BEGIN
     INSERT INTO counts AS c (queue, shard) SELECT open_queue.queue, s FROM generate_series(0, 15) s
     ON CONFLICT DO NOTHING;
 END $$;
-
-INSERT INTO {schema}.migrations (version) VALUES (1);

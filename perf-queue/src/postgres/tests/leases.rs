@@ -198,17 +198,17 @@ async fn a_penalty_stops_its_scope_and_a_shorter_one_does_not_end_it() {
         .unwrap();
     let rest = take(&remote, 9).await;
     assert_eq!(got(&rest), [b[2].id, b[3].id]);
-    let stop = snooze(&rest.granted[0], ms(60), Scope::Queue);
+    let stop = snooze(&rest.granted[0], ms(900), Scope::Queue);
     let short = snooze(&rest.granted[1], ms(1), Scope::Queue);
     remote.exchange(&[stop, short], want(0)).await.unwrap();
     let begun = std::time::Instant::now();
     let c = jobs("c", 1);
     add(&remote, &c).await;
     let stopped = take(&remote, 9).await;
-    assert!(stopped.granted.is_empty() && stopped.next.unwrap() <= ms(60));
+    assert!(stopped.granted.is_empty() && stopped.next.unwrap() <= ms(900));
     assert_eq!(stopped.limited[0], 1);
     assert!(take_until(&remote, want(9)).await.granted.len() <= 3);
-    assert!(begun.elapsed() >= ms(50));
+    assert!(begun.elapsed() + ms(500) >= ms(900));
 }
 
 #[tokio::test]

@@ -1,11 +1,13 @@
 //! The verbs against a real server.
 
+mod changes;
 mod commits;
 mod enqueue;
 mod faults;
 mod flood;
 mod leases;
 mod limits;
+mod migrate;
 mod model;
 mod order;
 mod pruning;

@@ -198,5 +198,10 @@ async fn another_limit_for_all_keys_replaces_their_own() {
     assert!(busiest(times, ms(200)) <= 20);
     // And one that comes later is the key's own again.
     add(&remote, &[with("k", never), with("k", never)]).await;
-    assert!(take(&remote, 9).await.granted.is_empty());
+    // Not even one, unless its last grant is so long ago that the key is forgotten.
+    assert!(take(&remote, 9).await.granted.len() <= 1);
+    let start = std::time::Instant::now();
+    while start.elapsed() < ms(50) {
+        assert!(take(&remote, 9).await.granted.is_empty());
+    }
 }
