@@ -14,6 +14,8 @@ mod many;
 mod metrics;
 #[cfg(test)]
 mod peers;
+#[cfg(all(test, feature = "redis"))]
+mod redis;
 #[cfg(test)]
 mod resilience;
 #[cfg(test)]
