@@ -99,7 +99,7 @@ async fn many_keys_are_read_from_redis_and_only_the_rest_is_loaded() {
     };
     let keys: Vec<u64> = (0..1_000).collect();
     assert_eq!(a.get_many(&keys[..600], load).await.unwrap().len(), 600);
-    until_there(&b, 599).await;
+    until_there(&cache(&tier).await, 599).await;
     let found = b.get_many(&keys, load).await.unwrap();
     assert!(found.len() == 1_000 && found.iter().all(|(k, v)| k.to_string() == **v));
     let stats = b.stats();
