@@ -14,7 +14,8 @@ mod many;
 mod metrics;
 #[cfg(test)]
 mod peers;
-#[cfg(all(test, feature = "redis"))]
+#[cfg(test)]
+#[cfg(feature = "redis")]
 mod redis;
 #[cfg(test)]
 mod resilience;
