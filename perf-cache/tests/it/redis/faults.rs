@@ -11,6 +11,8 @@ async fn a_redis_that_is_down_defers_invalidations_and_gets_them_when_it_is_back
         return;
     };
     let tier = RedisTier::connect(server.url()).await.unwrap();
+    // What is put there in time on any machine; a server that is down is known at once.
+    let tier = tier.timeout(Duration::from_secs(10));
     let (a, b, origin) = (cache(&tier).await, cache(&tier).await, Origin::default());
     origin.get(&a, 1).await;
     until_there(&b, 1).await;
@@ -23,11 +25,10 @@ async fn a_redis_that_is_down_defers_invalidations_and_gets_them_when_it_is_back
     assert_eq!(a.get(&2).await.unwrap().as_str(), "inserted");
     server.restart().await;
     origin.until(&b, 1, &written).await;
-    // And the tier is used again.
-    while a.insert(3, "3".to_owned()).await.unwrap() == Invalidation::Deferred {
-        tokio::task::yield_now().await;
+    // And the tier is used again. An insertion that is cut off by the restart leaves nothing there.
+    while b.get(&3).await.is_none() {
+        a.insert(3, "3".to_owned()).await.unwrap();
     }
-    until_there(&b, 3).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -9,8 +9,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
+use tokio::time::timeout;
+
 use perf_cache::{Builder, Cache, RedisBus, RedisTier};
 
+/// Reached only by what would never come.
+const HANGS: Duration = Duration::from_secs(60);
 const MS: Duration = Duration::from_millis(1);
 
 /// A bus that checks often.
@@ -73,15 +77,21 @@ impl Origin {
 
     /// Asks until it gets `expected`.
     async fn until(&self, cache: &Cache<u64, String>, key: u64, expected: &str) {
-        while self.get(cache, key).await != expected {
-            tokio::task::yield_now().await;
-        }
+        let until = async {
+            while self.get(cache, key).await != expected {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(HANGS, until).await.expect("it is there in time");
     }
 }
 
 /// Asks until the value is in Redis, where it is put behind the caller.
 async fn until_there(cache: &Cache<u64, String>, key: u64) {
-    while cache.get(&key).await.is_none() {
-        tokio::task::yield_now().await;
-    }
+    let until = async {
+        while cache.get(&key).await.is_none() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(HANGS, until).await.expect("it is there in time");
 }
