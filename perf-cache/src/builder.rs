@@ -1,3 +1,6 @@
+#[cfg(feature = "redis")]
+mod redis;
+
 use std::fmt;
 use std::hash::Hash;
 use std::marker::PhantomData;
@@ -20,6 +23,9 @@ use crate::remote::Remote;
 use crate::table::Table;
 use crate::watch::Watch;
 
+/// A shared tier, and how old entries may be when invalidations can have been missed.
+type Opened<K, V> = (Arc<dyn Remote<K, V>>, Option<Duration>);
+
 /// Sets up a [`Cache`]; made by [`Cache::builder`].
 #[must_use = "a builder does nothing until it is built"]
 pub struct Builder<K, V> {
@@ -34,9 +40,9 @@ pub struct Builder<K, V> {
     load_timeout: Duration,
     max_concurrent_loads: usize,
     hit_ratio: Option<(f64, f64)>,
-    remote: Option<Arc<dyn Remote<K, V>>>,
-    /// How old entries may be when invalidations can have been missed.
-    untrusted_age: Option<Duration>,
+    #[cfg(feature = "redis")]
+    redis: redis::Settings<K, V>,
+    remote: Option<Opened<K, V>>,
     of: PhantomData<fn() -> (K, V)>,
 }
 
@@ -67,8 +73,9 @@ where
             load_timeout: Duration::from_secs(60),
             max_concurrent_loads: 1_024,
             hit_ratio: None,
+            #[cfg(feature = "redis")]
+            redis: redis::Settings::new(),
             remote: None,
-            untrusted_age: None,
             of: PhantomData,
         }
     }
@@ -251,8 +258,7 @@ where
         remote: Arc<dyn Remote<K, V>>,
         untrusted_age: Option<Duration>,
     ) -> Self {
-        self.remote = Some(remote);
-        self.untrusted_age = untrusted_age;
+        self.remote = Some((remote, untrusted_age));
         self
     }
 
@@ -268,6 +274,14 @@ where
     pub async fn build(self) -> Result<Cache<K, V>, BuildError> {
         self.check()?;
         let runtime = Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
+        #[cfg(feature = "redis")]
+        let opened = self.redis.open(&self.name);
+        #[cfg(not(feature = "redis"))]
+        let opened = None;
+        let (remote, untrusted_age) = match self.remote.or(opened) {
+            Some((remote, untrusted_age)) => (Some(remote), untrusted_age),
+            None => (None, None),
+        };
         let watch = (self.hit_ratio).map(|(warn, alert)| Watch::new(warn, alert));
         let meters = Arc::new(Meters::new(self.name, watch));
         let clock = Clock::start();
@@ -284,17 +298,17 @@ where
             keeps,
             policy,
             clock,
-            self.untrusted_age,
+            untrusted_age,
             Arc::clone(&meters),
         ));
-        if let Some(remote) = &self.remote {
+        if let Some(remote) = &remote {
             let local = Arc::downgrade(&table);
             remote.listen(local);
         }
         let places = self.max_concurrent_loads.min(Semaphore::MAX_PERMITS);
         let env = Env {
             meters,
-            remote: self.remote,
+            remote,
             places: Arc::new(Semaphore::new(places)),
             load_timeout: self.load_timeout,
             stop: CancellationToken::new(),
@@ -331,6 +345,8 @@ where
         if self.weighted && self.weigher.is_none() {
             return Err(BuildError::NoWeigher);
         }
+        #[cfg(feature = "redis")]
+        self.redis.check()?;
         Ok(())
     }
 }

@@ -18,7 +18,10 @@ mod load;
 mod many;
 mod meters;
 mod policy;
-#[allow(dead_code, reason = "a shared tier is behind a feature")]
+#[cfg_attr(
+    not(feature = "redis"),
+    allow(dead_code, reason = "a shared tier is behind a feature")
+)]
 mod remote;
 mod sharded;
 mod stats;

@@ -15,6 +15,9 @@ mod metrics;
 #[cfg(test)]
 mod peers;
 #[cfg(test)]
+#[cfg(feature = "redis")]
+mod redis;
+#[cfg(test)]
 mod resilience;
 #[cfg(test)]
 mod shutdown;

@@ -20,8 +20,6 @@ mod tier;
 
 pub use error::ConnectError;
 pub use frame::Codec;
-#[allow(unused_imports, reason = "until the builder opens the tier")]
 pub(crate) use meters::RemoteMeters;
-#[allow(unused_imports, reason = "until the builder opens the tier")]
 pub(crate) use remote::RedisRemote;
 pub use tier::{RedisBus, RedisTier};

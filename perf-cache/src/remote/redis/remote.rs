@@ -94,11 +94,6 @@ impl<K, V> RedisRemote<K, V> {
     }
 
     #[cfg(test)]
-    pub(super) fn journal(&self) -> &Journal {
-        &self.journal
-    }
-
-    #[cfg(test)]
     pub(super) fn keys(&self) -> &Keys {
         &self.keys
     }
