@@ -264,6 +264,9 @@ where
 
     /// Builds the cache. The metric handles are fetched here, so install the recorder before.
     ///
+    /// With a bus it returns when it hears the other processes, or, where Redis does not answer, after
+    /// the bus's heartbeat and timeout: what is loaded before is not kept.
+    ///
     /// # Errors
     ///
     /// [`BuildError`] says which setting cannot be, or that no tokio runtime is running.
@@ -321,6 +324,9 @@ where
             tasks: TaskTracker::new(),
             runtime,
         };
+        if let Some(remote) = &inner.env.remote {
+            remote.listening().await;
+        }
         Ok(Cache {
             inner: Arc::new(inner),
         })

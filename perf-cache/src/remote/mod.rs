@@ -118,6 +118,11 @@ pub(crate) trait Remote<K, V>: Send + Sync {
     /// Starts listening to the other processes. Called once, before any other call.
     fn listen(&self, local: Weak<dyn Local<K>>);
 
+    /// Waits until it hears the other processes, or a while: what is loaded before is not kept.
+    fn listening(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
     /// Ends its tasks and connections, after one attempt to apply what is deferred.
     fn shutdown(&self) -> BoxFuture<'_, ()>;
 }

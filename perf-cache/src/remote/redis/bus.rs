@@ -15,6 +15,7 @@ use futures_core::Stream;
 use redis::aio::{PubSub, PubSubSink, PubSubStream};
 use redis::{FromRedisValue, Msg, Value};
 use serde::de::DeserializeOwned;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::journal::Token;
@@ -35,6 +36,8 @@ pub(super) struct Listener<K> {
     pub(super) origin: Token,
     pub(super) bus: RedisBus,
     pub(super) local: Weak<dyn Local<K>>,
+    /// Told when there is a subscription for the first time.
+    pub(super) heard: watch::Sender<bool>,
 }
 
 /// Why it does not go on like this.
@@ -86,6 +89,7 @@ impl<K: DeserializeOwned> Listener<K> {
         }
         local.trusted_until(began + self.bus.bound());
         drop(local);
+        self.heard.send_replace(true);
         let ears = Ears {
             listener: self,
             sequence,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -33,6 +34,7 @@ pub(crate) struct RedisRemote<K, V> {
     reads: Reads,
     origin: Token,
     bus: Option<RedisBus>,
+    heard: watch::Sender<bool>,
     format: Format,
     ttl: Duration,
     tasks: TaskTracker,
@@ -75,6 +77,7 @@ impl<K, V> RedisRemote<K, V> {
             reads,
             origin,
             bus,
+            heard: watch::Sender::new(false),
             format: Format {
                 codec: tier.codec,
                 schema: schema_version,
@@ -349,10 +352,21 @@ where
             origin: self.origin,
             bus,
             local,
+            heard: self.heard.clone(),
         };
         let stop = self.stop.clone();
         let listening = async move { stop.run_until_cancelled(listener.run()).await };
         self.tasks.spawn(listening);
+    }
+
+    fn listening(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            if let Some(bus) = &self.bus {
+                let mut heard = self.heard.subscribe();
+                // Without it the cache does what it does when the bus is lost.
+                let _ = timeout(bus.bound(), heard.wait_for(|heard| *heard)).await;
+            }
+        })
     }
 
     fn shutdown(&self) -> BoxFuture<'_, ()> {

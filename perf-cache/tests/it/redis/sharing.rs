@@ -179,3 +179,20 @@ async fn the_metrics_tell_the_tiers_apart() {
     );
     assert!(count("cache_remote_errors_total", &[]) > 0);
 }
+
+/// What would be loaded before the bus is heard would not be kept, so `build` waits for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cache_that_is_built_keeps_what_it_loads_at_once() {
+    let Some(tier) = tier().await else { return };
+    for key in 0..20 {
+        let (cache, origin) = (cache(&tier).await, Origin::default());
+        let mut callers = tokio::task::JoinSet::new();
+        for _ in 0..50 {
+            let (cache, origin) = (cache.clone(), origin.clone());
+            callers.spawn(async move { origin.get(&cache, key).await });
+        }
+        callers.join_all().await;
+        origin.get(&cache, key).await;
+        assert_eq!(origin.loads(), 1);
+    }
+}
