@@ -3,7 +3,7 @@
 # The exact versions of Cargo.lock in CI; on a developer's machine cargo may update it.
 LOCKED := $(if $(CI),--locked)
 
-.PHONY: help test faults bench bench-peers rush servers fmt lint doc ci
+.PHONY: help test faults bench bench-peers bench-queue-peers rush servers fmt lint doc ci
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -20,6 +20,9 @@ bench: servers ## Run the criterion benches, then print the ratios (JSON in targ
 
 bench-peers: servers ## Print the ratios of perf-batch with more peers, in a build of its own; options as ARGS="--only batch/sqlite"
 	PERF_REQUIRE_SERVERS=1 cargo run --release --manifest-path benches/peers/Cargo.toml --target-dir target/peers $(LOCKED) -- $(ARGS)
+
+bench-queue-peers: servers ## Print the ratios of perf-queue with more peers, likewise
+	PERF_REQUIRE_SERVERS=1 cargo run --release --manifest-path benches/queue-peers/Cargo.toml --target-dir target/queue-peers $(LOCKED) -- $(ARGS)
 
 rush: ## Run the quiz rush, before and after; pass options as ARGS="--quick"
 	cargo run --release --bin quiz_rush $(LOCKED) -- $(ARGS)

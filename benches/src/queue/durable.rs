@@ -83,7 +83,8 @@ async fn ours<B: QueueBackend<String, ()>>(backend: B, jobs: usize) -> Duration 
     took
 }
 
-fn sqlite(rt: &Arc<Runtime>) -> Vec<Group> {
+/// The groups of SQLite; the first is that of [`JOBS`].
+pub fn sqlite(rt: &Arc<Runtime>) -> Vec<Group> {
     let run = |jobs| async move {
         let Ok(dir) = TempDir::new() else {
             return Duration::ZERO;
@@ -95,7 +96,8 @@ fn sqlite(rt: &Arc<Runtime>) -> Vec<Group> {
     pair(rt, "sqlite", run, floor)
 }
 
-fn postgres(rt: &Arc<Runtime>, server: &testkit::Postgres) -> Vec<Group> {
+/// The groups of Postgres, likewise; none where it cannot be reached.
+pub fn postgres(rt: &Arc<Runtime>, server: &testkit::Postgres) -> Vec<Group> {
     let pool = rt.block_on(async {
         let url = server.schema_url().await;
         let pool = PgPoolOptions::new()
@@ -120,7 +122,8 @@ fn postgres(rt: &Arc<Runtime>, server: &testkit::Postgres) -> Vec<Group> {
     pair(rt, "postgres", run, floor)
 }
 
-fn redis(rt: &Arc<Runtime>, server: &testkit::Redis) -> Vec<Group> {
+/// The groups of Redis, likewise.
+pub fn redis(rt: &Arc<Runtime>, server: &testkit::Redis) -> Vec<Group> {
     let url = server.url().to_owned();
     let prefix = testkit::unique("queue");
     let run = {

@@ -10,7 +10,7 @@
 //! | `queue/redis/20000` | none | `floor`: `LPUSH` in a pipeline, then `RPOP` of 100 |
 //! | `queue/{backend}-backlog/200000` | as above | the same with ten times the jobs, per 20,000 |
 
-mod durable;
+pub mod durable;
 mod floors;
 pub mod latency;
 mod memory;
@@ -21,8 +21,10 @@ use tokio::runtime::Runtime;
 
 use crate::Group;
 
-const JOBS: usize = 20_000;
-const WORKERS: usize = 10;
+/// Jobs of a group.
+pub const JOBS: usize = 20_000;
+/// Workers that run them.
+pub const WORKERS: usize = 10;
 
 /// The groups of perf-queue.
 pub fn groups(rt: &Arc<Runtime>) -> Vec<Group> {
@@ -32,6 +34,7 @@ pub fn groups(rt: &Arc<Runtime>) -> Vec<Group> {
 }
 
 /// A payload of 100 bytes.
-fn payload() -> String {
+#[must_use]
+pub fn payload() -> String {
     "x".repeat(100)
 }

@@ -1,0 +1,133 @@
+//! apalis on its three backends.
+
+use std::time::{Duration, Instant};
+
+use apalis::prelude::*;
+use apalis_postgres::PostgresStorage;
+use apalis_redis::RedisStorage;
+use apalis_sqlite::SqliteStorage;
+use perf_benches::queue::{JOBS, WORKERS, payload};
+use serde::{Deserialize, Serialize};
+use sqlx::postgres::PgPoolOptions;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use tokio::sync::oneshot;
+
+use crate::Failure;
+use crate::count::Count;
+
+/// Jobs where 20,000 are beyond what the backend does in reasonable time, and how often its time
+/// counts for that.
+const FEWER: (usize, u32) = (5_000, 4);
+
+/// Jobs in one push, and fetched at once.
+const BATCH: usize = 1_000;
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Job {
+    payload: String,
+}
+
+async fn handle(job: Job, count: Data<Count>) -> Result<(), BoxDynError> {
+    std::hint::black_box(job);
+    count.one();
+    Ok(())
+}
+
+fn jobs(n: usize) -> Vec<Job> {
+    let job = Job { payload: payload() };
+    vec![job; n]
+}
+
+/// Pushes the jobs and has a worker run them; the time from the first push to the last job.
+macro_rules! run {
+    ($storage:expr, $polled:expr, $n:expr) => {{
+        let (mut storage, polled, n): (_, _, usize) = ($storage, $polled, $n);
+        let count = Count::of(n);
+        let worker = WorkerBuilder::new("bench")
+            .backend(polled)
+            .data(count.clone())
+            .concurrency(WORKERS)
+            .build(handle);
+        let (stop, stopped) = oneshot::channel::<()>();
+        let stopped = async move {
+            let _ = stopped.await;
+            Ok::<(), std::io::Error>(())
+        };
+        let worker = tokio::spawn(worker.run_until(stopped));
+        let mut left = jobs(n);
+        let start = Instant::now();
+        while !left.is_empty() {
+            let rest = left.split_off(left.len().min(BATCH));
+            storage.push_bulk(left).await?;
+            left = rest;
+        }
+        count.over().await?;
+        let took = start.elapsed();
+        let _ = stop.send(());
+        let _ = tokio::time::timeout(Duration::from_secs(5), worker).await;
+        took
+    }};
+}
+
+pub(crate) async fn sqlite() -> Result<Duration, Failure> {
+    let dir = tempfile::tempdir()?;
+    let options = SqliteConnectOptions::new()
+        .filename(dir.path().join("apalis.db"))
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(Duration::from_secs(30));
+    let pool = SqlitePoolOptions::new().max_connections(2);
+    let pool = pool.connect_with(options).await?;
+    SqliteStorage::setup(&pool).await?;
+    let (jobs, times) = FEWER;
+    let config = apalis_sqlite::Config::default()
+        .queue("bench")
+        .batch_size(BATCH);
+    let storage = SqliteStorage::<Job>::new(&pool).with_config(config);
+    let polled = storage
+        .clone()
+        .poll_with_interval(Duration::from_millis(10));
+    let took = run!(storage, polled, jobs);
+    pool.close().await;
+    Ok(took * times)
+}
+
+pub(crate) async fn postgres(url: String) -> Result<Duration, Failure> {
+    let pool = PgPoolOptions::new()
+        .max_connections(5)
+        .connect(&url)
+        .await?;
+    sqlx::query("DROP SCHEMA IF EXISTS apalis CASCADE")
+        .execute(&pool)
+        .await?;
+    sqlx::query("DROP TABLE IF EXISTS _sqlx_migrations")
+        .execute(&pool)
+        .await?;
+    PostgresStorage::setup(&pool).await?;
+    let config = apalis_postgres::Config::default()
+        .queue("bench")
+        .batch_size(BATCH);
+    let storage = PostgresStorage::<Job>::new(&pool).with_config(config);
+    let polled = storage
+        .clone()
+        .poll_with_interval(Duration::from_millis(10));
+    let took = run!(storage, polled, JOBS);
+    pool.close().await;
+    Ok(took)
+}
+
+pub(crate) async fn redis(url: String) -> Result<Duration, Failure> {
+    let conn = apalis_redis::connect(url).await?;
+    let (jobs, times) = FEWER;
+    // A queue of its own each time, since what is done stays.
+    let config = apalis_redis::Config::default()
+        .queue(testkit::unique("apalis"))
+        .batch_size(BATCH);
+    let storage = RedisStorage::<Job>::new(conn).with_config(config);
+    let polled = storage
+        .clone()
+        .poll_with_interval(Duration::from_millis(10));
+    let took = run!(storage, polled, jobs);
+    Ok(took * times)
+}
