@@ -116,13 +116,8 @@ struct World {
 impl World {
     async fn start() -> Option<Self> {
         let server = testkit::Redis::start().await?;
-        let port = server
-            .url()
-            .trim_end_matches('/')
-            .rsplit(':')
-            .next()?
-            .to_owned();
-        let proxy = Proxy::start(format!("127.0.0.1:{port}")).await;
+        let address = super::address_of(&server);
+        let proxy = Proxy::start(address.as_str()).await;
         let tier = async |url: String| RedisTier::connect(url).await.unwrap();
         let here = tier(proxy.url(&server.url())).await;
         let there = tier(server.url()).await.timeout(PATIENT);

@@ -112,15 +112,10 @@ struct World {
 impl World {
     async fn start() -> Option<Self> {
         let server = testkit::Redis::start().await?;
-        let port = server
-            .url()
-            .trim_end_matches('/')
-            .rsplit(':')
-            .next()?
-            .to_owned();
+        let address = super::address_of(&server);
         let (mut proxies, mut caches, mut state) = (Vec::new(), Vec::new(), String::new());
         for _ in 0..CACHES {
-            let proxy = Proxy::start(format!("127.0.0.1:{port}")).await;
+            let proxy = Proxy::start(address.as_str()).await;
             let tier = RedisTier::connect(proxy.url(&server.url())).await.unwrap();
             let remote = open::<u64, u64>(&tier, Some(BUS));
             state = remote.state();

@@ -6,3 +6,11 @@ mod history;
 mod journal;
 mod speed;
 mod support;
+
+/// The host and the port of a server, as a proxy takes them.
+fn address_of(server: &testkit::OwnRedis) -> String {
+    let url = server.url();
+    url.trim_start_matches("redis://")
+        .trim_end_matches('/')
+        .to_owned()
+}
