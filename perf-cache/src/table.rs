@@ -192,7 +192,7 @@ where
         let listed = flight.clone();
         let _section = deferred::section();
         let is_renewed = || {
-            let entry = self.engine.get(key)?;
+            let entry = self.engine.peek(key)?;
             let now = self.clock.now();
             let retained = entry.more.as_ref().is_some_and(|more| now < more.retry_at);
             (retained || now < entry.plain_until).then_some(())
@@ -210,7 +210,7 @@ where
     /// The value that a load is to replace.
     pub(crate) fn previous(&self, key: &K) -> Option<Previous<V>> {
         let _section = deferred::section();
-        let (entry, now) = (self.engine.get(key)?, self.clock.now());
+        let (entry, now) = (self.engine.peek(key)?, self.clock.now());
         let mut entry = self.of_use(entry, now)?;
         Some(Previous {
             tags: entry.tags().iter().map(|t| Arc::clone(t.name())).collect(),
@@ -232,7 +232,7 @@ where
         let now = self.clock.now();
         let mut entry: Entry<V> = Entry::new(None, now, self.versions.now());
         self.policy.set_times(&mut entry, now, times);
-        let until = self.engine.get(key).map(|there| there.fresh_until);
+        let until = self.engine.peek(key).map(|there| there.fresh_until);
         now < entry.plain_until && until.is_none_or(|until| until < entry.fresh_until)
     }
 

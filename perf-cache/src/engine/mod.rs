@@ -51,6 +51,16 @@ pub(crate) trait Hold<K, V>: Send + Sync {
     /// Does not count as a use.
     fn contains(&self, key: &K) -> bool;
 
+    /// As `get`, but a key that is not there is not counted as asked for, which would make it
+    /// look used more often than it is when it is decided whom to evict.
+    fn peek(&self, key: &K) -> Option<Entry<V>> {
+        if self.contains(key) {
+            self.get(key)
+        } else {
+            None
+        }
+    }
+
     /// May forget it at once.
     fn insert(&self, key: K, entry: Entry<V>);
 

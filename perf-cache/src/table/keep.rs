@@ -42,7 +42,7 @@ where
         let _section = deferred::section();
         let keep = |key: K| {
             let now = self.clock.now();
-            let there = self.engine.get(&key);
+            let there = self.engine.peek(&key);
             if let Some(mut entry) = there.and_then(|there| self.of_use(there, now)) {
                 if now < entry.fresh_until && now < entry.plain_until {
                     return;
@@ -144,7 +144,7 @@ where
     pub(crate) fn expire(&self, key: &K) {
         let _section = deferred::section();
         self.flights.supersede(key, || {
-            let (now, there) = (self.clock.now(), self.engine.get(key));
+            let (now, there) = (self.clock.now(), self.engine.peek(key));
             let Some(mut entry) = there.and_then(|there| self.of_use(there, now)) else {
                 return self.engine.remove(key);
             };

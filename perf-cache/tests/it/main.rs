@@ -5,6 +5,8 @@ mod api;
 #[cfg(test)]
 mod history;
 #[cfg(test)]
+mod hit_ratio;
+#[cfg(test)]
 mod lifetime;
 #[cfg(test)]
 mod load;
