@@ -106,6 +106,26 @@ async fn many_keys_are_read_from_redis_and_only_the_rest_is_loaded() {
     assert_eq!((stats.remote_hits, stats.loads), (600, 1));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_thousand_callers_of_a_key_that_is_nowhere_are_one_load() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    let Some(tier) = tier().await else { return };
+    let cache = cache(&tier).await;
+    let loads = std::sync::Arc::new(AtomicUsize::new(0));
+    let mut callers = tokio::task::JoinSet::new();
+    for _ in 0..1_000 {
+        let (cache, loads) = (cache.clone(), std::sync::Arc::clone(&loads));
+        let load = move |_| async move {
+            loads.fetch_add(1, Ordering::Relaxed);
+            Ok::<_, Infallible>("loaded".to_owned())
+        };
+        callers.spawn(async move { cache.get_or_load(&7, load).await.unwrap() });
+    }
+    assert!(callers.join_all().await.iter().all(|v| **v == "loaded"));
+    assert_eq!(loads.load(Ordering::Relaxed), 1);
+    assert_eq!(cache.stats().remote_misses, 1);
+}
+
 #[tokio::test]
 async fn values_of_another_schema_version_are_loaded_again() {
     let Some(tier) = tier().await else { return };
