@@ -4,6 +4,8 @@
 //! Time stands still, except where a backend goes by a clock that can be moved: on a server, what is
 //! for later is for after the test.
 
+#[cfg(any(feature = "postgres", feature = "redis"))]
+pub(crate) mod changes;
 mod lists;
 mod local;
 #[cfg(any(feature = "postgres", feature = "redis"))]

@@ -16,8 +16,8 @@ use crate::{BackendError, JobId, Scope};
 
 /// A queue in Redis.
 pub(crate) struct RedisRemote {
-    server: Connection,
-    keys: Keys,
+    pub(super) server: Connection,
+    pub(super) keys: Keys,
     wake: Wake,
     limits: Limits,
     /// How many dead letters had been dropped when it was last logged.

@@ -70,14 +70,9 @@ pub(super) fn arguments(rules: &Rules, call: &mut Cmd) {
             }
         }
     }
-    match rules.key {
-        Some(quota) => call.arg(Numbers::of(quota).period),
-        None => call.arg(""),
-    };
 }
 
-/// From one slot to the next, how far a slot may be ahead, and for the window, where the distance of
-/// the slots does not keep it, its quota and its length.
+/// From one slot to the next, how far a slot may be ahead, and the quota and the length of the window.
 fn numbers(quota: Quota, call: &mut Cmd) {
     let Numbers {
         step,
@@ -85,12 +80,7 @@ fn numbers(quota: Quota, call: &mut Cmd) {
         quota,
         period,
     } = Numbers::of(quota);
-    call.arg(step).arg(lead);
-    if lead == 0 {
-        call.arg(&["", ""]);
-    } else {
-        call.arg(quota).arg(period);
-    }
+    call.arg(step).arg(lead).arg(quota).arg(period);
 }
 
 /// A limit in microseconds.

@@ -44,20 +44,33 @@ macro_rules! script {
     };
 }
 
-script!(ENQUEUE, "", "lua/state.lua", "lua/enqueue.lua");
-script!(ENQUEUE_ALIKE, "", "lua/state.lua", "lua/enqueue_alike.lua");
-script!(
+/// With all that scripts which move jobs share.
+macro_rules! mover {
+    ($name:ident, $flags:literal, $($file:literal),+) => {
+        script!(
+            $name,
+            $flags,
+            "lua/state.lua",
+            "lua/limits.lua",
+            "lua/places.lua",
+            $($file),+
+        );
+    };
+}
+
+mover!(ENQUEUE, "", "lua/enqueue.lua");
+mover!(ENQUEUE_ALIKE, "", "lua/enqueue_alike.lua");
+mover!(
     EXCHANGE,
     "allow-oom",
-    "lua/state.lua",
     "lua/flight.lua",
     "lua/settle.lua",
     "lua/exchange.lua"
 );
-script!(EXTEND, "allow-oom", "lua/extend.lua");
-script!(COUNTS, "no-writes", "lua/state.lua", "lua/counts.lua");
-script!(SET_RULES, "allow-oom", "lua/state.lua", "lua/set_rules.lua");
+script!(EXTEND, "allow-oom", "lua/clock.lua", "lua/extend.lua");
+mover!(COUNTS, "no-writes", "lua/counts.lua");
+mover!(SET_RULES, "allow-oom", "lua/set_rules.lua");
 script!(PAUSE, "allow-oom", "lua/pause.lua");
 script!(DEAD, "no-writes", "lua/dead.lua");
-script!(REPLAY, "", "lua/state.lua", "lua/replay.lua");
-script!(PURGE, "allow-oom", "lua/purge.lua");
+mover!(REPLAY, "", "lua/replay.lua");
+script!(PURGE, "allow-oom", "lua/clock.lua", "lua/purge.lua");

@@ -20,7 +20,7 @@ local parked = call('SRANDMEMBER', P, AT_MOST)
 local n_later, n_parked = call('ZCOUNT', W, later_than_now, '+inf'), call('SCARD', P)
 local opens = state.hold or 0
 if queue_limit then
-  opens = math.max(opens, (slot_after(queue_limit, base .. 'slot', base .. 'log')))
+  opens = math.max(opens, (slot_after(queue_limit, '')))
 end
 local limited
 if opens > now then

@@ -52,7 +52,7 @@ promote()
 local ring_was_empty = call('EXISTS', R) == 0
 local batch, records, at_once = new_batch(), {}, header(1, now, now)
 local rated = ARGV[5] == '1'
-if rated and state.own ~= 1 then set('own', 1) end
+if rated then bring_first() end
 for f = 1, #fresh do
   local i = fresh[f]
   local a = at(i)

@@ -15,11 +15,10 @@ promote()
 -- Grants go forward in time, from now to the horizon, each at the time `t` of its slot.
 local t = now
 local ids, starts, count = {}, {}, 0
-local queue_slot, queue_log = base .. 'slot', base .. 'log'
 local queue_last, opens = nil, state.hold or 0
 if queue_limit then
   local slot
-  slot, queue_last = slot_after(queue_limit, queue_slot, queue_log)
+  slot, queue_last = slot_after(queue_limit, '')
   opens = math.max(opens, slot)
 end
 
@@ -96,16 +95,16 @@ local function visit(key)
   columns[#columns + 1] = jobs
   if cap then call('HINCRBY', F, key, got) end
   if queue_limit then
-    queue_last = take_slot(queue_limit, queue_slot, queue_log, t, queue_last)
+    queue_last = take_slot(queue_limit, '', t, queue_last)
     -- In parentheses it is the first of the two results alone.
-    opens = math.max(opens, (slot_after(queue_limit, queue_slot, queue_log, queue_last)))
+    opens = math.max(opens, (slot_after(queue_limit, '', queue_last)))
     if put_off and state.put_off ~= 1 then add('limited_queue', 1) end
   end
   if state.put_off == 1 then set('put_off', 0) end
   put_off = false
   local limit = limit_for(key)
   if limit then
-    last = take_slot(limit, base .. 'l:' .. key, base .. 'g:' .. key, t, last)
+    last = take_slot(limit, key, t, last)
     slotted = true
   end
   if t > now then
@@ -113,8 +112,8 @@ local function visit(key)
     for i = count - got + 1, count do starts[i] = t - now end
   end
   if got < take or not has_jobs(key) then
-    if limit and limit.keep then
-      local till = math.max(last + limit.step, t + limit.keep)
+    if limit and limit.own then
+      local till = math.max(last + limit.step, t + limit.period)
       call('PEXPIREAT', base .. 'r:' .. key, math.ceil(till / 1000))
     end
     return
@@ -182,6 +181,7 @@ if count > 0 then
   -- Above the clock as well, so that a server that forgot its last second gives none twice.
   token = math.max((state.token or 0) + 1, now)
   set('token', token + count)
+  set('last', math.max(state.last or 0, t))
   local failed = call('EXISTS', E) == 1
   local till = string.format('%.0f', now + lease)
   for from = 1, count, 1000 do

@@ -1,7 +1,6 @@
 -- ARGV: base, the lease time, then leases. Returns the jobs of those that are over.
 local X, call = KEYS[5], redis.call
-local clock = call('TIME')
-local till = string.format('%.0f', clock[1] * 1000000 + clock[2] + ARGV[2])
+local till = string.format('%.0f', time_of_queue() + ARGV[2])
 local lost = {}
 for from = 3, #ARGV, 1000 do
   local to = math.min(#ARGV, from + 999)

@@ -6,8 +6,7 @@ if ARGV[2] == '0' then
   call('UNLINK', DZ, DL)
   return n
 end
-local clock = call('TIME')
-local till = clock[1] * 1000000 + clock[2] - ARGV[2]
+local till = time_of_queue() - ARGV[2]
 local n = 0
 while true do
   local ids = call('ZRANGE', DZ, 0, 99)

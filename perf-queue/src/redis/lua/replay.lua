@@ -14,7 +14,7 @@ call('HSET', J, id, pack('>I4I8', 1, now) .. sub(rec, 13))
 if #errors > 0 then call('HSET', E, id, errors) end
 local rate = rate_of(rec)
 if rate then
-  if state.own ~= 1 then set('own', 1) end
+  bring_first()
   bring(key_of(rec), rate, true)
 end
 local batch = new_batch()

@@ -8,10 +8,14 @@ use crate::remote::{NewJob, Quota, Remote, Rules, Want};
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Slots by key, in microseconds of the server's clock, each with when it was given.
-type Slots = HashMap<Vec<u8>, Vec<(u64, u64)>>;
+pub(super) type Slots = HashMap<Vec<u8>, Vec<(u64, u64)>>;
 
 /// Takes all jobs as their slots come, and ends them at once.
-async fn run(remote: &RedisRemote, jobs: usize, mut wanted: impl FnMut() -> Want) -> Slots {
+pub(super) async fn run(
+    remote: &RedisRemote,
+    jobs: usize,
+    mut wanted: impl FnMut() -> Want,
+) -> Slots {
     let (mut slots, mut seen, mut ended) = (Slots::new(), 0, Vec::new());
     while seen < jobs {
         let exchange = remote.exchange_by_clock(&ended, wanted()).await;
@@ -30,7 +34,7 @@ async fn run(remote: &RedisRemote, jobs: usize, mut wanted: impl FnMut() -> Want
     slots
 }
 
-fn all(slots: &Slots) -> Vec<(u64, u64)> {
+pub(super) fn all(slots: &Slots) -> Vec<(u64, u64)> {
     let mut all: Vec<_> = slots.values().flatten().copied().collect();
     all.sort_unstable();
     all
@@ -53,7 +57,7 @@ pub(super) fn holds(quota: Quota, slots: &[(u64, u64)]) {
 }
 
 /// The slots are evenly spaced, and none is left out while somebody asks for it.
-fn paced(quota: Quota, slots: &[(u64, u64)]) {
+pub(super) fn paced(quota: Quota, slots: &[(u64, u64)]) {
     let period = u64::try_from(quota.period.as_micros()).unwrap();
     let step = period.div_ceil(u64::from(quota.quota));
     for pair in slots.windows(2) {

@@ -1,4 +1,6 @@
 mod basics;
+mod changes;
+mod clock;
 mod crowds;
 mod endings;
 mod faults;
