@@ -2,7 +2,10 @@
 //!
 //! `warm`: `get_or_load` of 1,000 String keys with 100-byte values, all of them in memory, by one
 //! task; every cache that can has a time to live. `cold`: 1,000 concurrent callers of one missing
-//! key, whose load takes a millisecond on a backend that serves ten at a time.
+//! key, whose load takes a millisecond on a backend that serves ten at a time. `redis-reads`: 64 tasks
+//! that read values which are in Redis.
+
+mod redis_reads;
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -35,10 +38,15 @@ pub fn groups(rt: &Arc<Runtime>) -> Vec<Group> {
         groups.push(cold(rt)?);
         Ok(groups)
     });
-    groups.unwrap_or_else(|error| {
+    let mut groups = groups.unwrap_or_else(|error| {
         eprintln!("cache: left out: {error}");
         Vec::new()
-    })
+    });
+    match redis_reads::group(rt) {
+        Ok(group) => groups.extend(group),
+        Err(error) => eprintln!("cache/redis-reads: left out: {error}"),
+    }
+    groups
 }
 
 fn ours<K>(rt: &Runtime, engine: Engine) -> Result<Cache<K, Value>, BuildError>

@@ -29,13 +29,7 @@ fn directories() -> Vec<PathBuf> {
     for (folder, prefix) in VERSIONED {
         directories.extend(versions(Path::new(folder), prefix));
     }
-    // Debian has PgBouncer in the last, which is not in everybody's `PATH`.
-    for folder in [
-        "/opt/homebrew/bin",
-        "/usr/local/bin",
-        "/usr/bin",
-        "/usr/sbin",
-    ] {
+    for folder in ["/opt/homebrew/bin", "/usr/local/bin", "/usr/bin"] {
         directories.push(PathBuf::from(folder));
     }
     directories

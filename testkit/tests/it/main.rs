@@ -7,8 +7,6 @@ mod lifetime;
 #[cfg(test)]
 mod missing;
 #[cfg(test)]
-mod pgbouncer;
-#[cfg(test)]
 mod postgres;
 #[cfg(test)]
 mod proxy;

@@ -1,5 +1,5 @@
-//! The tier in Redis. Each verb is one script, so one trip and atomic; see `lua/state.lua` for how
-//! it is known what is current.
+//! The tier in Redis. Each verb is one script, so one trip and atomic, but that most values are read by
+//! plain commands; see `lua/state.lua` for how it is known what is current, and `lookup` for the reads.
 
 mod bus;
 mod error;
@@ -8,6 +8,7 @@ mod journal;
 mod keeper;
 mod keys;
 mod link;
+mod lookup;
 mod message;
 mod meters;
 mod reads;

@@ -15,16 +15,14 @@ use super::frame::{About, Format, Unread};
 use super::journal::{Before, Closed, How, Journal, Order, Token};
 use super::keeper::Keeper;
 use super::keys::Keys;
+use super::lookup::{Found, TOKEN};
 use super::meters::RemoteMeters;
-use super::reads::{Found, Reads, token};
+use super::reads::{Reads, token};
 use super::script::{FILL, MOST_KEYS};
 use super::server::Server;
 use super::tier::{RedisBus, RedisTier};
 use crate::CacheError;
 use crate::remote::{BoxFuture, Fill, Invalidation, Lease, Local, Read, Remote, Shared, Target};
-
-/// The length of the lease in front of each value.
-const TOKEN: usize = size_of::<Token>();
 
 /// The tier of one cache in Redis.
 pub(crate) struct RedisRemote<K, V> {
@@ -99,6 +97,11 @@ impl<K, V> RedisRemote<K, V> {
     #[cfg(test)]
     pub(super) fn keys(&self) -> &Keys {
         &self.keys
+    }
+
+    #[cfg(test)]
+    pub(super) fn reads(&self) -> &Reads {
+        &self.reads
     }
 
     fn is_closed(&self) -> bool {

@@ -8,7 +8,7 @@ CREATE FUNCTION {schema}.count_jobs(
 DECLARE
     at_most CONSTANT bigint := 10000;
     r {schema}.queues;
-    t bigint := clock(q);
+    t bigint := micros();
     late bigint;
     here bigint;
 BEGIN

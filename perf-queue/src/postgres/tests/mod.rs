@@ -1,7 +1,6 @@
 //! The verbs against a real server.
 
 mod changes;
-mod clock;
 mod commits;
 mod enqueue;
 mod faults;

@@ -21,12 +21,13 @@ for i = 2, #KEYS do
   end
 end
 for i = #KEYS + 6, #ARGV do
-  redis.call('HSET', state, 't' .. ARGV[i], now)
+  redis.call('HSET', state, 'tagged', now, 't' .. ARGV[i], now)
 end
-if redis.call('HLEN', state) > tonumber(ARGV[3]) + 3 then
+if redis.call('HLEN', state) > tonumber(ARGV[3]) + 4 then
   -- As if all tags had been invalidated.
   redis.call('DEL', state)
-  redis.call('HSET', state, 'seq', now, 'all', string.format('%.0f', all), 'forgotten', now)
+  redis.call('HSET', state, 'seq', now, 'all', string.format('%.0f', all), 'tagged', now,
+    'forgotten', now)
 end
 redis.call('PUBLISH', ARGV[4], now .. ' ' .. ARGV[5])
 return now

@@ -2,14 +2,15 @@
 --   ARGV[2]  how long a lease lasts, in milliseconds
 --   ARGV[3]  what the leases of this call begin with: 12 bytes
 --   ARGV[4]  for each key 1 if it gets a lease where nothing is there, else 0
--- Answers with the sequence, that of the last invalidation of everything, the time of this server in
--- milliseconds, and for each key what is there: a lease of 16 bytes, and behind it, if there is a
+-- Answers with the sequence, that of the last invalidation of everything, and of any tag, the time of this
+-- server in milliseconds, and for each key what is there: a lease of 16 bytes, and behind it, if there is a
 -- value, 8 of when it expires and the frame. What only tags tell is seen to here; that everything
 -- was invalidated is left to the caller.
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local answer = {
-  string.format('%.0f', seq), string.format('%.0f', all), string.format('%.0f', now)
+  string.format('%.0f', seq), string.format('%.0f', all), string.format('%.0f', tagged),
+  string.format('%.0f', now)
 }
 if #KEYS == 1 then return answer end
 
@@ -33,5 +34,5 @@ for i = 1, #KEYS - 1 do
     redis.call('SET', KEYS[i + 1], found[i], 'PX', ARGV[2])
   end
 end
-answer[4] = found
+answer[5] = found
 return answer

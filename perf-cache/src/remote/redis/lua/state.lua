@@ -1,6 +1,7 @@
 -- The state of a cache is a hash, the first key of each call:
 --   seq        how many invalidations there were, from a random start on
 --   all        the one that last invalidated everything
+--   tagged     the last that invalidated any tag
 --   forgotten  the last among those of tags that are not kept any more
 --   t<tag>     the one that last invalidated the tag
 -- A value has the sequence at which its load began, and is older than what came later. Where the
@@ -10,17 +11,18 @@
 local state = KEYS[1]
 
 local function read_state()
-  local found = redis.call('HMGET', state, 'seq', 'all', 'forgotten')
-  if found[1] and found[2] and found[3] then
-    return tonumber(found[1]), tonumber(found[2]), tonumber(found[3])
+  local found = redis.call('HMGET', state, 'seq', 'all', 'tagged', 'forgotten')
+  if found[1] and found[2] and found[3] and found[4] then
+    return tonumber(found[1]), tonumber(found[2]), tonumber(found[3]), tonumber(found[4])
   end
+  local start = ARGV[1]
   redis.call('DEL', state)
-  redis.call('HSET', state, 'seq', ARGV[1], 'all', ARGV[1], 'forgotten', ARGV[1])
-  local start = tonumber(ARGV[1])
-  return start, start, start
+  redis.call('HSET', state, 'seq', start, 'all', start, 'tagged', start, 'forgotten', start)
+  start = tonumber(start)
+  return start, start, start, start
 end
 
-local seq, all, forgotten = read_state()
+local seq, all, tagged, forgotten = read_state()
 
 -- Whether nothing has invalidated what was loaded at the sequence that the frame has: 8 bytes of it,
 -- 2 of the number of tags, and of each tag 2 of its length and itself.

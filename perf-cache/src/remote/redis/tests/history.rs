@@ -110,7 +110,7 @@ struct World {
 }
 
 impl World {
-    async fn start() -> Option<Self> {
+    async fn start(plainly: bool) -> Option<Self> {
         let server = testkit::Redis::start().await?;
         let address = super::address_of(&server);
         let (mut proxies, mut caches, mut state) = (Vec::new(), Vec::new(), String::new());
@@ -118,6 +118,9 @@ impl World {
             let proxy = Proxy::start(address.as_str()).await;
             let tier = RedisTier::connect(proxy.url(&server.url())).await.unwrap();
             let remote = open::<u64, u64>(&tier, Some(BUS));
+            if plainly {
+                remote.reads().always_plainly();
+            }
             state = remote.state();
             let cache = Cache::builder("c").remote(remote, Some(BUS.bound()));
             caches.push(cache.build().await.unwrap());
@@ -228,8 +231,8 @@ impl World {
     }
 }
 
-async fn nothing_is_staler_than_promised(faults: usize) {
-    let Some(world) = World::start().await else {
+async fn nothing_is_staler_than_promised(faults: usize, plainly: bool) {
+    let Some(world) = World::start(plainly).await else {
         return;
     };
     let (rows, over) = (&world.rows, &world.over);
@@ -265,12 +268,17 @@ async fn nothing_is_staler_than_promised(faults: usize) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_staler_than_promised_whatever_goes_wrong() {
-    nothing_is_staler_than_promised(18).await;
+    nothing_is_staler_than_promised(18, false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nor_when_all_reads_are_tried_plainly_first() {
+    nothing_is_staler_than_promised(18, true).await;
 }
 
 /// Run by hand: `cargo test -p perf-cache --features redis -- --ignored --nocapture many_faults`.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes minutes"]
 async fn nothing_is_staler_than_promised_in_many_faults() {
-    nothing_is_staler_than_promised(500).await;
+    nothing_is_staler_than_promised(500, fastrand::bool()).await;
 }

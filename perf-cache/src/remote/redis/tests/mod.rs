@@ -4,6 +4,7 @@ mod faults;
 mod frames;
 mod history;
 mod journal;
+mod plain;
 mod speed;
 mod support;
 

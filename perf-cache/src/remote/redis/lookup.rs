@@ -1,0 +1,173 @@
+//! What the server is asked for, in two ways.
+//!
+//! Plainly: the state, then the values, each by the command of the server that does that. That is cheap,
+//! and tells all of most values. By the script: for what it does not tell, and where a key that is
+//! missing needs a lease.
+//!
+//! Other clients' commands may come between those of a plain read, so it asks for the state first. What is
+//! invalidated after that is invalidated after the read began, so the read may still bring it; whoever
+//! keeps it hears of the invalidation, as of any that comes later. And the stamp of the leases that it
+//! gives is rather too low than too high: fewer fills are taken.
+
+use redis::{Pipeline, Value, cmd};
+
+use super::journal::Token;
+use super::keeper::LEASE;
+use super::script::{MOST_KEYS, READ};
+
+/// The length of the lease in front of each value.
+pub(super) const TOKEN: usize = size_of::<Token>();
+/// Where the stamp and the number of tags of a value are, behind its lease and when it expires.
+const STAMP: usize = TOKEN + 8;
+const TAGS: usize = STAMP + 8;
+
+/// What the server knew when it was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct When {
+    /// The sequence of invalidations, of the last that was of everything, and of any tag.
+    pub(super) sequence: u64,
+    pub(super) all: u64,
+    pub(super) tagged: u64,
+    /// The time of the server, in milliseconds.
+    pub(super) now: u64,
+}
+
+/// A lease of 16 bytes; if there is a value behind it, 8 of when it expires and its frame.
+pub(super) type Found = (When, Option<Vec<u8>>);
+
+impl When {
+    /// Whether what was found plainly is all that there is to know: the script would not find more.
+    /// `lease`: a key that is missing needs one.
+    pub(super) fn settles(&self, value: Option<&[u8]>, lease: bool) -> bool {
+        let stamp = value.and_then(|value| value.get(STAMP..)?.first_chunk());
+        let tags = value.and_then(|value| value.get(TAGS..)?.first_chunk());
+        let (Some(stamp), Some(tags)) = (stamp, tags) else {
+            // Nothing but perhaps a lease, which the script prolongs.
+            return !lease;
+        };
+        let stamp = u64::from_be_bytes(*stamp);
+        let has_tags = u16::from_be_bytes(*tags) > 0;
+        // If everything was invalidated since, it has the lease for what is loaded now. If its load
+        // began later than the state was read, it is for the script to say.
+        stamp < self.all || stamp <= self.sequence && (!has_tags || stamp >= self.tagged)
+    }
+}
+
+/// Adds plain reads.
+pub(super) fn ask_plainly(calls: &mut Pipeline, state: &str, names: &[&[u8]]) {
+    for names in names.chunks(MOST_KEYS) {
+        let mut when = cmd("HMGET");
+        when.arg(state).arg("seq").arg("all").arg("tagged");
+        // Does nothing. But a server that has become a replica refuses it, as it does the script: what
+        // it has may be old.
+        let mut primary = cmd("PERSIST");
+        primary.arg(state);
+        let mut values = cmd("MGET");
+        for name in names {
+            values.arg(name);
+        }
+        calls.add_command(when).add_command(primary);
+        calls.add_command(cmd("TIME")).add_command(values);
+    }
+}
+
+/// Adds reads by the script, of names and whether they get a lease if they are missing.
+pub(super) fn ask_script(calls: &mut Pipeline, state: &str, names: &[(&[u8], bool)]) {
+    for names in names.chunks(MOST_KEYS) {
+        let mut call = READ.call(state.as_bytes(), names.iter().map(|(name, _)| *name));
+        let flags = names.iter().map(|(_, lease)| b'0' + u8::from(*lease));
+        let flags: Vec<u8> = flags.collect();
+        // The script adds the number of the key.
+        call.arg(LEASE.as_millis() as u64)
+            .arg(&super::reads::token()[..12]);
+        call.arg(flags);
+        calls.add_command(call);
+    }
+}
+
+/// What `ask_plainly` found; `None` where the server has lost the state, or that is not what it was to
+/// answer.
+pub(super) fn found_plainly(
+    answers: &mut impl Iterator<Item = Value>,
+    names: usize,
+) -> Vec<Option<Found>> {
+    in_chunks(names, || {
+        let when = answers.next();
+        let _primary = answers.next();
+        let (time, values) = (answers.next(), answers.next());
+        plain(when?, time?, values?)
+    })
+}
+
+/// What `ask_script` found; `None` where that is not what it was to answer.
+pub(super) fn found_by_script(
+    answers: &mut impl Iterator<Item = Value>,
+    names: usize,
+) -> Vec<Option<Found>> {
+    in_chunks(names, || script(answers.next()?))
+}
+
+fn in_chunks(names: usize, mut next: impl FnMut() -> Option<Vec<Found>>) -> Vec<Option<Found>> {
+    let mut all = Vec::with_capacity(names);
+    while all.len() < names {
+        let chunk = (names - all.len()).min(MOST_KEYS);
+        match next().filter(|found| found.len() == chunk) {
+            Some(found) => all.extend(found.into_iter().map(Some)),
+            None => all.extend((0..chunk).map(|_| None)),
+        }
+    }
+    all
+}
+
+fn plain(when: Value, time: Value, values: Value) -> Option<Vec<Found>> {
+    let [sequence, all, tagged] = numbers(when)?;
+    let [seconds, micros] = numbers(time)?;
+    let now = seconds * 1_000 + micros / 1_000;
+    let when = When {
+        sequence,
+        all,
+        tagged,
+        now,
+    };
+    let values = array(values)?.into_iter();
+    Some(values.map(|value| (when, bytes(value))).collect())
+}
+
+fn script(answer: Value) -> Option<Vec<Found>> {
+    let mut answer = array(answer)?;
+    let found = array(answer.pop()?)?.into_iter();
+    let [sequence, all, tagged, now] = numbers(Value::Array(answer))?;
+    let when = When {
+        sequence,
+        all,
+        tagged,
+        now,
+    };
+    Some(found.map(|value| (when, bytes(value))).collect())
+}
+
+fn array(value: Value) -> Option<Vec<Value>> {
+    match value {
+        Value::Array(values) => Some(values),
+        _ => None,
+    }
+}
+
+fn bytes(value: Value) -> Option<Vec<u8>> {
+    match value {
+        Value::BulkString(bytes) => Some(bytes),
+        _ => None,
+    }
+}
+
+fn numbers<const N: usize>(value: Value) -> Option<[u64; N]> {
+    let values = array(value)?;
+    let mut numbers = [0; N];
+    if values.len() != N {
+        return None;
+    }
+    for (number, value) in numbers.iter_mut().zip(values) {
+        *number = std::str::from_utf8(&bytes(value)?).ok()?.parse().ok()?;
+    }
+    Some(numbers)
+}
