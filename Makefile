@@ -27,7 +27,7 @@ bench-queue-peers: servers ## Print the ratios of perf-queue with more peers, li
 rush: ## Run the quiz rush, before and after; pass options as ARGS="--quick"
 	cargo run --release --bin quiz_rush $(LOCKED) -- $(ARGS)
 
-servers: ## Install Postgres and Redis where they are missing
+servers: ## Install Postgres, PgBouncer and Redis where they are missing
 	@.ci/servers
 
 fmt: ## Format the code

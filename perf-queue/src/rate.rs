@@ -127,7 +127,8 @@ impl Rate {
 ///
 /// The closure is called once a job, at the enqueue, in the thread that enqueues. It should give
 /// the same rate for all jobs of a key: if it does not, the rate of the job that was enqueued last
-/// counts, and the key waits for one of its periods first. A rate that is not valid becomes the
+/// counts, and the key waits for one of its periods first, unless it was idle for one of the old. A rate
+/// that is not valid becomes the
 /// nearest that is: a quota of 0 is one of 1, a burst above the quota is the quota, a period of
 /// zero is a nanosecond.
 ///

@@ -25,7 +25,7 @@ pub(crate) fn other_than_root() -> Result<Option<Account>, String> {
         .find_map(|name| account(&users, name))
         .map(Some)
         .ok_or_else(|| {
-            "Postgres does not run as root, and there is no user `postgres` or `nobody`".to_owned()
+            "it does not run as root, and there is no user `postgres` or `nobody`".to_owned()
         })
 }
 

@@ -29,7 +29,13 @@ fn directories() -> Vec<PathBuf> {
     for (folder, prefix) in VERSIONED {
         directories.extend(versions(Path::new(folder), prefix));
     }
-    for folder in ["/opt/homebrew/bin", "/usr/local/bin", "/usr/bin"] {
+    // Debian has PgBouncer in the last, which is not in everybody's `PATH`.
+    for folder in [
+        "/opt/homebrew/bin",
+        "/usr/local/bin",
+        "/usr/bin",
+        "/usr/sbin",
+    ] {
         directories.push(PathBuf::from(folder));
     }
     directories

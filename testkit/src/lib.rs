@@ -4,12 +4,14 @@
 mod account;
 mod availability;
 mod binaries;
+mod pgbouncer;
 mod postgres;
 mod proxy;
 mod redis;
 mod unique;
 mod watchdog;
 
+pub use pgbouncer::{PgBouncer, PoolMode};
 pub use postgres::{OwnPostgres, Postgres, PostgresOptions};
 pub use proxy::{Counts, Proxy, contains, nth};
 pub use redis::{OwnRedis, Redis};

@@ -72,9 +72,9 @@ struct Run<'a, R> {
     limit: Option<Quota>,
 }
 
-fn job(key: &[u8], number: u64) -> NewJob {
+fn job(key: &[u8], ids: u64, number: u64) -> NewJob {
     NewJob {
-        id: JobId::new(7, number),
+        id: JobId::new(ids, number),
         key: key.to_vec(),
         payload: Vec::new(),
         delay: Duration::ZERO,
@@ -87,7 +87,8 @@ fn job(key: &[u8], number: u64) -> NewJob {
 
 impl<'a, R: Clock> Run<'a, R> {
     async fn new(remote: &'a R, scope: Scope, keys: u8) -> Self {
-        let jobs: Vec<NewJob> = (0..JOBS).map(|n| job(&[n as u8 % keys], n)).collect();
+        let ids = fastrand::u64(..);
+        let jobs: Vec<NewJob> = (0..JOBS).map(|n| job(&[n as u8 % keys], ids, n)).collect();
         remote.enqueue(&jobs).await.unwrap().unwrap();
         Self {
             remote,
@@ -114,7 +115,7 @@ impl<'a, R: Clock> Run<'a, R> {
             };
             let answer = self.remote.exchange(&self.ended, want).await.unwrap();
             self.ended.clear();
-            if answer.granted.is_empty() {
+            if answer.granted.is_empty() && answer.next != Some(Duration::ZERO) {
                 break;
             }
             got += answer.granted.len();

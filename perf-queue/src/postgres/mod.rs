@@ -24,7 +24,11 @@ pub(crate) const NAME: &str = "postgres";
 /// the same database. Needs Postgres 13 or later.
 ///
 /// Processes learn of new jobs by `LISTEN`, on one connection of their own beside the pool. Where
-/// notifications do not arrive, as through PgBouncer in transaction mode, they poll.
+/// notifications do not arrive, they poll.
+///
+/// Behind PgBouncer, give it the session mode, or a pool that goes past it. In transaction mode sqlx's
+/// prepared statements need PgBouncer 1.21 or later with `max_prepared_statements`, which is untested here,
+/// and notifications do not arrive.
 #[derive(Debug, Clone)]
 pub struct Postgres {
     pool: PgPool,

@@ -46,6 +46,35 @@ conformance!(place);
 durable!(place);
 shared!(place);
 
+/// A pooler that gives each client a connection of the server's for itself, notifications included.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn processes_share_jobs_and_limits_through_pgbouncer_in_session_mode() {
+    let Some(server) = testkit::Postgres::shared().await else {
+        return;
+    };
+    let Some(bouncer) = testkit::PgBouncer::start(&server, testkit::PoolMode::Session).await else {
+        return;
+    };
+    let url = bouncer.url(&server.url());
+    let pool = PgPoolOptions::new().max_connections(4).connect(&url).await;
+    let place = OnPostgres {
+        url,
+        pool: pool.unwrap(),
+        schema: testkit::unique("queue"),
+    };
+    shared::processes_share_the_jobs_in_order(place.clone()).await;
+    shared::the_limit_holds_over_all_processes(OnPostgres {
+        schema: testkit::unique("queue"),
+        ..place.clone()
+    })
+    .await;
+    shared::a_pause_and_a_limit_of_one_process_are_those_of_all(OnPostgres {
+        schema: testkit::unique("queue"),
+        ..place
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_of_a_transaction_comes_with_its_commit_or_never() {
     if let Some(place) = place().await {

@@ -17,6 +17,7 @@ use self::faults::{Faults, PlannedCut};
 
 pub use self::counts::Counts;
 pub use self::requests::{contains, nth};
+pub(crate) use self::url::through;
 
 /// A TCP proxy in front of a server, for what goes wrong between a client and its server.
 ///

@@ -7,7 +7,7 @@ use url::Url;
     clippy::panic,
     reason = "a test that goes past its proxy tests nothing"
 )]
-pub(super) fn through(address: SocketAddr, url: &str) -> String {
+pub(crate) fn through(address: SocketAddr, url: &str) -> String {
     match rewritten(address, url) {
         Some(rewritten) => rewritten.into(),
         None => panic!("{url:?} has no host and port that a proxy could replace"),

@@ -7,6 +7,8 @@ mod lifetime;
 #[cfg(test)]
 mod missing;
 #[cfg(test)]
+mod pgbouncer;
+#[cfg(test)]
 mod postgres;
 #[cfg(test)]
 mod proxy;

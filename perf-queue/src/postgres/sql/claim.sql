@@ -130,10 +130,11 @@ BEGIN
                 WHEN r.key_quota IS NULL THEN k.slot
                 ELSE greatest(k.slot, g.at) + apart(r.key_quota, r.key_period)
             END,
+            last = greatest(k.last, g.at),
             log = CASE
-                WHEN k.rate IS NOT NULL THEN logged(k.log, g.at, k.rate[1]::int, k.rate[3]::int)
+                WHEN k.rate IS NOT NULL THEN logged(k.log, g.at, k.rate[1]::int, k.rate[3] > 1)
                 WHEN r.key_quota IS NULL THEN k.log
-                ELSE logged(k.log, g.at, r.key_quota, r.key_burst)
+                ELSE logged(k.log, g.at, r.key_quota, r.key_burst > 1 OR t < r.key_until)
             END
         FROM (
             SELECT u.n, u.at, o.tid FROM (

@@ -8,7 +8,7 @@ CREATE FUNCTION {schema}.count_jobs(
 DECLARE
     at_most CONSTANT bigint := 10000;
     r {schema}.queues;
-    t bigint := micros();
+    t bigint := clock(q);
     late bigint;
     here bigint;
 BEGIN

@@ -98,7 +98,7 @@ CREATE FUNCTION {schema}.enqueue(
     quotas int[], periods bigint[], bursts int[]
 ) RETURNS bytea[] LANGUAGE plpgsql {set} AS $$
 DECLARE
-    t bigint := micros();
+    t bigint := clock(q);
     mine bytea[] := ids;
     has_key boolean := cardinality(array_remove(keys, ''::bytea)) > 0;
     here bigint;
@@ -123,7 +123,7 @@ BEGIN
     END IF;
     IF NOT at_commit THEN
         PERFORM pg_advisory_xact_lock_shared('sleepers'::regclass::oid::int, q);
-        t := micros();
+        t := clock(q);
     END IF;
     -- `ON CONFLICT` costs a third more, and an id is hardly ever there already.
     BEGIN
@@ -184,7 +184,7 @@ DECLARE
     added bigint;
 BEGIN
     PERFORM pg_advisory_xact_lock_shared('sleepers'::regclass::oid::int, NEW.queue);
-    t := micros();
+    t := clock(NEW.queue);
     WITH placed AS (
         UPDATE jobs j SET
             seq = nextval('numbers'),

@@ -36,12 +36,13 @@ BEGIN
     IF NOT FOUND THEN
         RAISE EXCEPTION 'no queue %', q USING ERRCODE = 'no_data_found';
     END IF;
-    t := micros();
+    PERFORM note_time(q);
+    t := clock(q);
     keyed := r.keyed OR EXISTS (SELECT FROM arrivals a WHERE a.queue = q);
     locked := keyed OR r.quota IS NOT NULL OR r.hold > t OR e_scopes && '{1,2}'::smallint[];
     IF locked THEN
         SELECT * INTO r FROM queues WHERE queue = q FOR NO KEY UPDATE;
-        t := micros();
+        t := clock(q);
     END IF;
     was := r;
     r.keyed := r.keyed OR keyed;
@@ -71,7 +72,10 @@ BEGIN
         ) SELECT array_agg(s.key ORDER BY s.n), array_agg(s.rate::text ORDER BY s.n)
         INTO more, brought FROM news s;
         touched := touched || more;
-        r.own := r.own OR rated OR coalesce(cardinality(array_remove(brought, NULL)) > 0, false);
+        IF NOT r.own AND (rated OR cardinality(array_remove(brought, NULL)) > 0) THEN
+            r.own := true;
+            r.own_after := coalesce(last_grant(q), 0);
+        END IF;
         IF r.own THEN
             PERFORM bring_rates(r, more, brought);
         END IF;
@@ -135,8 +139,8 @@ BEGIN
         END IF;
     END IF;
     IF locked AND r IS DISTINCT FROM was THEN
-        UPDATE queues SET slot = r.slot, log = r.log, hold = r.hold, put_off = r.put_off,
-            keyed = r.keyed, own = r.own, limited_queue = r.limited_queue, limited_key = r.limited_key
+        UPDATE queues SET slot = r.slot, last = r.last, log = r.log, hold = r.hold, put_off = r.put_off,
+            keyed = r.keyed, own = r.own, own_after = r.own_after, limited_queue = r.limited_queue, limited_key = r.limited_key
         WHERE queue = q;
     END IF;
 
@@ -195,6 +199,23 @@ BEGIN
             FROM unnest(got, slots) WITH ORDINALITY AS u(id, at, i) JOIN jobs j ON j.id = u.id
             ORDER BY u.at, u.i
         ) f;
+    END IF;
+END $$;
+
+-- Notes the time, so that a clock that is set back is noticed.
+CREATE FUNCTION {schema}.note_time(q int) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    c {schema}.clocks;
+    now bigint;
+BEGIN
+    SELECT * INTO c FROM clocks WHERE queue = q;
+    now := micros() + c.ahead;
+    IF now < c.seen OR now > c.seen + 1000000 THEN
+        SELECT * INTO c FROM clocks WHERE queue = q FOR NO KEY UPDATE SKIP LOCKED;
+        IF FOUND THEN
+            UPDATE clocks SET ahead = c.ahead + greatest(0, c.seen - now), seen = greatest(c.seen, now)
+            WHERE queue = q;
+        END IF;
     END IF;
 END $$;
 

@@ -2,85 +2,88 @@
 CREATE FUNCTION {schema}.apart(quota int, period bigint) RETURNS bigint LANGUAGE sql IMMUTABLE AS
 $$ SELECT (period + quota - 1) / quota $$;
 
--- The latest that the grant can have been which was `i` places before the last: as it was noted; or
--- as the pace of a limit that holds `since` then lets it be.
-CREATE FUNCTION {schema}.past(
-    i bigint, last bigint, slot bigint, log bigint[], gap bigint, since bigint
-) RETURNS bigint LANGUAGE sql IMMUTABLE AS $$
-    SELECT least(
-        last, log[cardinality(log) - i], greatest(slot - (i + 1)::numeric * gap, since)::bigint
-    )
-$$;
-
--- From when on a limiter that knows of no grants may take over: whatever it grants at its pace, each of
--- these grants is so late that the one `quota` places back, if of before, has left the period. With
--- large quotas in steps of as many grants as there are in a thousandth.
-CREATE FUNCTION {schema}.free_at(
-    last bigint, slot bigint, log bigint[], gap bigint, since bigint,
-    quota int, period bigint, burst int
-) RETURNS bigint LANGUAGE sql IMMUTABLE AS $$
-    SELECT max({schema}.past(g.i, last, slot, log, gap, since) + period
-        - greatest(0, quota - least(g.i + s.step - 1, quota - 1) - burst)
-            * {schema}.apart(quota, period))
-    FROM (SELECT greatest(1, quota / 1000)::bigint AS step) s
-    CROSS JOIN LATERAL generate_series(0, quota::bigint - 1, s.step) AS g(i)
-$$;
-
--- A limiter under a new limit. What was granted before counts, as far as it is known, and else as
--- late as it can have been, so that the new limit holds in every window. Where there was no limit,
--- `unknown` is when the last grant was.
+-- A limiter under a new limit. What was granted before counts, so that the new limit holds in every window
+-- that ends after `t`: as it was noted, or else as late as the old limit, if any, let it be, which was in
+-- force for all grants after `since`. Where it began with a log of all in its period, that was at `began`.
 CREATE FUNCTION {schema}.changed(
-    INOUT slot bigint, INOUT log bigint[], quota int, period bigint, since bigint,
-    new_quota int, new_period bigint, new_burst int, unknown bigint, t bigint
+    INOUT slot bigint, INOUT log bigint[], last bigint, quota int, period bigint, burst int,
+    since bigint, began bigint, new_quota int, new_period bigint, new_burst int, t bigint
 ) LANGUAGE plpgsql IMMUTABLE AS $$
 DECLARE
-    old_slot bigint := slot;
-    old_log bigint[] := log;
+    -- As large a quota is counted grant by grant; a larger one begins when the last grant has left its
+    -- period.
+    counted CONSTANT int := 10000;
     gap bigint := {schema}.apart(quota, period);
     new_gap bigint := {schema}.apart(new_quota, new_period);
-    last bigint;
+    n int := cardinality(log);
+    i int := 0;
+    times bigint[] := '{}';
+    at bigint := last;
+    sooner bigint;
 BEGIN
-    slot := 0;
-    log := '{}';
-    IF quota IS NULL THEN
-        last := unknown;
-        old_log := '{}';
-    ELSE
-        last := coalesce(
-            old_log[cardinality(old_log)], CASE WHEN old_slot > 0 THEN old_slot - gap END
-        );
-    END IF;
-    IF new_quota IS NULL OR last IS NULL THEN
+    IF new_quota IS NULL OR last = 0 OR last + new_period <= t THEN
+        slot := 0;
+        log := '{}';
         RETURN;
     END IF;
-    IF quota IS NULL THEN
-        -- Any number of them.
-        gap := 0;
-        old_slot := last;
+    IF quota IS NULL OR new_quota > counted THEN
+        slot := last + new_period + (new_burst - 1) * new_gap;
+        log := '{}';
+        RETURN;
     END IF;
-    IF new_burst > 1 AND new_quota <= 10000 THEN
-        log := array(
-            SELECT p.at FROM generate_series(new_quota::bigint - 1, 0, -1) AS g(i)
-            CROSS JOIN LATERAL (
-                SELECT {schema}.past(g.i, last, old_slot, old_log, gap, since) AS at OFFSET 0
-            ) p WHERE p.at > t - new_period ORDER BY g.i DESC
-        );
-        slot := least(old_slot - gap, last + (new_burst - 1) * new_gap) + new_gap;
-    ELSE
-        slot := greatest(
-            last + new_gap,
-            {schema}.free_at(last, old_slot, old_log, gap, since, new_quota, new_period, 1)
-        ) + (new_burst - 1) * new_gap;
-    END IF;
+    WHILE i < new_quota AND at + new_period > t LOOP
+        i := i + 1;
+        times[i] := at;
+        IF i < n THEN
+            at := log[n - i];
+        ELSE
+            sooner := CASE WHEN burst > 1 THEN at ELSE at - gap END;
+            IF i >= quota THEN
+                sooner := least(sooner, times[i - quota + 1] - period);
+            END IF;
+            sooner := greatest(sooner, since);
+            -- A log that is not full begins with the limit, or where nothing was in the period.
+            IF i = n AND n < quota AND began > 0 THEN
+                sooner := least(sooner, greatest(at, began) - period);
+            END IF;
+            at := least(at, sooner);
+        END IF;
+    END LOOP;
+    log := array(SELECT u.at FROM unnest(times) WITH ORDINALITY AS u(at, i) ORDER BY u.i DESC);
+    -- Slots taken ahead at the old pace do not bind at the new.
+    slot := least(slot - gap, last + (new_burst - 1) * new_gap) + new_gap;
 END $$;
+
+-- When a key may start that was granted nothing later than `unseen`, by a limit that was in force since, or
+-- anything if it is null.
+CREATE FUNCTION {schema}.free_at(
+    unseen bigint, quota int, period bigint, burst int, since bigint,
+    new_quota int, new_period bigint, t bigint
+) RETURNS bigint LANGUAGE sql IMMUTABLE AS $$
+    SELECT CASE
+        WHEN unseen = 0 THEN 0
+        WHEN quota IS NULL OR since + new_period > t THEN unseen + new_period
+        -- Then each grant at the new pace is so late that the one `new_quota` places back has left the
+        -- period. A burst is as if the limit were paced, and its grants later.
+        ELSE least(unseen + new_period, p.newest + greatest(
+            {schema}.apart(new_quota, new_period),
+            new_period - (new_quota - 1) * {schema}.apart(quota, period)
+        ))
+    END
+    FROM (
+        SELECT unseen + CASE WHEN burst > 1 THEN period - {schema}.apart(quota, period) ELSE 0 END
+    ) AS p(newest)
+$$;
 
 -- The first slot of a key that is not known: since a limit for keys changed, it may have had grants.
 CREATE FUNCTION {schema}.first_slot(r {schema}.queues, t bigint) RETURNS bigint
 LANGUAGE sql IMMUTABLE AS $$
     SELECT CASE
-        WHEN r.key_quota IS NULL OR r.key_hold <= t THEN 0
-        ELSE r.key_hold + (r.key_burst - 1) * {schema}.apart(r.key_quota, r.key_period)
+        WHEN r.key_quota IS NULL OR p.spent <= t OR r.key_unseen + r.key_period <= t THEN 0
+        ELSE p.spent
     END
+    -- Nor a burst then.
+    FROM (SELECT r.key_hold + (r.key_burst - 1) * {schema}.apart(r.key_quota, r.key_period)) AS p(spent)
 $$;
 
 -- When a job of the queue was last granted, or a later time; null if none ever was.
@@ -91,14 +94,15 @@ CREATE FUNCTION {schema}.last_grant(q int) RETURNS bigint LANGUAGE sql STABLE AS
     ), 0)
 $$;
 
--- When a limiter lets the next job start. Without a burst, slots that are apart keep every window;
--- with one, what keeps it is that the grant `quota` places back has left the period.
+-- When a limiter lets the next job start. Slots that are apart keep every window, unless some may be ahead,
+-- or grants by another limit are still in the period: then what keeps it is that the grant `quota` places
+-- back, by the log, has left the period.
 CREATE FUNCTION {schema}.opens(
     hold bigint, slot bigint, log bigint[], quota int, period bigint, burst int
 ) RETURNS bigint LANGUAGE sql IMMUTABLE AS $$
     SELECT CASE
         WHEN quota IS NULL THEN hold
-        WHEN burst <= 1 THEN greatest(hold, slot, log[cardinality(log)])
+        WHEN log = '{}' THEN greatest(hold, slot - (burst - 1) * {schema}.apart(quota, period))
         ELSE greatest(
             hold,
             slot - (burst - 1) * {schema}.apart(quota, period),
@@ -109,42 +113,30 @@ CREATE FUNCTION {schema}.opens(
 $$;
 
 -- The log of a limiter after another grant: no longer than it takes to keep the windows.
-CREATE FUNCTION {schema}.logged(log bigint[], grant_at bigint, quota int, burst int)
+CREATE FUNCTION {schema}.logged(log bigint[], grant_at bigint, quota int, noted boolean)
 RETURNS bigint[] LANGUAGE sql IMMUTABLE AS $$
     SELECT CASE
-        WHEN burst <= 1 THEN '{}'
-        ELSE log[greatest(1, cardinality(log) - quota + 2):] || grant_at
+        WHEN noted THEN log[greatest(1, cardinality(log) - quota + 2):] || grant_at
+        ELSE '{}'
     END
-$$;
-
--- The last grant of a key that has a limit of its own, or a later time; null if it had none.
-CREATE FUNCTION {schema}.granted(slot bigint, log bigint[], rate bigint[])
-RETURNS bigint LANGUAGE sql IMMUTABLE AS $$
-    SELECT coalesce(
-        log[cardinality(log)],
-        CASE WHEN slot > 0 THEN slot - {schema}.apart(rate[1]::int, rate[2]) END
-    )
 $$;
 
 -- The key under a limit of its own that is another than so far, or under the common one, where `rate`
 -- is null. What was granted before has to leave the new period, so that its windows hold.
 CREATE FUNCTION {schema}.rated(
-    k {schema}.keys, new_rate bigint[], key_quota int, key_period bigint,
+    k {schema}.keys, new_rate bigint[], r {schema}.queues,
     OUT hold bigint, OUT slot bigint, OUT log bigint[]
 ) LANGUAGE plpgsql IMMUTABLE AS $$
 DECLARE
-    common bigint[] := CASE WHEN key_quota IS NOT NULL THEN ARRAY[key_quota, key_period, 1] END;
-    next bigint[] := coalesce(new_rate, common);
-    last bigint;
+    next bigint[] := coalesce(
+        new_rate, CASE WHEN r.key_quota IS NOT NULL THEN ARRAY[r.key_quota, r.key_period, 1] END
+    );
+    last bigint := CASE WHEN k.last = 0 THEN r.own_after ELSE k.last END;
 BEGIN
     hold := k.hold;
-    slot := k.slot;
+    slot := 0;
     log := '{}';
-    IF coalesce(k.rate, common) IS NULL OR next IS NULL THEN
-        RETURN;
-    END IF;
-    last := {schema}.granted(k.slot, k.log, coalesce(k.rate, common));
-    IF last IS NOT NULL THEN
+    IF next IS NOT NULL AND last > 0 THEN
         hold := greatest(hold, last + next[2]);
         slot := last + {schema}.apart(next[1]::int, next[2]);
     END IF;
@@ -161,15 +153,16 @@ BEGIN
     ), changed AS (
         SELECT o.tid, l.rate, c.* FROM last l
         CROSS JOIN LATERAL (
-            SELECT p.ctid AS tid, rated(p, l.rate, r.key_quota, r.key_period) AS new FROM keys p
+            SELECT p.ctid AS tid, rated(p, l.rate, r) AS new FROM keys p
             WHERE p.queue = r.queue AND p.key = l.key AND p.rate IS DISTINCT FROM l.rate OFFSET 0
         ) o CROSS JOIN LATERAL (SELECT (o.new).*) c
     ), done AS (
         UPDATE keys k SET rate = c.rate, hold = c.hold, slot = c.slot, log = c.log
         FROM changed c WHERE k.ctid = c.tid
     )
-    INSERT INTO keys (queue, key, rate)
-    SELECT r.queue, l.key, l.rate FROM last l
+    INSERT INTO keys (queue, key, rate, hold)
+    SELECT r.queue, l.key, l.rate, CASE WHEN r.own_after > 0 THEN r.own_after + l.rate[2] ELSE 0 END
+    FROM last l
     WHERE EXISTS (SELECT FROM jobs j WHERE j.queue = r.queue AND j.key = l.key AND j.placed AND j.token = 0)
     ON CONFLICT (queue, key) DO NOTHING;
 END $$;
@@ -188,7 +181,7 @@ BEGIN
         WHERE j.queue = r.queue AND j.key = u.key AND j.placed AND j.token = 0
             AND j.enqueued > r.own_since
         ORDER BY j.rank, j.seq LIMIT 1
-    ) f CROSS JOIN LATERAL rated(o.whole, f.rate, r.key_quota, r.key_period) c
+    ) f CROSS JOIN LATERAL rated(o.whole, f.rate, r) c
     WHERE k.ctid = o.tid AND f.rate IS NOT NULL;
 END $$;
 
@@ -200,12 +193,12 @@ DECLARE
     slot bigint := r.slot;
     log bigint[] := r.log;
     gap bigint := coalesce(apart(r.quota, r.period), 0);
-    bursts boolean := coalesce(r.burst > 1, false);
+    noted boolean := coalesce(r.burst > 1 OR ats[1] < r.until, true);
     at bigint;
 BEGIN
     starts := '{}';
     FOREACH at IN ARRAY ats LOOP
-        IF bursts THEN
+        IF noted THEN
             at := greatest(at, opens(r.hold, slot, log, r.quota, r.period, r.burst));
         ELSIF r.quota IS NOT NULL THEN
             at := greatest(at, r.hold, slot);
@@ -215,13 +208,13 @@ BEGIN
         EXIT WHEN at > horizon;
         starts := array_append(starts, at);
         slot := greatest(slot, at) + gap;
-        IF bursts THEN
-            log := logged(log, at, r.quota, r.burst);
+        r.last := greatest(r.last, at);
+        IF noted THEN
+            log := logged(log, at, r.quota, true);
         END IF;
     END LOOP;
     IF r.quota IS NOT NULL THEN
-        -- A burst that was allowed before does not count any more, except for its last grant.
-        r.log := CASE WHEN bursts THEN log ELSE '{}' END;
+        r.log := CASE WHEN noted THEN log ELSE '{}' END;
         r.slot := slot;
     END IF;
 END $$;
@@ -249,9 +242,9 @@ BEGIN
             END AS open_at,
             CASE
                 -- Its next limit has to know of the last grants.
-                WHEN k.rate IS NOT NULL THEN greatest(k.hold, k.slot, granted(k.slot, k.log, k.rate) + k.rate[2])
+                WHEN k.rate IS NOT NULL THEN greatest(k.hold, k.slot, k.last + k.rate[2])
                 WHEN r.key_quota IS NULL THEN k.hold
-                ELSE greatest(k.hold, k.slot, k.log[cardinality(k.log)] + r.key_period)
+                ELSE greatest(k.hold, k.slot, k.last + r.key_period)
             END AS fresh_at,
             coalesce(k.in_flight >= r.concurrency, false) AS full_up,
             r.concurrency IS NOT NULL AND k.in_flight > 0 AS busy,

@@ -1,2 +1,2 @@
 DELETE FROM {schema}.dead
-WHERE queue = $1 AND ($2 = 0::bigint OR died <= (SELECT {schema}.micros()) - $2)
+WHERE queue = $1 AND ($2 = 0::bigint OR died <= (SELECT {schema}.clock($1)) - $2)

@@ -20,19 +20,31 @@ CREATE TABLE {schema}.queues (
     key_period bigint,
     key_burst int,
     concurrency int,
-    -- Whether a job ever brought a limit for its key, as far as an exchange has seen, and up to when such limits do not count any more.
+    -- Whether a job ever brought a limit for its key, as far as an exchange has seen, and up to when such limits do not count any more,
+    -- and the last grant before the first of them.
     own boolean NOT NULL DEFAULT false,
     own_since bigint NOT NULL DEFAULT 0,
-    -- After when all grants are by these limits, and when a key that is not known may start.
+    own_after bigint NOT NULL DEFAULT 0,
+    -- After when all grants are by these limits, when they began to be, and until when grants by those
+    -- before may be in the period.
     since bigint NOT NULL DEFAULT 0,
+    began bigint NOT NULL DEFAULT 0,
+    until bigint NOT NULL DEFAULT 0,
     key_since bigint NOT NULL DEFAULT 0,
+    key_began bigint NOT NULL DEFAULT 0,
+    key_until bigint NOT NULL DEFAULT 0,
+    -- The latest grant that a key can have had when the limit became this one, if it is not known now, and
+    -- when such a key may start.
+    key_unseen bigint NOT NULL DEFAULT 0,
     key_hold bigint NOT NULL DEFAULT 0,
     paused boolean NOT NULL DEFAULT false,
     -- Whether an exchange has ever seen a job with a key. Enqueues do not say so here, since they
     -- would wait for exchanges: they leave an arrival.
     keyed boolean NOT NULL DEFAULT false,
-    -- The queue's limiter: the next slot, the last grants (only with a burst), and the penalty.
+    -- The queue's limiter: the next slot, the last grant, the last of them (where the slots alone do not keep
+    -- the windows), and the penalty.
     slot bigint NOT NULL DEFAULT 0,
+    last bigint NOT NULL DEFAULT 0,
     log bigint[] NOT NULL DEFAULT '{}',
     hold bigint NOT NULL DEFAULT 0,
     put_off boolean NOT NULL DEFAULT false,
@@ -131,6 +143,7 @@ CREATE TABLE {schema}.keys (
     turn bigint NOT NULL DEFAULT 0,
     open_at bigint NOT NULL DEFAULT 0,
     slot bigint NOT NULL DEFAULT 0,
+    last bigint NOT NULL DEFAULT 0,
     log bigint[] NOT NULL DEFAULT '{}',
     hold bigint NOT NULL DEFAULT 0,
     -- Its own limit, instead of that of the rules.
@@ -180,5 +193,19 @@ CREATE TABLE {schema}.commits (
     ids bytea[] NOT NULL
 );
 
+-- A queue's time: the server's clock, which may be set back; then time goes on from where it was, or
+-- whatever waits would wait for longer. `ahead` is by how much it has been set back since the queue began,
+-- and `seen` the latest time that an exchange has noted, which is once a second at most: a smaller step
+-- back may go unseen, and is waited out.
+CREATE TABLE {schema}.clocks (
+    queue int PRIMARY KEY,
+    ahead bigint NOT NULL DEFAULT 0,
+    seen bigint NOT NULL DEFAULT 0
+) WITH (fillfactor = 50);
+
 CREATE FUNCTION {schema}.micros() RETURNS bigint LANGUAGE sql VOLATILE AS
 $$ SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint $$;
+
+CREATE FUNCTION {schema}.clock(q int) RETURNS bigint LANGUAGE sql VOLATILE AS $$
+    SELECT greatest({schema}.micros() + c.ahead, c.seen) FROM {schema}.clocks c WHERE c.queue = q
+$$;

@@ -2,7 +2,7 @@
 CREATE FUNCTION {schema}.extend(q int, ids bytea[], tokens bigint[], lease bigint) RETURNS bytea[]
 LANGUAGE plpgsql {set} AS $$
 DECLARE
-    t bigint := micros();
+    t bigint := clock(q);
 BEGIN
     WITH held AS (
         SELECT j.id FROM unnest(ids, tokens) AS e(id, token)
@@ -33,7 +33,6 @@ DECLARE
     takes boolean[];
     new_rules text;
     unknown bigint;
-    first bigint;
 BEGIN
     PERFORM pg_advisory_xact_lock('queues'::regclass::oid::int, q);
     SELECT * INTO r FROM queues WHERE queue = q FOR NO KEY UPDATE;
@@ -66,33 +65,41 @@ BEGIN
     IF NOT takes[3] THEN
         new_concurrency := r.concurrency;
     END IF;
-    t := micros();
+    t := clock(q);
     old := r;
-    unknown := last_grant(q);
+    unknown := coalesce(last_grant(q), 0);
     IF (r.quota, r.period, r.burst) IS DISTINCT FROM (new_quota, new_period, new_burst) THEN
+        IF r.quota IS NULL THEN
+            r.last := unknown;
+        END IF;
         SELECT c.slot, c.log INTO r.slot, r.log FROM changed(
-            r.slot, r.log, r.quota, r.period, r.since, new_quota, new_period, new_burst, unknown, t
+            r.slot, r.log, r.last, r.quota, r.period, r.burst, r.since, r.began,
+            new_quota, new_period, new_burst, t
         ) c;
-        r.since := coalesce(unknown, 0);
+        r.since := r.last;
+        r.began := greatest(t, r.last);
+        r.until := coalesce(r.last + new_period, 0);
     END IF;
     IF (r.key_quota, r.key_period, r.key_burst)
         IS DISTINCT FROM (new_key_quota, new_key_period, new_key_burst)
     THEN
-        -- A key that is not known has had no grant for so long that its limit was as good as new.
-        first := apart(r.key_quota, r.key_period);
-        r.key_hold := CASE
-            WHEN new_key_quota IS NULL THEN 0
-            WHEN r.key_quota IS NULL THEN unknown + new_key_period
-            ELSE free_at(
-                t - CASE WHEN r.key_burst > 1 THEN r.key_period ELSE first END, t, '{}', first,
-                r.key_since, new_key_quota, new_key_period, new_key_burst
-            )
-        END;
-        r.key_hold := greatest(0, r.key_hold, CASE WHEN new_key_quota IS NOT NULL THEN old.key_hold END);
-        r.key_since := coalesce(unknown, 0);
+        -- A key that is not known was granted nothing for a period.
+        r.key_unseen := greatest(r.key_unseen, CASE
+            WHEN r.key_quota IS NULL OR r.own THEN unknown
+            ELSE least(unknown, t - r.key_period)
+        END);
+        r.key_hold := coalesce(free_at(
+            r.key_unseen, CASE WHEN NOT r.own THEN r.key_quota END, r.key_period, r.key_burst, r.key_since,
+            new_key_quota, new_key_period, t
+        ), 0);
+        r.key_since := unknown;
+        r.key_began := CASE WHEN r.key_hold <= t THEN greatest(t, unknown) ELSE 0 END;
+        r.key_until := coalesce(unknown + new_key_period, 0);
     END IF;
-    UPDATE queues SET slot = r.slot, log = r.log, since = r.since, key_since = r.key_since,
-        key_hold = r.key_hold, rules = new_rules, quota = new_quota, period = new_period, burst = new_burst,
+    UPDATE queues SET slot = r.slot, last = r.last, log = r.log,
+        since = r.since, began = r.began, until = r.until,
+        key_since = r.key_since, key_began = r.key_began, key_until = r.key_until,
+        key_unseen = r.key_unseen, key_hold = r.key_hold, rules = new_rules, quota = new_quota, period = new_period, burst = new_burst,
         key_quota = new_key_quota, key_period = new_key_period, key_burst = new_key_burst,
         concurrency = new_concurrency
     WHERE queue = q RETURNING * INTO r;
@@ -112,16 +119,18 @@ BEGIN
         THEN
             UPDATE keys k SET slot = c.slot, log = c.log
             FROM keys o CROSS JOIN LATERAL changed(
-                o.slot, o.log, old.key_quota, old.key_period, old.key_since,
-                new_key_quota, new_key_period, new_key_burst, unknown, t
+                o.slot, o.log, o.last, old.key_quota, old.key_period, old.key_burst,
+                old.key_since, old.key_began, new_key_quota, new_key_period, new_key_burst, t
             ) c
-            WHERE o.queue = q AND o.rate IS NULL AND k.ctid = o.ctid;
+            WHERE o.queue = q AND o.rate IS NULL AND o.last > 0 AND k.ctid = o.ctid;
+            UPDATE keys SET slot = first_slot(r, t), log = '{}'
+            WHERE queue = q AND rate IS NULL AND last = 0;
             -- It is that of all keys from now on, also of those that had their own.
             UPDATE arrivals SET rate = NULL WHERE queue = q AND rate IS NOT NULL;
             UPDATE keys k SET rate = NULL, hold = c.hold, slot = c.slot, log = c.log
-            FROM keys o CROSS JOIN LATERAL rated(o, NULL, new_key_quota, new_key_period) c
+            FROM keys o CROSS JOIN LATERAL rated(o, NULL, r) c
             WHERE o.queue = q AND o.rate IS NOT NULL AND k.ctid = o.ctid;
-            UPDATE queues SET own_since = t WHERE queue = q RETURNING * INTO r;
+            UPDATE queues SET own_since = t, own = false WHERE queue = q RETURNING * INTO r;
         END IF;
         r := place(r, t, t, array(SELECT k.key FROM keys k WHERE k.queue = q));
         UPDATE queues SET limited_key = r.limited_key WHERE queue = q;
@@ -158,7 +167,7 @@ BEGIN
         RETURN NULL;
     END IF;
     PERFORM pg_advisory_xact_lock_shared('sleepers'::regclass::oid::int, q);
-    t := micros();
+    t := clock(q);
     DELETE FROM dead o WHERE o.queue = q AND o.id = letter RETURNING * INTO d;
     IF NOT FOUND THEN
         RETURN false;
@@ -184,6 +193,7 @@ BEGIN
     ON CONFLICT (name) DO NOTHING;
     SELECT r.queue, r.channel INTO queue, channel FROM queues r WHERE r.name = the_name;
     INSERT INTO sleepers AS s (queue) VALUES (open_queue.queue) ON CONFLICT DO NOTHING;
+    INSERT INTO clocks AS c (queue) VALUES (open_queue.queue) ON CONFLICT DO NOTHING;
     INSERT INTO counts AS c (queue, shard) SELECT open_queue.queue, s FROM generate_series(0, 15) s
     ON CONFLICT DO NOTHING;
 END $$;

@@ -2,9 +2,59 @@
 
 use std::time::Duration;
 
+use proptest::prelude::*;
+
 use super::support::*;
+use crate::Scope;
+use crate::model::changes::{self, Clock};
 use crate::postgres::PostgresRemote;
 use crate::remote::{Quota, Remote, Rules, Want};
+
+impl Clock for PostgresRemote {
+    async fn advance(&self, by: Duration) {
+        self.move_clock(i64::try_from(by.as_micros()).unwrap())
+            .await;
+    }
+}
+
+#[test]
+fn limits_that_change_hold_in_every_window_and_nothing_up_for_longer_than_a_period() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let Some(backend) = runtime.block_on(backend()) else {
+        return;
+    };
+    let config = ProptestConfig {
+        cases: 100,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
+    proptest!(config, |(case in changes::cases())| {
+        runtime.block_on(async {
+            let remote = backend.clone().open(&testkit::unique("changes"), None).await.unwrap();
+            changes::holds(&remote, case).await
+        })?;
+    });
+}
+
+#[tokio::test]
+async fn rates_that_change_within_their_period_are_used() {
+    for scope in [Scope::Queue, Scope::Key] {
+        let Some(remote) = open(Rules::default()).await else {
+            return;
+        };
+        changes::is_used(&remote, scope).await;
+    }
+}
+
+#[tokio::test]
+async fn a_limit_that_was_a_mistake_binds_nobody_once_it_is_corrected() {
+    for scope in [Scope::Queue, Scope::Key] {
+        let Some(remote) = open(Rules::default()).await else {
+            return;
+        };
+        changes::is_corrected(&remote, scope).await;
+    }
+}
 
 fn rate(quota: u32, period: u64, burst: u32) -> Option<Quota> {
     Some(Quota {

@@ -1,6 +1,7 @@
 //! The verbs against a real server.
 
 mod changes;
+mod clock;
 mod commits;
 mod enqueue;
 mod faults;

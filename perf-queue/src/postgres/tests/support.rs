@@ -120,6 +120,13 @@ impl PostgresRemote {
         count.fetch_one(self.pool()).await.unwrap()
     }
 
+    /// As if somebody had set the server's clock.
+    pub(super) async fn move_clock(&self, micros: i64) {
+        let sql = format!("UPDATE {}.clocks SET ahead = ahead + $1", self.schema());
+        let set = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(micros);
+        set.execute(self.pool()).await.unwrap();
+    }
+
     pub(super) async fn keys(&self) -> i64 {
         self.rows("keys").await
     }

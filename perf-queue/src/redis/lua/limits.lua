@@ -65,8 +65,8 @@ end
 
 -- The latest times at which the grants of a limiter can have been, newest first, as far as they are in the
 -- period of a `new` limit: as they were noted, or else as `old` let them be, which was in force for all
--- grants after `since`.
-local function latest(new, old, since, last, log)
+-- grants after `since`; where it began with a log of all in its period, that was at `began`.
+local function latest(new, old, last, log)
   local times, noted, at = {}, #log, last
   while #times < new.quota and at + new.period > now do
     local n = #times + 1
@@ -76,10 +76,13 @@ local function latest(new, old, since, last, log)
     else
       local sooner = at
       if old.lead == 0 then sooner = at - old.step end
-      -- A log begins where nothing was in the period.
-      if n == noted and n < old.quota then sooner = math.min(sooner, at - old.period) end
       if n >= old.quota then sooner = math.min(sooner, times[n - old.quota + 1] - old.period) end
-      at = math.min(at, math.max(sooner, since))
+      sooner = math.max(sooner, old.since)
+      -- A log that is not full begins with the limit, or where nothing was in the period.
+      if n == noted and n < old.quota and old.began > 0 then
+        sooner = math.min(sooner, math.max(at, old.began) - old.period)
+      end
+      at = math.min(at, sooner)
     end
   end
   return times
@@ -87,12 +90,12 @@ end
 
 -- The limiter goes on by the limit `new`, after grants by `old`; nil where there was none. Gives its last
 -- slot.
-local function go_on(new, key, old, since, last, log, slot)
+local function go_on(new, key, old, last, log, slot)
   local slots, name = new.slots .. key, new.log .. key
   call('DEL', slots, name)
   if last + new.period <= now then return nil end
   if old and new.quota <= COUNTED then
-    local times = latest(new, old, since, last, log)
+    local times = latest(new, old, last, log)
     local oldest_first = {}
     for i = #times, 1, -1 do oldest_first[#oldest_first + 1] = times[i] end
     for from = 1, #oldest_first, 5000 do
@@ -111,13 +114,9 @@ end
 -- The eras of the keys' limit that are over, the newest first.
 local past_eras
 local function eras()
-  if past_eras then return past_eras end
-  past_eras = {}
-  for era, since, last, step, lead, quota, period, strict in string.gmatch(
-    call('HGET', S, 'eras') or '', '(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+);') do
-    past_eras[#past_eras + 1] = {era = era, since = tonumber(since), last = tonumber(last),
-      step = tonumber(step), lead = tonumber(lead), quota = tonumber(quota),
-      period = tonumber(period), strict = strict == '1'}
+  if not past_eras then
+    local stored = call('HGET', S, 'eras')
+    past_eras = stored and cmsgpack.unpack(stored) or {}
   end
   return past_eras
 end
@@ -132,7 +131,7 @@ local function slot_of_past(key)
       local mark = tonumber(call('GET', names[1] .. key))
       if mark then
         local last, log = granted(names, key, old.lead, old.strict)
-        local slot = go_on(key_limit, key, old, old.since, last, log, mark)
+        local slot = go_on(key_limit, key, old, last, log, mark)
         call('DEL', names[1] .. key, names[2] .. key)
         return slot
       end

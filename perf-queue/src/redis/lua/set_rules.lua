@@ -35,22 +35,24 @@ call('HINCRBY', S, 'version', 1)
 -- Grants of the past count, so that the new limits hold in every window that ends after this. The last of
 -- all, which may be a slot that is still ahead.
 local last = state.last or 0
+local began = math.max(now, last)
 
 if differs[1] then
-  local old, old_since = queue_limit, state.queue_since or 0
-  local _, log, slot
+  local old, log, slot = queue_limit, nil, nil
   if old then
-    _, log = granted(QUEUE_NAMES, '', old.lead, old.strict)
+    old.since, old.began = state.queue_since or 0, state.queue_began or 0
+    log = select(2, granted(QUEUE_NAMES, '', old.lead, old.strict))
     slot = tonumber(call('GET', QUEUE_NAMES[1]))
   end
   queue_limit = limit_of('queue', QUEUE_NAMES)
   if queue_limit then
-    go_on(queue_limit, '', old, old_since, last, log, slot)
+    go_on(queue_limit, '', old, last, log, slot)
     set('queue_until', last + queue_limit.period)
   else
     call('DEL', unpack(QUEUE_NAMES))
   end
   set('queue_since', last)
+  set('queue_began', began)
 end
 
 -- So many eras of the keys' limit are looked up.
@@ -68,10 +70,11 @@ local function fresh_after(old, new)
 end
 
 if differs[2] then
-  local old, all, entries = key_limit, eras(), {}
+  local old, all = key_limit, eras()
   if old then
-    table.insert(all, 1, {era = state.era or 0, since = state.key_since or 0, last = last,
-      step = old.step, lead = old.lead, quota = old.quota, period = old.period, strict = old.strict})
+    table.insert(all, 1, {era = state.era or 0, since = state.key_since or 0,
+      began = state.key_began or 0, last = last, step = old.step, lead = old.lead,
+      quota = old.quota, period = old.period, strict = old.strict})
   end
   -- What keys were granted without a limit, or by their own, or long ago, is not looked up.
   if not old or state.own_now == 1 then set('unseen', last) end
@@ -80,12 +83,7 @@ if differs[2] then
     set('unseen', math.max(state.unseen or 0, all[ERAS + 1].last))
     all[ERAS + 1] = nil
   end
-  for i = 1, #all do
-    local e = all[i]
-    entries[i] = string.format('%.0f %.0f %.0f %.0f %.0f %.0f %.0f %d;', e.era, e.since, e.last,
-      e.step, e.lead, e.quota, e.period, e.strict and 1 or 0)
-  end
-  call('HSET', S, 'eras', table.concat(entries))
+  call('HSET', S, 'eras', cmsgpack.pack(all))
   set('era', (state.era or 0) + 1)
   key_limit = limit_of('key', names_of(state.era))
   local fresh = 0
@@ -96,6 +94,7 @@ if differs[2] then
   end
   set('key_fresh', fresh)
   set('key_since', last)
+  set('key_began', fresh <= began and began or 0)
   -- It is that of all keys from now on, also of those that had their own.
   if state.own == 1 then set('own_since', now) end
 end

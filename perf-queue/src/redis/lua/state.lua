@@ -22,8 +22,8 @@ local base = ARGV[1]
 local call, pack, sub = redis.call, struct.pack, string.sub
 
 local fields = {'seq', 'cap', 'paused', 'hold', 'key_hold', 'limited_queue', 'limited_key',
-  'queue_step', 'queue_lead', 'queue_quota', 'queue_period', 'queue_since', 'queue_until',
-  'key_step', 'key_lead', 'key_quota', 'key_period', 'key_since', 'key_until', 'key_fresh',
+  'queue_step', 'queue_lead', 'queue_quota', 'queue_period', 'queue_since', 'queue_began', 'queue_until',
+  'key_step', 'key_lead', 'key_quota', 'key_period', 'key_since', 'key_until', 'key_fresh', 'key_began',
   'era', 'unseen', 'own', 'own_now', 'own_since', 'own_after', 'last', 'token', 'put_off', 'dropped',
   'reclaimed', 'seen', 'ahead'}
 local stored = call('HMGET', S, unpack(fields))

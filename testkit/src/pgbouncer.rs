@@ -1,0 +1,107 @@
+use std::ffi::OsString;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+
+use crate::account;
+use crate::availability::{Kind, Unavailable, or_skip};
+use crate::binaries;
+use crate::postgres::{Postgres, blocking};
+use crate::proxy;
+use crate::watchdog::{Program, Watched};
+
+const KIND: Kind = Kind {
+    name: "PgBouncer",
+    remedy: "install `pgbouncer`, or run `make test`",
+};
+
+/// For how long a connection of a client keeps one of the server's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PoolMode {
+    /// For as long as the client is connected; there are 100.
+    Session,
+    /// For a transaction. Two connections serve all clients, so that a client which counts on more than
+    /// a transaction is found out soon.
+    Transaction,
+}
+
+/// The pooler in front of Postgres, one of a test's own.
+///
+/// Startup parameters are as in its default: `extra_float_digits`, which sqlx sends, is let pass, as
+/// its documentation says for drivers that do so; any other is refused.
+#[derive(Debug)]
+pub struct PgBouncer {
+    server: Watched,
+}
+
+impl PgBouncer {
+    /// Starts one in front of this server; dropping it stops it and removes its files.
+    ///
+    /// `None` where the binary is missing, after a line on standard error that names the test.
+    ///
+    /// # Panics
+    ///
+    /// If the binary is missing while `PERF_REQUIRE_SERVERS=1` is set, and if it does not start.
+    pub async fn start(postgres: &Postgres, mode: PoolMode) -> Option<Self> {
+        let (host, port) = postgres.address();
+        or_skip(
+            blocking(move || Self::private(&host, port, mode)).await,
+            &KIND,
+        )
+    }
+
+    fn private(host: &str, port: u16, mode: PoolMode) -> Result<Self, Unavailable> {
+        let found = binaries::directory_with(&["pgbouncer"]);
+        let program = Program {
+            name: "pgbouncer",
+            bin: found.ok_or(Unavailable::Missing)?,
+            account: account::other_than_root().map_err(Unavailable::Failed)?,
+            prepare: r#"mkdir -p "$dir""#,
+            start: &start(host, port, mode),
+            halt: "KILL",
+            ready,
+        };
+        let server = Watched::start(&program).map_err(Unavailable::Failed)?;
+        Ok(Self { server })
+    }
+
+    /// The URL of the server behind it, by way of this.
+    ///
+    /// # Panics
+    ///
+    /// If it is no URL with a host.
+    pub fn url(&self, url: &str) -> String {
+        proxy::through(
+            SocketAddr::from((Ipv4Addr::LOCALHOST, self.server.state().port)),
+            url,
+        )
+    }
+}
+
+fn start(host: &str, port: u16, mode: PoolMode) -> OsString {
+    let (mode, size) = match mode {
+        PoolMode::Session => ("session", 100),
+        PoolMode::Transaction => ("transaction", 2),
+    };
+    format!(
+        r#"cat > "$dir/pgbouncer.ini" <<END
+[databases]
+* = host={host} port={port}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = $port
+unix_socket_dir =
+auth_type = trust
+auth_file = $dir/users
+pool_mode = {mode}
+default_pool_size = {size}
+ignore_startup_parameters = extra_float_digits
+END
+echo '"postgres" ""' > "$dir/users"
+exec "$TESTKIT_BIN/pgbouncer" "$dir/pgbouncer.ini""#
+    )
+    .into()
+}
+
+fn ready(server: &Watched) -> bool {
+    server.log().contains("process up")
+        && TcpStream::connect((Ipv4Addr::LOCALHOST, server.state().port)).is_ok()
+}
