@@ -16,7 +16,7 @@ use crate::cache::{Cache, Inner};
 use crate::clock::Clock;
 use crate::engine::{Engine, Engines, Setup, Weigher};
 use crate::error::BuildError;
-use crate::load::Env;
+use crate::load::Needs;
 use crate::meters::Meters;
 use crate::policy::{Policy, RefreshAhead};
 use crate::remote::Remote;
@@ -309,7 +309,7 @@ where
             remote.listen(local);
         }
         let places = self.max_concurrent_loads.min(Semaphore::MAX_PERMITS);
-        let env = Env {
+        let env = Needs {
             meters,
             remote,
             places: Arc::new(Semaphore::new(places)),
@@ -318,7 +318,7 @@ where
         };
         let inner = Inner {
             table,
-            env,
+            env: env.into(),
             soft_timeout: self.soft_timeout,
             hard_timeout: self.hard_timeout,
             tasks: TaskTracker::new(),

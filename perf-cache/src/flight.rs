@@ -1,8 +1,9 @@
 use std::hash::Hash;
-use std::sync::{Arc, Weak};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use crate::LoadError;
 use crate::clock::Instant;
@@ -32,15 +33,30 @@ impl<V> Clone for Outcome<V> {
 
 /// A load in flight, as it is listed.
 pub(crate) struct Flight<V> {
-    outcome: watch::Sender<Option<Outcome<V>>>,
+    shared: Arc<Shared<V>>,
     /// When it began.
     pub(crate) began: Instant,
 }
 
+/// What the load and those who wait for it have in common. Not a channel of tokio's, which are made
+/// for many messages: a read of the shared tier makes one of these, and is a few microseconds.
+struct Shared<V> {
+    outcome: OnceLock<Outcome<V>>,
+    told: Notify,
+    waiters: AtomicUsize,
+    unheard: Notify,
+}
+
 impl<V> Flight<V> {
     pub(crate) fn new(began: Instant) -> Self {
+        let shared = Shared {
+            outcome: OnceLock::new(),
+            told: Notify::new(),
+            waiters: AtomicUsize::new(0),
+            unheard: Notify::new(),
+        };
         Self {
-            outcome: watch::Sender::new(None),
+            shared: Arc::new(shared),
             began,
         }
     }
@@ -48,34 +64,67 @@ impl<V> Flight<V> {
     /// Joins the load, unless it is over: it is unlisted before it tells how it ended, unless the
     /// key's `Hash` or `Eq` panicked then; such a flight must not be joined for ever after.
     pub(crate) fn join(&self) -> Option<Waiter<V>> {
-        let over = self.outcome.borrow().is_some();
-        (!over).then(|| Waiter(self.outcome.subscribe()))
+        let over = self.shared.outcome.get().is_some();
+        (!over).then(|| {
+            self.shared.waiters.fetch_add(1, Ordering::SeqCst);
+            Waiter(Arc::clone(&self.shared))
+        })
     }
 
     /// Whether somebody waits for it.
     pub(crate) fn is_heard(&self) -> bool {
-        self.outcome.receiver_count() > 0
+        self.shared.waiters.load(Ordering::SeqCst) > 0
+    }
+
+    /// Returns when nobody has waited for it for a moment.
+    async fn unheard(&self) {
+        loop {
+            // Before the look, so that it sees who goes away after it.
+            let unheard = self.shared.unheard.notified();
+            if !self.is_heard() {
+                return;
+            }
+            unheard.await;
+        }
+    }
+
+    /// The first one counts.
+    fn tell(&self, outcome: Outcome<V>) {
+        if self.shared.outcome.set(outcome).is_ok() {
+            self.shared.told.notify_waiters();
+        }
     }
 }
 
 impl<V> Clone for Flight<V> {
     fn clone(&self) -> Self {
         Self {
-            outcome: self.outcome.clone(),
+            shared: Arc::clone(&self.shared),
             began: self.began,
         }
     }
 }
 
 /// Waits for a load in flight. May be dropped at any time; the load goes on.
-pub(crate) struct Waiter<V>(watch::Receiver<Option<Outcome<V>>>);
+pub(crate) struct Waiter<V>(Arc<Shared<V>>);
 
 impl<V> Waiter<V> {
     pub(crate) async fn outcome(&mut self) -> Outcome<V> {
-        match self.0.wait_for(Option::is_some).await.as_deref() {
-            Ok(Some(outcome)) => outcome.clone(),
-            // The sender is gone without a word: its task was dropped.
-            Ok(None) | Err(_) => Outcome::Failed(LoadError::Closed),
+        loop {
+            // Before the look, so that it sees what is told after it.
+            let told = self.0.told.notified();
+            if let Some(outcome) = self.0.outcome.get() {
+                return outcome.clone();
+            }
+            told.await;
+        }
+    }
+}
+
+impl<V> Drop for Waiter<V> {
+    fn drop(&mut self) {
+        if self.0.waiters.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.0.unheard.notify_waiters();
         }
     }
 }
@@ -131,7 +180,7 @@ where
 
     /// Returns when nobody has waited for it for a moment.
     pub(crate) async fn unheard(&self) {
-        self.flight.outcome.closed().await;
+        self.flight.unheard().await;
     }
 
     /// Ends it without a word if nobody waits for it; says whether.
@@ -154,13 +203,17 @@ where
         self.over = true;
         let table = self.table.upgrade();
         let heard = self.flight.is_heard();
+        let told = Told {
+            flight: &self.flight,
+            outcome: Some(outcome),
+        };
         // If nobody is told, the value dies here.
         let _section = deferred::section();
         let kept = keep(table.as_deref(), &self.ticket, heard);
-        if let Outcome::Loaded(value, _) = &outcome {
+        if let Some(Outcome::Loaded(value, _)) = &told.outcome {
             deferred::drop_later(Arc::clone(value));
         }
-        self.flight.outcome.send_replace(Some(outcome));
+        drop(told);
         kept
     }
 }
@@ -181,6 +234,20 @@ where
                     meters.load_failed(&LoadError::Closed, heard, Duration::ZERO);
                 },
             );
+        }
+    }
+}
+
+/// What those who wait are to be told, whatever becomes of who was to tell them.
+struct Told<'a, V> {
+    flight: &'a Flight<V>,
+    outcome: Option<Outcome<V>>,
+}
+
+impl<V> Drop for Told<'_, V> {
+    fn drop(&mut self) {
+        if let Some(outcome) = self.outcome.take() {
+            self.flight.tell(outcome);
         }
     }
 }

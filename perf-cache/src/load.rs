@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::future::Future;
 use std::hash::Hash;
+use std::ops::Deref;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,9 +16,9 @@ use crate::flight::{Landing, Outcome};
 use crate::guard::{caught, timed};
 use crate::land::{Loaded, end, raise};
 use crate::meters::Meters;
-use crate::remote::{Read, Remote};
+use crate::remote::{Lease, Read, Remote, Shared};
 use crate::table::Table;
-use crate::value::{LoadContext, Value};
+use crate::value::{LoadContext, Previous, Value};
 
 pub(crate) type Boxed<T> = Pin<Box<dyn Future<Output = Result<T, LoadError>> + Send>>;
 
@@ -28,8 +29,10 @@ pub(crate) type Loader<K, V> = Box<dyn FnOnce(K, LoadContext<V>) -> Boxed<Value<
 /// A loader of many keys at once.
 pub(crate) type BulkLoader<K, V> = Box<dyn FnOnce(Vec<K>) -> Boxed<Vec<(K, Value<V>)>> + Send>;
 
-/// What loads need besides their key.
-pub(crate) struct Env<K, V> {
+/// What loads need besides their key. A clone is the same.
+pub(crate) struct Env<K, V>(Arc<Needs<K, V>>);
+
+pub(crate) struct Needs<K, V> {
     pub(crate) meters: Arc<Meters>,
     pub(crate) remote: Option<Arc<dyn Remote<K, V>>>,
     /// A place for each load that may run.
@@ -39,15 +42,23 @@ pub(crate) struct Env<K, V> {
     pub(crate) stop: CancellationToken,
 }
 
+impl<K, V> From<Needs<K, V>> for Env<K, V> {
+    fn from(needs: Needs<K, V>) -> Self {
+        Self(Arc::new(needs))
+    }
+}
+
+impl<K, V> Deref for Env<K, V> {
+    type Target = Needs<K, V>;
+
+    fn deref(&self) -> &Needs<K, V> {
+        &self.0
+    }
+}
+
 impl<K, V> Clone for Env<K, V> {
     fn clone(&self) -> Self {
-        Self {
-            meters: Arc::clone(&self.meters),
-            remote: self.remote.clone(),
-            places: Arc::clone(&self.places),
-            load_timeout: self.load_timeout,
-            stop: self.stop.clone(),
-        }
+        Self(Arc::clone(&self.0))
     }
 }
 
@@ -70,17 +81,82 @@ pub(crate) async fn load<K, V>(
     K: Hash + Eq + Clone + Send + Sync + 'static,
     V: Send + Sync + 'static,
 {
-    let stop = env.stop.clone();
+    let found = tokio::select! {
+        biased;
+        () = env.stop.cancelled() => {
+            end(&mut landing, Err(LoadError::Closed), &env);
+            return;
+        }
+        found = find(&landing, &env) => found,
+    };
+    let (lease, there) = match found {
+        Found::Value(shared) => {
+            let (lease, refresh) = (shared.lease, matches!(cause, Cause::Behind(_)));
+            match raise(&mut landing, shared, refresh, &env) {
+                None => return,
+                there => (Some(lease), there),
+            }
+        }
+        Found::Nothing(lease) => (lease, None),
+    };
+    // In a box: what the shared tier has is the load of many keys, whose tasks are small then.
+    Box::pin(load_beyond(landing, cause, loader, lease, there, env)).await;
+}
+
+/// What the shared tier has.
+enum Found<V> {
+    Value(Shared<V>),
+    Nothing(Option<Lease>),
+}
+
+async fn find<K, V>(landing: &Landing<K, V>, env: &Env<K, V>) -> Found<V>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
+    let Some(remote) = &env.remote else {
+        return Found::Nothing(None);
+    };
+    match remote.read_one(landing.key(), true).await {
+        Read::Value(shared) => Found::Value(shared),
+        Read::Missing(lease) => {
+            env.meters.remote_miss();
+            Found::Nothing(lease)
+        }
+        Read::Unavailable => {
+            env.meters.remote_error();
+            Found::Nothing(None)
+        }
+    }
+}
+
+/// Loads one key by its loader. `there`: a value of the shared tier that is about to expire as well.
+async fn load_beyond<K, V>(
+    mut landing: Landing<K, V>,
+    cause: Cause,
+    loader: Loader<K, V>,
+    lease: Option<Lease>,
+    there: Option<Previous<V>>,
+    env: Env<K, V>,
+) where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
     let loaded = tokio::select! {
         biased;
-        () = stop.cancelled() => Some(Err(LoadError::Closed)),
-        loaded = one(&mut landing, cause, loader, &env) => loaded,
+        () = env.stop.cancelled() => Some(Err(LoadError::Closed)),
+        loaded = one(&mut landing, cause, loader, there, &env) => loaded,
     };
     let Some(loaded) = loaded else { return };
-    if let Some((fill, remote)) = end(&mut landing, loaded, &env).zip(env.remote.clone()) {
+    let loaded = loaded.map(|(value, load_time)| Loaded {
+        value,
+        load_time,
+        lease,
+    });
+    if let Some((fill, remote)) = end(&mut landing, loaded, &env).zip(env.remote.as_ref()) {
         tokio::select! {
             biased;
-            () = stop.cancelled() => (),
+            () = env.stop.cancelled() => (),
             () = remote.fill(vec![fill]) => (),
         }
     }
@@ -89,36 +165,22 @@ pub(crate) async fn load<K, V>(
     }
 }
 
-/// `None`: it has ended, by a value of the shared tier or because nobody waits.
+/// `None`: nobody waits.
 async fn one<K, V>(
     landing: &mut Landing<K, V>,
     cause: Cause,
     loader: Loader<K, V>,
+    there: Option<Previous<V>>,
     env: &Env<K, V>,
-) -> Option<Result<Loaded<V>, LoadError>>
+) -> Option<Result<(Value<V>, Duration), LoadError>>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     V: Send + Sync + 'static,
 {
-    let mut lease = None;
-    let mut previous = landing.table()?.previous(landing.key());
-    if let Some(remote) = &env.remote {
-        let read = remote.read(std::slice::from_ref(landing.key()), true).await;
-        match read.into_iter().next() {
-            Some(Read::Value(shared)) => {
-                lease = Some(shared.lease);
-                match raise(landing, shared, matches!(cause, Cause::Behind(_)), env) {
-                    None => return None,
-                    Some(there) => previous = Some(there),
-                }
-            }
-            Some(Read::Missing(found)) => {
-                env.meters.remote_miss();
-                lease = found;
-            }
-            Some(Read::Unavailable) | None => env.meters.remote_error(),
-        }
-    }
+    let previous = match there {
+        None => landing.table()?.previous(landing.key()),
+        there => there,
+    };
     let place = match cause {
         Cause::Behind(place) => place,
         Cause::Missing => match place(std::slice::from_mut(landing), env).await {
@@ -135,11 +197,7 @@ where
     let loaded = timed(loading, env.load_timeout).await;
     drop(place);
     let load_time = began.elapsed();
-    Some(loaded.map(|value| Loaded {
-        value,
-        load_time,
-        lease,
-    }))
+    Some(loaded.map(|value| (value, load_time)))
 }
 
 /// A place among the loads; `None` if nobody waits for them any more.
@@ -180,21 +238,21 @@ where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     V: Send + Sync + 'static,
 {
-    let Some(remote) = env.remote.clone() else {
+    let Some(remote) = &env.remote else {
         return;
     };
     let read = tokio::select! {
         biased;
         () = env.stop.cancelled() => None,
-        read = remote.read(std::slice::from_ref(landing.key()), false) => Some(read),
+        read = remote.read_one(landing.key(), false) => Some(read),
     };
-    match read.map(|read| read.into_iter().next()) {
-        Some(Some(Read::Value(shared))) => {
+    match read {
+        Some(Read::Value(shared)) => {
             raise(&mut landing, shared, false, &env);
             return;
         }
-        Some(Some(Read::Missing(_))) => env.meters.remote_miss(),
-        Some(Some(Read::Unavailable) | None) => env.meters.remote_error(),
+        Some(Read::Missing(_)) => env.meters.remote_miss(),
+        Some(Read::Unavailable) => env.meters.remote_error(),
         None => (),
     }
     landing.end(Outcome::Absent, |table, ticket, _| {

@@ -22,13 +22,13 @@ const STRIPES: usize = 64;
 /// or a value's destructor runs.
 #[derive(Debug)]
 pub(crate) struct Flights<K, F, S> {
-    stripes: Box<[Mutex<Stripe<K, F>>]>,
+    stripes: Box<[Mutex<Stripe<K, F, S>>]>,
     hasher: S,
 }
 
 #[derive(Debug)]
-struct Stripe<K, F> {
-    flights: HashMap<K, Listed<F>>,
+struct Stripe<K, F, S> {
+    flights: HashMap<K, Listed<F>, S>,
     next_id: u64,
 }
 
@@ -63,12 +63,12 @@ pub(crate) enum Entered<K, R, F> {
 impl<K, F, S> Flights<K, F, S>
 where
     K: Hash + Eq + Clone,
-    S: BuildHasher,
+    S: BuildHasher + Clone,
 {
     pub(crate) fn new(hasher: S) -> Self {
         let stripe = || {
             Mutex::new(Stripe {
-                flights: HashMap::new(),
+                flights: HashMap::with_hasher(hasher.clone()),
                 next_id: 0,
             })
         };
@@ -153,12 +153,12 @@ where
         clippy::indexing_slicing,
         reason = "the index is taken modulo the length, which is not zero"
     )]
-    fn stripe(&self, index: usize) -> MutexGuard<'_, Stripe<K, F>> {
+    fn stripe(&self, index: usize) -> MutexGuard<'_, Stripe<K, F, S>> {
         lock(&self.stripes[index])
     }
 }
 
-impl<K: Hash + Eq + Clone, F> Stripe<K, F> {
+impl<K: Hash + Eq + Clone, F, S: BuildHasher> Stripe<K, F, S> {
     fn list(&mut self, key: &K, stripe: usize, stamp: Stamp, flight: F) -> Ticket<K> {
         let id = self.next_id;
         self.next_id += 1;

@@ -97,6 +97,17 @@ pub(crate) trait Remote<K, V>: Send + Sync {
     /// the lease to load it.
     fn read<'a>(&'a self, keys: &'a [K], lease: bool) -> BoxFuture<'a, Vec<Read<V>>>;
 
+    /// The same of one key.
+    fn read_one<'a>(&'a self, key: &'a K, lease: bool) -> BoxFuture<'a, Read<V>>
+    where
+        K: Sync,
+    {
+        Box::pin(async move {
+            let read = self.read(std::slice::from_ref(key), lease).await.pop();
+            read.unwrap_or(Read::Unavailable)
+        })
+    }
+
     /// Puts loaded values there, in one round trip, each if its lease is still in force. What
     /// fails is counted and left: it is a miss for the next process. Values without a lease are
     /// not for this call.

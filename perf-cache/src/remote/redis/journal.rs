@@ -66,8 +66,8 @@ pub(super) struct Targets {
 /// The journal as it was when a read began.
 #[derive(Debug)]
 pub(super) struct Before {
-    waiting: Arc<HashSet<Arc<str>>>,
-    sent: Arc<HashSet<Arc<str>>>,
+    waiting: Option<Arc<HashSet<Arc<str>>>>,
+    sent: Option<Arc<HashSet<Arc<str>>>>,
 }
 
 /// The cache is shut down.
@@ -102,11 +102,13 @@ impl Journal {
     ) -> (Vec<bool>, Before) {
         let state = self.state();
         let blocked = names.map(|name| state.has_key(name)).collect();
-        let before = Before {
-            waiting: Arc::clone(&state.waiting.tags),
-            sent: Arc::clone(&state.sent.tags),
-        };
-        (blocked, before)
+        (blocked, state.before())
+    }
+
+    /// The same of one key; `None` if it must not be read now.
+    pub(super) fn before_one(&self, name: &[u8]) -> Option<Before> {
+        let state = self.state();
+        (!state.has_key(name)).then(|| state.before())
     }
 
     /// Whether a value must not be served: an invalidation of it is on its way, or was when it was
@@ -115,7 +117,8 @@ impl Journal {
         let has = |set: &HashSet<Arc<str>>| {
             !set.is_empty() && tags.iter().any(|tag| set.contains(&**tag))
         };
-        if has(&before.waiting) || has(&before.sent) {
+        let before = [&before.waiting, &before.sent];
+        if before.into_iter().flatten().any(|set| has(set)) {
             return true;
         }
         let state = self.state();
@@ -166,6 +169,17 @@ impl Journal {
 }
 
 impl State {
+    fn before(&self) -> Before {
+        let tags = |targets: &Targets| {
+            let tags = &targets.tags;
+            (!tags.is_empty()).then(|| Arc::clone(tags))
+        };
+        Before {
+            waiting: tags(&self.waiting),
+            sent: tags(&self.sent),
+        }
+    }
+
     fn has_key(&self, name: &[u8]) -> bool {
         [&self.waiting, &self.sent]
             .iter()

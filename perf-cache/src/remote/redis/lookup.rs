@@ -9,7 +9,7 @@
 //! keeps it hears of the invalidation, as of any that comes later. And the stamp of the leases that it
 //! gives is rather too low than too high: fewer fills are taken.
 
-use redis::{Pipeline, Value, cmd};
+use redis::{Cmd, Pipeline, Value, cmd};
 
 use super::journal::Token;
 use super::keeper::LEASE;
@@ -62,7 +62,9 @@ pub(super) fn ask_plainly(calls: &mut Pipeline, state: &str, names: &[&[u8]]) {
         // it has may be old.
         let mut primary = cmd("PERSIST");
         primary.arg(state);
-        let mut values = cmd("MGET");
+        let length = names.iter().map(|name| name.len()).sum::<usize>();
+        let mut values = Cmd::with_capacity(1 + names.len(), 4 + length);
+        values.arg("MGET");
         for name in names {
             values.arg(name);
         }

@@ -1,10 +1,12 @@
 //! Reads at the same time share round trips.
 
 use std::hash::{BuildHasher, RandomState};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -19,13 +21,74 @@ const MOST_AT_ONCE: usize = 1_000;
 /// Round trips at the same time: those that come meanwhile gather for the next.
 const TRIPS: usize = 2;
 
-/// Names of values to be read together.
+/// What is to be read.
 struct Ask {
-    names: Vec<Vec<u8>>,
+    of: Of,
     lease: bool,
     /// Plain reads do not tell, or shall not be tried.
     by_script: bool,
-    answer: oneshot::Sender<(Vec<Vec<u8>>, Vec<Found>)>,
+}
+
+/// Names of values, and who is to have them back with what was found.
+enum Of {
+    One(Vec<u8>, oneshot::Sender<(Vec<u8>, Found)>),
+    Many(Vec<Vec<u8>>, oneshot::Sender<(Vec<Vec<u8>>, Vec<Found>)>),
+}
+
+impl Ask {
+    fn names(&self) -> &[Vec<u8>] {
+        match &self.of {
+            Of::One(name, _) => std::slice::from_ref(name),
+            Of::Many(names, _) => names,
+        }
+    }
+
+    fn is_given_up(&self) -> bool {
+        match &self.of {
+            Of::One(_, answer) => answer.is_closed(),
+            Of::Many(_, answer) => answer.is_closed(),
+        }
+    }
+
+    /// Says what was found, if that settles it; else it comes back, for the script. Counts the keys
+    /// that are not settled by plain reads.
+    fn settle(
+        mut self,
+        found: &mut impl Iterator<Item = Option<Found>>,
+        open: &mut usize,
+    ) -> Option<Self> {
+        let settles = |found: &Option<Found>| {
+            let settled = |(when, value): &Found| when.settles(value.as_deref(), self.lease);
+            found.as_ref().is_some_and(settled)
+        };
+        match self.of {
+            Of::One(name, answer) => {
+                let found = found.next().flatten();
+                let unsettled = !settles(&found);
+                *open += usize::from(unsettled);
+                if unsettled && !self.by_script {
+                    self.of = Of::One(name, answer);
+                    self.by_script = true;
+                    return Some(self);
+                }
+                // Or the script does not say what it was to, or the caller is gone.
+                let _ = found.map(|found| answer.send((name, found)));
+            }
+            Of::Many(names, answer) => {
+                let found: Vec<Option<Found>> = found.take(names.len()).collect();
+                let unsettled = found.iter().filter(|found| !settles(found)).count();
+                *open += unsettled;
+                if unsettled > 0 && !self.by_script {
+                    self.of = Of::Many(names, answer);
+                    self.by_script = true;
+                    return Some(self);
+                }
+                let found: Option<Vec<Found>> = found.into_iter().collect();
+                let _ = found.map(|found| answer.send((names, found)));
+            }
+        }
+        None
+    }
 }
 
 /// Gathers reads and sends them.
@@ -45,6 +108,8 @@ struct Inner {
 
 struct Queue {
     asks: Vec<Ask>,
+    /// Since when the first of them waits.
+    since: Option<Instant>,
     /// Under way, or about to be.
     trips: usize,
     /// Which share of the keys is not settled by plain reads, of late.
@@ -61,6 +126,7 @@ impl Reads {
     ) -> Self {
         let queue = Queue {
             asks: Vec::new(),
+            since: None,
             trips: 0,
             // Until it is known to be otherwise, Redis is as empty as this process.
             unsettled: 1.0,
@@ -84,7 +150,19 @@ impl Reads {
         self.inner.queue().unsettled = f32::NEG_INFINITY;
     }
 
-    /// The names come back with what was found. `None`: it did not work.
+    /// The name comes back with what was found. `None`: it did not work. Either within the timeout of
+    /// the server.
+    pub(super) async fn read_one(&self, name: Vec<u8>, lease: bool) -> Option<(Vec<u8>, Found)> {
+        let (answer, answered) = oneshot::channel();
+        self.inner.ask(Ask {
+            of: Of::One(name, answer),
+            lease,
+            by_script: false,
+        })?;
+        answered.await.ok()
+    }
+
+    /// The same of names that are read together.
     pub(super) async fn read(
         &self,
         names: Vec<Vec<u8>>,
@@ -94,10 +172,9 @@ impl Reads {
         // Many keys are one round trip, whether they are there or not.
         let by_script = lease && names.len() > 1;
         self.inner.ask(Ask {
-            names,
+            of: Of::Many(names, answer),
             lease,
             by_script,
-            answer,
         })?;
         answered.await.ok()
     }
@@ -111,6 +188,7 @@ impl Inner {
                 return None;
             }
             queue.asks.push(ask);
+            queue.since.get_or_insert_with(Instant::now);
             if queue.trips >= TRIPS {
                 return Some(());
             }
@@ -130,8 +208,13 @@ impl Inner {
     }
 
     /// Those whose answers are dropped know that it did not work.
-    async fn round_trip(&self, mut asks: Vec<Ask>, by_script: bool) {
-        asks.retain(|ask| !ask.answer.is_closed());
+    async fn round_trip(&self, batch: Batch) {
+        let Batch {
+            mut asks,
+            since,
+            by_script,
+        } = batch;
+        asks.retain(|ask| !ask.is_given_up());
         if asks.is_empty() {
             return;
         }
@@ -140,7 +223,7 @@ impl Inner {
         }
         let names = |by_script: bool| {
             let asks = asks.iter().filter(move |ask| ask.by_script == by_script);
-            asks.flat_map(|ask| ask.names.iter().map(|name| (name.as_slice(), ask.lease)))
+            asks.flat_map(|ask| ask.names().iter().map(|name| (name.as_slice(), ask.lease)))
         };
         let plain: Vec<&[u8]> = names(false).map(|(name, _)| name).collect();
         let script: Vec<(&[u8], bool)> = names(true).collect();
@@ -148,44 +231,35 @@ impl Inner {
         ask_plainly(&mut calls, &self.state, &plain);
         ask_script(&mut calls, &self.state, &script);
         let (plain, script) = (plain.len(), script.len());
-        let Ok(answers) = self.server.exchange(&calls).await else {
-            return;
+        let mut exchange = pin!(self.server.exchange(&calls));
+        let left = self.server.timeout.saturating_sub(since.elapsed());
+        let answers = match timeout(left, &mut exchange).await {
+            Ok(answers) => answers,
+            Err(_) => {
+                // Some have waited for another trip before, and are not to wait longer. Whether the
+                // server is too slow is another matter.
+                drop(asks);
+                let _ = exchange.await;
+                return;
+            }
         };
+        let Ok(answers) = answers else { return };
         let mut answers = answers.into_iter();
         let mut plain = found_plainly(&mut answers, plain).into_iter();
         let mut script = found_by_script(&mut answers, script).into_iter();
-        let (mut keys, mut open, mut again) = (0, 0, Vec::new());
-        for mut ask in asks {
-            let many = ask.names.len();
-            let (found, by_script) = match ask.by_script {
-                true => (&mut script, true),
-                false => (&mut plain, false),
-            };
-            let found: Vec<Option<Found>> = found.take(many).collect();
-            let found: Option<Vec<Found>> = found.into_iter().collect();
-            let settled = |(when, value): &Found| when.settles(value.as_deref(), ask.lease);
-            let settled = found
-                .iter()
-                .flatten()
-                .filter(|found| settled(found))
-                .count();
-            (keys, open) = (keys + many, open + many - settled);
-            match found {
-                Some(found) if by_script || settled == many => {
-                    // Or the caller is gone.
-                    let _ = ask.answer.send((ask.names, found));
-                }
-                // The script does not say what it was to.
-                None if by_script => (),
-                _ => {
-                    ask.by_script = true;
-                    again.push(ask);
-                }
-            }
+        let (keys, mut open, mut again) = (plain.len() + script.len(), 0, Vec::new());
+        for ask in asks {
+            again.extend(match ask.by_script {
+                true => ask.settle(&mut script, &mut open),
+                false => ask.settle(&mut plain, &mut open),
+            });
         }
         let mut queue = self.queue();
-        // They have waited longest.
-        queue.asks.splice(..0, again);
+        if !again.is_empty() {
+            // They have waited longest.
+            queue.asks.splice(..0, again);
+            queue.since = Some(since);
+        }
         queue.unsettled += (open as f32 / keys as f32 - queue.unsettled) / 4.0;
     }
 }
@@ -202,28 +276,39 @@ impl Trips {
         let trips = async {
             // Callers that are ready to run as well come along.
             tokio::task::yield_now().await;
-            while let Some((asks, by_script)) = self.next() {
-                inner.round_trip(asks, by_script).await;
+            while let Some(batch) = self.next() {
+                inner.round_trip(batch).await;
                 tokio::task::yield_now().await;
             }
         };
         inner.stop.run_until_cancelled(trips).await;
     }
 
-    /// What is to be sent now, and whether all of it by the script. `None`: nothing, and who asks next
-    /// starts anew.
-    fn next(&mut self) -> Option<(Vec<Ask>, bool)> {
+    /// What is to be sent now. `None`: nothing, and who asks next starts anew.
+    fn next(&mut self) -> Option<Batch> {
         let mut queue = self.inner.queue();
-        if queue.asks.is_empty() {
+        let Some(since) = queue.since.filter(|_| !queue.asks.is_empty()) else {
             queue.trips -= 1;
             self.over = true;
             return None;
-        }
+        };
         let most = queue.asks.len().min(MOST_AT_ONCE);
         let rest = queue.asks.split_off(most);
-        let asks = std::mem::replace(&mut queue.asks, rest);
-        Some((asks, queue.unsettled > 0.5))
+        queue.since = (!rest.is_empty()).then_some(since);
+        Some(Batch {
+            asks: std::mem::replace(&mut queue.asks, rest),
+            since,
+            by_script: queue.unsettled > 0.5,
+        })
     }
+}
+
+/// What is sent at once.
+struct Batch {
+    asks: Vec<Ask>,
+    since: Instant,
+    /// All of it by the script.
+    by_script: bool,
 }
 
 impl Drop for Trips {
@@ -233,6 +318,7 @@ impl Drop for Trips {
             let mut queue = self.inner.queue();
             queue.trips -= 1;
             let asks = std::mem::take(&mut queue.asks);
+            queue.since = None;
             drop(queue);
             drop(asks);
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
@@ -114,12 +114,28 @@ where
     K: Serialize + Send + Sync,
     V: Serialize + DeserializeOwned + Send + Sync,
 {
+    async fn read_single(&self, key: &K, lease: bool) -> Read<V> {
+        if self.is_closed() || !self.server.is_up() {
+            return Read::Unavailable;
+        }
+        // A key that has no name in Redis is never there, and loads of it are not put there.
+        let Ok(name) = self.keys.value(key) else {
+            return Read::Missing(None);
+        };
+        let Some(before) = self.journal.before_one(&name) else {
+            return Read::Unavailable;
+        };
+        match self.reads.read_one(name, lease).await {
+            Some((name, found)) => self.found(&name, found, &before, lease),
+            None => Read::Unavailable,
+        }
+    }
+
     async fn read_all(&self, keys: &[K], lease: bool) -> Vec<Read<V>> {
         let mut reads: Vec<Read<V>> = keys.iter().map(|_| Read::Unavailable).collect();
         if self.is_closed() || !self.server.is_up() {
             return reads;
         }
-        // A key that has no name in Redis is never there, and loads of it are not put there.
         let names = keys.iter().map(|key| self.keys.value(key).ok());
         let (mut at, mut asked) = (
             Vec::with_capacity(keys.len()),
@@ -147,19 +163,22 @@ where
         if kept.is_empty() {
             return reads;
         }
-        let found = timeout(self.server.timeout, self.reads.read(kept, lease)).await;
-        if let Ok(Some((names, found))) = found {
+        if let Some((names, found)) = self.reads.read(kept, lease).await {
             for ((i, name), found) in kept_at.into_iter().zip(&names).zip(found) {
-                reads[i] = match self.found(name, found, &before) {
-                    Read::Missing(_) if !lease => Read::Missing(None),
-                    read => read,
-                };
+                reads[i] = self.found(name, found, &before, lease);
             }
         }
         reads
     }
 
-    fn found(&self, name: &[u8], (when, value): Found, before: &Before) -> Read<V> {
+    fn found(&self, name: &[u8], found: Found, before: &Before, lease: bool) -> Read<V> {
+        match self.found_with_lease(name, found, before) {
+            Read::Missing(_) if !lease => Read::Missing(None),
+            read => read,
+        }
+    }
+
+    fn found_with_lease(&self, name: &[u8], (when, value): Found, before: &Before) -> Read<V> {
         let Some((token, value)) = value
             .as_deref()
             .and_then(|value| value.split_first_chunk::<TOKEN>())
@@ -284,7 +303,7 @@ where
             name: self.keys.value(&insert.key)?,
             how: How::Replaced(token),
         };
-        let by = Instant::now() + self.server.timeout;
+        let began = Instant::now();
         let Some(stamp) = self.tell(order).await? else {
             return Ok(Invalidation::Deferred);
         };
@@ -292,7 +311,8 @@ where
         // back what was invalidated after it.
         insert.lease = Some(Lease { token, stamp });
         // If not in time, it is a miss.
-        let _ = timeout_at(by, self.fill_all(vec![insert])).await;
+        let left = self.server.timeout.saturating_sub(began.elapsed());
+        let _ = timeout(left, self.fill_all(vec![insert])).await;
         Ok(Invalidation::Applied)
     }
 }
@@ -315,6 +335,10 @@ where
 {
     fn read<'a>(&'a self, keys: &'a [K], lease: bool) -> BoxFuture<'a, Vec<Read<V>>> {
         Box::pin(self.read_all(keys, lease))
+    }
+
+    fn read_one<'a>(&'a self, key: &'a K, lease: bool) -> BoxFuture<'a, Read<V>> {
+        Box::pin(self.read_single(key, lease))
     }
 
     fn fill(&self, fills: Vec<Fill<K, V>>) -> BoxFuture<'_, ()> {

@@ -156,6 +156,16 @@ async fn what_has_no_time_to_live_is_not_put_there_and_expires_when_it_has() {
 }
 
 #[tokio::test]
+async fn a_timeout_without_end_is_none() {
+    let Some(tier) = tier().await else { return };
+    let remote = open::<u32, u32>(&tier.timeout(Duration::MAX), None);
+    remote.load(1, 1).await;
+    assert_eq!(remote.value(1).await, Some(1));
+    remote.insert(fill(1, 2, None)).await.unwrap();
+    assert_eq!(remote.value(1).await, Some(2));
+}
+
+#[tokio::test]
 async fn a_server_that_forgets_is_no_reason_to_serve_what_it_does_not_forget() {
     let Some(server) = testkit::Redis::start().await else {
         return;

@@ -171,6 +171,40 @@ async fn a_slow_server_costs_one_timeout_for_as_long_as_it_is_slow() {
     world.is_back().await;
 }
 
+/// Those who come while others are on their way wait for these, and then for their own answer; both
+/// within the timeout of their own call.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_that_waited_for_another_waits_no_longer_than_one_timeout_in_all() {
+    let Some(world) = World::start().await else {
+        return;
+    };
+    world.has_values().await;
+    let within = 5 * WITHIN;
+    let url = world.proxy.url(&world.server.url());
+    let tier = RedisTier::connect(url).await.unwrap().timeout(within);
+    let here: Numbers = open(&tier, None);
+    assert_eq!(here.value(4).await, Some(4));
+    // A round trip takes three quarters of the timeout.
+    world.proxy.delay(within * 3 / 8);
+    let mut tasks = tokio::task::JoinSet::new();
+    for late in 0..20 {
+        let here = Arc::clone(&here);
+        tasks.spawn(async move {
+            tokio::time::sleep(late * within / 20).await;
+            let began = Instant::now();
+            let read = here.read_one(4).await;
+            (began.elapsed(), matches!(read, Read::Value(_)))
+        });
+    }
+    let reads = tasks.join_all().await;
+    assert!(reads.iter().any(|(_, there)| *there), "{reads:?}");
+    assert!(reads.iter().any(|(_, there)| !*there), "{reads:?}");
+    let longest = reads.iter().map(|(took, _)| *took).max().unwrap();
+    assert!(longest < within * 5 / 4, "{longest:?}");
+    // And the server is not too slow to be used.
+    assert!(here.server().is_up());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_that_are_cut_are_made_anew() {
     let Some(world) = World::start().await else {
