@@ -207,6 +207,12 @@ where
         }
     }
 
+    /// How many loads are listed.
+    #[cfg(test)]
+    pub(crate) fn loads(&self) -> usize {
+        self.flights.len()
+    }
+
     /// The value that a load is to replace.
     pub(crate) fn previous(&self, key: &K) -> Option<Previous<V>> {
         let _section = deferred::section();

@@ -3,6 +3,7 @@
 mod faults;
 mod processes;
 mod sharing;
+mod trips;
 
 use std::convert::Infallible;
 use std::sync::Arc;

@@ -1,5 +1,6 @@
 mod basics;
 mod bus;
+mod cancel;
 mod faults;
 mod frames;
 mod history;

@@ -1,0 +1,79 @@
+//! What `get_many` costs Redis.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+use perf_cache::{Cache, RedisTier};
+use testkit::{Proxy, Redis};
+
+use super::{MS, Origin, until_there};
+
+/// How often the server has run a script, and been asked for many values at once, also by scripts.
+async fn calls(url: &str) -> [u64; 2] {
+    let client = redis::Client::open(url).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let mut info = redis::cmd("INFO");
+    let info: String = info
+        .arg("commandstats")
+        .query_async(&mut connection)
+        .await
+        .unwrap();
+    ["evalsha", "mget"].map(|command| {
+        let start = format!("cmdstat_{command}:calls=");
+        let line = info.lines().find_map(|line| line.strip_prefix(&start));
+        let calls = line.and_then(|line| line.split(',').next());
+        calls.map_or(0, |calls| calls.parse().unwrap())
+    })
+}
+
+/// Also of a process that has found nearly all of what it looked for in Redis before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_keys_that_are_nowhere_are_one_round_trip_and_one_call_of_the_loader() {
+    let Some(server) = Redis::start().await else {
+        return;
+    };
+    let url = server.url();
+    let address = url.trim_start_matches("redis://").trim_end_matches('/');
+    let proxy = Proxy::start(address).await;
+    let tier = RedisTier::connect(proxy.url(&url)).await.unwrap();
+    // Nothing in memory, so that all is looked for in Redis; no bus, which sends something as well.
+    let builder = Cache::<u64, String>::builder("trips").max_capacity(0);
+    let tier = tier.timeout(Duration::from_secs(10));
+    let cache = builder.redis(tier).build().await.unwrap();
+    let origin = Origin::default();
+    origin.get(&cache, 5_000).await;
+    until_there(&cache, 5_000).await;
+    for _ in 0..20 {
+        origin.get(&cache, 5_000).await;
+    }
+    let before = calls(&url).await;
+    assert_eq!(origin.loads(), 1);
+    let one_way = 150 * MS;
+    proxy.delay(one_way);
+    let keys: Vec<u64> = (0..1_000).collect();
+    let loader_calls = Arc::new(AtomicU64::new(0));
+    let began = Instant::now();
+    let load = {
+        let loader_calls = Arc::clone(&loader_calls);
+        move |missing: Vec<u64>| async move {
+            loader_calls.fetch_add(1, SeqCst);
+            let read = began.elapsed();
+            assert_eq!(missing.len(), 1_000);
+            // Two calls of 500 keys that were sent at once, and nothing else.
+            let [scripts, reads] = before;
+            assert_eq!(calls(&url).await, [scripts + 2, reads + 2]);
+            let found = missing.into_iter().map(|key| (key, format!("{read:?}")));
+            Ok::<_, Infallible>(found.collect::<HashMap<_, _>>())
+        }
+    };
+    let found = cache.get_many(&keys, load).await.unwrap();
+    let took = began.elapsed();
+    assert_eq!(found.len(), 1_000);
+    assert_eq!(loader_calls.load(SeqCst), 1);
+    println!("1,000 cold keys over a network of {one_way:?} one way: {took:?}");
+    // There and back; a second round trip would take as long again.
+    assert!(took >= 2 * one_way && took < 4 * one_way, "{took:?}");
+}
