@@ -1,4 +1,8 @@
+mod coarse;
+
 use std::time::Duration;
+
+use coarse::Coarse;
 
 /// Nanoseconds since the cache was built, by tokio's monotonic clock, which a test may pause. Eight
 /// bytes, and compared in one instruction.
@@ -31,11 +35,31 @@ fn nanos(duration: Duration) -> u64 {
 
 /// The clock of a cache.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Clock(tokio::time::Instant);
+pub(crate) struct Clock {
+    start: tokio::time::Instant,
+    coarse: Option<Coarse>,
+}
 
 impl Clock {
     pub(crate) fn start() -> Self {
-        Self(tokio::time::Instant::now())
+        let coarse = match PAUSABLE {
+            // It would go on while tokio's clock stands still, and not see it jump.
+            true => None,
+            false => Coarse::start(),
+        };
+        Self {
+            start: tokio::time::Instant::now(),
+            coarse,
+        }
+    }
+
+    /// The one of builds in which tokio's cannot be paused, where tests are not.
+    #[cfg(test)]
+    pub(crate) fn start_unpausable() -> Self {
+        Self {
+            coarse: Coarse::start(),
+            ..Self::start()
+        }
     }
 
     #[inline]
@@ -43,12 +67,54 @@ impl Clock {
         self.at(tokio::time::Instant::now())
     }
 
+    /// Whether it is earlier than `deadline`, by a clock that costs a quarter of `now`. It knows
+    /// only when the deadline is far enough: `false` may also mean that it has to be looked up.
+    #[inline]
+    pub(crate) fn is_surely_before(self, deadline: Instant) -> bool {
+        deadline == NEVER || (self.coarse).is_some_and(|coarse| coarse.is_surely_before(deadline))
+    }
+
     #[inline]
     pub(crate) fn at(self, instant: tokio::time::Instant) -> Instant {
-        let since = instant.saturating_duration_since(self.0);
+        let since = instant.saturating_duration_since(self.start);
         // Not `as_nanos`: that is 128 bits wide, and this is on the path of every hit.
         Instant(since.as_secs() * 1_000_000_000 + u64::from(since.subsec_nanos()))
     }
+}
+
+/// Whether tokio was built with its feature `test-util`, so that its clock can be paused.
+///
+/// Features of a dependency cannot be asked for. But tokio has a function `pause` only with this
+/// one, and a name that an import of everything does not bring is looked for further out.
+const PAUSABLE: bool = {
+    #[allow(unused_imports, reason = "without the feature nothing of it is used")]
+    use tokio::time::*;
+    self::answer(pause)
+};
+
+/// Instead of tokio's, of another type.
+#[allow(dead_code, reason = "with the feature tokio's is found")]
+const fn pause() -> No {
+    No
+}
+
+struct No;
+
+trait Answer {
+    const ANSWER: bool;
+}
+
+impl Answer for No {
+    const ANSWER: bool = false;
+}
+
+/// What tokio's returns.
+impl Answer for () {
+    const ANSWER: bool = true;
+}
+
+const fn answer<A: Answer>(_: fn() -> A) -> bool {
+    A::ANSWER
 }
 
 #[cfg(test)]
@@ -66,7 +132,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_clock_is_tokios() {
         let clock = Clock::start();
+        assert!(PAUSABLE && clock.coarse.is_none());
         tokio::time::advance(Duration::from_millis(1_500)).await;
         assert_eq!(clock.now(), Instant(1_500_000_000));
+        assert!(!clock.is_surely_before(Instant(NEVER.0 - 1)));
+        assert!(clock.is_surely_before(NEVER));
     }
 }

@@ -96,25 +96,23 @@ where
         let Some(mut entry) = self.engine.get(key) else {
             return State::Useless;
         };
-        // The clock is read only where it matters: that costs as much as an engine's own hit.
-        let trusted_until = Instant(self.trusted_until.load(Ordering::Acquire));
-        let timeless = entry.plain_until == NEVER && trusted_until == NEVER;
-        let now = match timeless {
-            true => Instant::default(),
-            false => self.clock.now(),
-        };
-        if entry.more.is_none()
-            && now < entry.plain_until
-            && self.versions.is_current(entry.stamp)
-            && (now < trusted_until || now < entry.began.after(self.untrusted_age))
-            && let Some(value) = entry.value.take()
-        {
-            return State::Fresh(value);
+        if entry.more.is_none() && self.versions.is_current(entry.stamp) {
+            let trusted_until = Instant(self.trusted_until.load(Ordering::Acquire));
+            // Where other processes' invalidations count, by the exact clock: that is a promise.
+            let is_plain = trusted_until == NEVER && self.clock.is_surely_before(entry.plain_until);
+            if let Some(value) = entry.value.take_if(|_| is_plain) {
+                return State::Fresh(value);
+            }
+            let now = self.clock.now();
+            if now < entry.plain_until
+                && (now < trusted_until || now < entry.began.after(self.untrusted_age))
+                && let Some(value) = entry.value.take()
+            {
+                return State::Fresh(value);
+            }
+            return self.state(entry, now);
         }
-        let now = match timeless {
-            true => self.clock.now(),
-            false => now,
-        };
+        let now = self.clock.now();
         self.state(entry, now)
     }
 

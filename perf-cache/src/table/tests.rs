@@ -24,7 +24,16 @@ const ENGINES: &[Engine] = &[
 ];
 
 fn table_of(engine: Engine, policy: Policy, untrusted_age: Option<Duration>) -> Table<u8, u32> {
-    let (clock, meters) = (Clock::start(), Arc::new(Meters::new("test".into(), None)));
+    table_with(Clock::start(), engine, policy, untrusted_age)
+}
+
+fn table_with(
+    clock: Clock,
+    engine: Engine,
+    policy: Policy,
+    untrusted_age: Option<Duration>,
+) -> Table<u8, u32> {
+    let meters = Arc::new(Meters::new("test".into(), None));
     let setup = Setup {
         capacity: 1_000,
         weigher: None,
@@ -65,6 +74,46 @@ fn get(table: &Table<u8, u32>, key: u8) -> Option<u32> {
     match table.get(&key) {
         State::Fresh(value) => Some(*value),
         _ => None,
+    }
+}
+
+/// In builds other than tests, tokio's clock cannot be paused, and a cheaper one decides most hits.
+fn unpausable(ttl: Duration, untrusted_age: Option<Duration>) -> Table<u8, u32> {
+    let policy = Policy {
+        time_to_live: Some(ttl),
+        ..POLICY
+    };
+    let clock = Clock::start_unpausable();
+    table_with(clock, Engine::Moka, policy, untrusted_age)
+}
+
+#[test]
+fn by_the_cheap_clock_what_was_invalidated_is_not_served() {
+    let table = unpausable(Duration::from_secs(3_600), None);
+    for key in 0..3 {
+        let ticket = lead(&table, key);
+        let tags: &[u8] = if key == 1 { &[7] } else { &[] };
+        assert!(table.keep(&ticket, kept(&table, 10, tags)));
+        assert_eq!(get(&table, key), Some(10));
+    }
+    table.invalidate(&0);
+    table.invalidate_tag("7");
+    assert_eq!((get(&table, 0), get(&table, 1)), (None, None));
+    assert_eq!(get(&table, 2), Some(10));
+    table.invalidate_all();
+    assert_eq!(get(&table, 2), None);
+}
+
+#[test]
+fn by_the_cheap_clock_nothing_is_served_beyond_its_time_to_live_or_its_trust() {
+    let (long, short) = (Duration::from_secs(3_600), Duration::from_millis(20));
+    for table in [unpausable(short, None), unpausable(long, Some(short))] {
+        assert!(end(&table, &lead(&table, 1), 10));
+        let over = table.now().after(short);
+        while table.now() < over {
+            std::hint::spin_loop();
+        }
+        assert_eq!(get(&table, 1), None);
     }
 }
 
