@@ -47,7 +47,7 @@ pub(crate) async fn processes_share_the_jobs_in_order(place: impl Place) {
     for (key, numbers) in seen {
         assert_eq!(numbers, (0..30).collect::<Vec<_>>(), "key {key}");
     }
-    assert!(processes.iter().all(|jobs| *jobs > 20), "{processes:?}");
+    assert!(processes.iter().all(|jobs| *jobs > 0), "{processes:?}");
     drained(&queues[0]).await;
     for workers in workers {
         workers.shutdown(secs(5)).await;

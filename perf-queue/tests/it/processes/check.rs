@@ -98,7 +98,7 @@ impl History {
         }
         self.nothing_is_lost_or_made_up(&by_task);
         self.twice_only_by_faults(&by_task);
-        let late = self.out_of_order(&by_task);
+        let late = self.out_of_order(&by_task, leased);
         assert!(late.is_empty(), "out of order: {late:#?}");
         if leased {
             for (task, runs) in &by_task {
@@ -181,13 +181,19 @@ impl History {
     /// The starts that were not in the order of their key: of jobs that had acknowledged ones of the
     /// same producer before them that had not started, and those while another job of the key had not
     /// come to its end.
-    fn out_of_order(&self, by_task: &BTreeMap<Task, Vec<&Run>>) -> Vec<(&'static str, Vec<&Run>)> {
+    fn out_of_order<'a>(
+        &self,
+        by_task: &BTreeMap<Task, Vec<&'a Run>>,
+        leased: bool,
+    ) -> Vec<(&'static str, Vec<&'a Run>)> {
         let mut wrong = Vec::new();
         // What each producer's jobs of a key began with last.
         let mut begun: BTreeMap<(u32, u32), &Run> = BTreeMap::new();
         // The last run of each key.
         let mut last: BTreeMap<u32, &Run> = BTreeMap::new();
-        for run in &self.runs {
+        let mut runs: Vec<&Run> = by_task.values().flatten().copied().collect();
+        runs.sort_by_key(|run| run.from);
+        for run in runs {
             let Task { producer, key, n } = run.task;
             let first = by_task[&run.task][0].from == run.from;
             if first && self.added.contains_key(&run.task) {
@@ -201,12 +207,37 @@ impl History {
             match last.insert(key, run) {
                 Some(before) if before.task != run.task => match before.end {
                     Some((end, true)) if end <= run.from => {}
-                    _ => wrong.push(("side by side", vec![before, run])),
+                    None if !leased && self.was_not_in_the_file(before, &by_task[&run.task]) => {}
+                    _ => {
+                        // With all that became of the two.
+                        let both = [&before.task, &run.task].map(|task| &by_task[task]);
+                        wrong.push((
+                            "side by side",
+                            both.into_iter().flatten().copied().collect(),
+                        ));
+                    }
                 },
                 _ => {}
             }
         }
         wrong
+    }
+
+    /// In a file the next job of a key starts when the handler of the one before has ended, and not only
+    /// when the file has that: killed in between, the process that comes after runs both, in their order.
+    /// And a job whose enqueue failed may be there for it, though it was not for the one before.
+    fn was_not_in_the_file(&self, killed: &Run, runs: &[&Run]) -> bool {
+        let ended = runs.iter().any(|run| {
+            let done = run
+                .end
+                .is_some_and(|(end, done)| done && end <= killed.from);
+            run.process == killed.process && done
+        });
+        let unknown = runs
+            .first()
+            .is_some_and(|run| !self.added.contains_key(&run.task));
+        let later = runs.iter().any(|run| run.process > killed.process);
+        later && (ended || unknown)
     }
 
     /// Every window holds at most the quota, but for starts that are seen late.
