@@ -114,7 +114,7 @@ local function visit(key)
   if got < take or not has_jobs(key) then
     if limit and limit.own then
       local till = math.max(last + limit.step, t + limit.period)
-      call('PEXPIREAT', base .. 'r:' .. key, math.ceil(till / 1000))
+      call('PEXPIREAT', base .. 'r:' .. key, expiry(till))
     end
     return
   end

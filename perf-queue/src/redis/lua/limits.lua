@@ -39,7 +39,7 @@ local function hold_key(key, till)
   if till <= now then return end
   local name = base .. 'h:' .. key
   if (tonumber(call('GET', name)) or 0) < till then
-    call('SET', name, till, 'PXAT', math.ceil(till / 1000))
+    call('SET', name, till, 'PXAT', expiry(till))
   end
   if (state.key_hold or 0) < till then set('key_hold', till) end
 end
@@ -101,13 +101,13 @@ local function go_on(new, key, old, last, log, slot)
     for from = 1, #oldest_first, 5000 do
       call('RPUSH', name, unpack(oldest_first, from, math.min(#oldest_first, from + 4999)))
     end
-    call('PEXPIREAT', name, math.ceil((last + new.period) / 1000))
+    call('PEXPIREAT', name, expiry(last + new.period))
     -- Slots taken ahead at the old pace do not bind at the new.
     slot = math.min(slot or last, last + new.lead)
   else
     slot = last + new.period - new.step + new.lead
   end
-  call('SET', slots, slot, 'PXAT', math.ceil((last + new.period + new.lead) / 1000))
+  call('SET', slots, slot, 'PXAT', expiry(last + new.period + new.lead))
   return slot
 end
 
@@ -169,12 +169,12 @@ local function take_slot(limit, key, at, last)
   local mark = at
   if last and last + limit.step > mark then mark = last + limit.step end
   local till = math.max(mark + limit.step, at + limit.period)
-  call('SET', limit.slots .. key, mark, 'PXAT', math.ceil(till / 1000))
+  call('SET', limit.slots .. key, mark, 'PXAT', expiry(till))
   if limit.strict then
     local log = limit.log .. key
     call('RPUSH', log, at)
     call('LTRIM', log, -limit.quota, -1)
-    call('PEXPIREAT', log, math.ceil((at + limit.period) / 1000))
+    call('PEXPIREAT', log, expiry(at + limit.period))
   end
   return mark
 end
@@ -194,7 +194,7 @@ local function move(key, new)
   call('DEL', OWN_NAMES[1] .. key, OWN_NAMES[2] .. key)
   if not last and new.own then last = state.own_after end
   if last and last + new.period > now then
-    call('SET', new.slots .. key, last, 'PXAT', math.ceil((last + new.period) / 1000))
+    call('SET', new.slots .. key, last, 'PXAT', expiry(last + new.period))
     hold_key(key, last + new.period)
   end
 end

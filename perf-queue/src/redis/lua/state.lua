@@ -47,6 +47,9 @@ if state.seen and now < state.seen then
   now = state.seen
 end
 
+-- A time as `PXAT` has it, by the server's own clock.
+local function expiry(time) return math.ceil((time - (state.ahead or 0)) / 1000) end
+
 -- To be called once, at the end.
 local function save()
   if next(changed) or now > (state.seen or 0) + 1000000 then set('seen', now) end

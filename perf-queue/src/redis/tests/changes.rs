@@ -10,13 +10,11 @@ use crate::Scope;
 use crate::model::changes::{self, Clock};
 use crate::redis::RedisRemote;
 
-/// What would be gone by expiry, had the server's clock been moved.
+/// What is gone by expiry is so sooner.
 const EXPIRE: &str = "
-    local clock = redis.call('TIME')
-    local now = clock[1] * 1000000 + clock[2] + redis.call('HGET', KEYS[1], 'ahead')
     for _, name in ipairs(redis.call('KEYS', ARGV[1] .. '*')) do
         local till = redis.call('PEXPIRETIME', name)
-        if till > 0 and till * 1000 <= now then redis.call('DEL', name) end
+        if till > 0 then redis.call('PEXPIREAT', name, till - ARGV[2]) end
     end
     return 0";
 
@@ -26,7 +24,9 @@ impl Clock for RedisRemote {
             .await;
         let mut expire = cmd("EVAL");
         expire.arg(EXPIRE).arg(1).arg(self.keys.state());
-        expire.arg(self.keys.base());
+        expire
+            .arg(self.keys.base())
+            .arg(u64::try_from(by.as_millis()).unwrap());
         let _: i64 = self.server.query(&expire).await.unwrap();
     }
 }
