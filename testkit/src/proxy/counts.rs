@@ -16,6 +16,8 @@ pub struct Counts {
     pub to_server: u64,
     /// Bytes sent to clients.
     pub to_clients: u64,
+    /// Messages lost by [`Proxy::lose_messages`](crate::Proxy::lose_messages).
+    pub lost_messages: u64,
 }
 
 /// One connection in the counts, open until this is dropped.

@@ -17,6 +17,8 @@ pub(super) struct Modes {
     pub(super) delay: Duration,
     pub(super) refuse: bool,
     pub(super) black_hole: bool,
+    /// Which share of the messages of Redis is lost, once that was asked for.
+    pub(super) lose: Option<f64>,
     /// How often all connections were cut; a connection goes when this has changed.
     pub(super) cuts: u64,
 }
@@ -65,6 +67,7 @@ impl Faults {
         self.change(|modes| {
             *modes = Modes {
                 cuts: modes.cuts,
+                lose: modes.lose.map(|_| 0.0),
                 ..Modes::default()
             };
         });

@@ -1,5 +1,6 @@
 mod counts;
 mod faults;
+mod messages;
 mod relay;
 mod requests;
 mod url;
@@ -106,6 +107,16 @@ impl Proxy {
     /// it was. Defaults to `false`.
     pub fn black_hole(&self, on: bool) {
         self.faults.change(|modes| modes.black_hole = on);
+    }
+
+    /// Loses each message that a Redis server sends to a subscriber with the probability `share`, from
+    /// 0.0 to 1.0, one by one and for ever; all else passes, and the connection stays. Counted as
+    /// [`Counts::lost_messages`].
+    ///
+    /// For connections that are made after the first call; on these, only whole replies are passed on.
+    /// Defaults to 0.0.
+    pub fn lose_messages(&self, share: f64) {
+        self.faults.change(|modes| modes.lose = Some(share));
     }
 
     /// Cuts all connections that are open now; bytes on their way are lost. A connection is open

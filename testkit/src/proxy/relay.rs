@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::counts::{Counts, Open};
 use super::faults::Faults;
+use super::messages::Replies;
 
 /// The most that one read takes, and so the longest request that a predicate sees.
 const CHUNK: usize = 16 * 1024;
@@ -109,19 +110,34 @@ async fn relay(
     server.set_nodelay(true)?;
     let (from_client, to_client) = client.split();
     let (from_server, to_server) = server.split();
+    let mut replies = faults.modes().lose.map(|_| Replies::default());
     let both = tokio::try_join!(
         direction(
             from_client,
             to_server,
             faults,
-            |request| faults.cut_at(request),
+            |mut request| match faults.cut_at(&request) {
+                Some(length) => {
+                    request.truncate(length);
+                    Err(Stop::CutAfter(request))
+                }
+                None => Ok(request),
+            },
             |bytes| open.change(|counts| counts.to_server += bytes),
         ),
         direction(
             from_server,
             to_client,
             faults,
-            |_| None,
+            |bytes| Ok(match &mut replies {
+                Some(replies) => {
+                    let loses = || fastrand::f64() < faults.modes().lose.unwrap_or_default();
+                    let (passed, lost) = replies.pass(bytes, loses);
+                    open.change(|counts| counts.lost_messages += lost);
+                    passed
+                }
+                None => bytes,
+            }),
             |bytes| open.change(|counts| counts.to_clients += bytes),
         ),
     );
@@ -137,14 +153,14 @@ async fn direction(
     from: impl AsyncRead + Unpin,
     to: impl AsyncWrite + Unpin,
     faults: &Faults,
-    cut_at: impl Fn(&[u8]) -> Option<usize>,
+    pass: impl FnMut(Vec<u8>) -> Result<Vec<u8>, Stop>,
     passed: impl Fn(u64),
 ) -> Result<(), Stop> {
     let (queue, queued) = mpsc::channel(QUEUE);
     // At once with the writer's end, though the reader still waits for its peer.
     tokio::try_join!(
         read(from, queue, faults),
-        write(queued, to, faults, cut_at, passed)
+        write(queued, to, faults, pass, passed)
     )
     .map(drop)
 }
@@ -172,19 +188,17 @@ async fn write(
     mut queued: mpsc::Receiver<Due>,
     mut to: impl AsyncWrite + Unpin,
     faults: &Faults,
-    cut_at: impl Fn(&[u8]) -> Option<usize>,
+    mut pass: impl FnMut(Vec<u8>) -> Result<Vec<u8>, Stop>,
     passed: impl Fn(u64),
 ) -> Result<(), Stop> {
     while let Some((due, chunk)) = queued.recv().await {
         wait_until(due).await;
         faults.passable().await;
-        let mut chunk = chunk?;
+        let chunk = chunk?;
         if chunk.is_empty() {
             to.shutdown().await?;
-        } else if let Some(length) = cut_at(&chunk) {
-            chunk.truncate(length);
-            return Err(Stop::CutAfter(chunk));
         } else {
+            let chunk = pass(chunk)?;
             to.write_all(&chunk).await?;
             passed(chunk.len() as u64);
         }

@@ -15,4 +15,6 @@ mod proxy;
 #[cfg(test)]
 mod proxy_postgres;
 #[cfg(test)]
+mod proxy_redis;
+#[cfg(test)]
 mod redis;

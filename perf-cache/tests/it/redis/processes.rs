@@ -23,6 +23,8 @@ const READERS: usize = 6;
 const LASTS: Duration = Duration::from_secs(8);
 const HEARTBEAT: Duration = Duration::from_millis(100);
 const TIMEOUT: Duration = Duration::from_millis(150);
+/// Which share of what processes tell each other is lost all the time.
+const LOST: f64 = 0.1;
 
 /// One row of the database.
 #[derive(Default)]
@@ -271,18 +273,24 @@ async fn kill_connections(server: &OwnRedis, which: &str) {
 async fn fault(server: &OwnRedis, proxies: &[Proxy]) {
     let proxy = &proxies[fastrand::usize(..proxies.len())];
     let lasts = Duration::from_millis(fastrand::u64(50..500));
-    match fastrand::u8(..8) {
+    match fastrand::u8(..9) {
         0 => proxy.cut(),
-        // What is said meanwhile is lost.
-        1 | 2 => {
+        // What is said meanwhile is late, or lost with its connection.
+        1 => {
             proxy.black_hole(true);
             tokio::time::sleep(lasts).await;
-            proxy.heal();
+            proxy.black_hole(false);
         }
-        3 => {
+        // More messages are lost, up to all of them, on connections that stay.
+        2 | 3 => {
+            proxy.lose_messages(fastrand::f64().max(LOST));
+            tokio::time::sleep(lasts).await;
+            proxy.lose_messages(LOST);
+        }
+        7 => {
             proxy.delay(Duration::from_millis(fastrand::u64(1..40)));
             tokio::time::sleep(lasts).await;
-            proxy.heal();
+            proxy.delay(Duration::ZERO);
         }
         4 => kill_connections(server, "pubsub").await,
         5 => kill_connections(server, "normal").await,
@@ -316,6 +324,7 @@ async fn no_read_of_three_processes_is_staler_than_the_bound_whatever_happens_to
     let (mut proxies, mut children) = (Vec::new(), JoinSet::new());
     for process in 0..PROCESSES {
         let proxy = Proxy::start(address).await;
+        proxy.lose_messages(LOST);
         let child = start(process, &proxy.url(&url), &database);
         children.spawn(child.wait_with_output());
         proxies.push(proxy);
@@ -345,15 +354,16 @@ async fn no_read_of_three_processes_is_staler_than_the_bound_whatever_happens_to
             .filter(|line| line.starts_with("process"))
             .for_each(|line| println!("{line}"));
     }
-    verdict(&judge);
+    let lost = proxies.iter().map(|proxy| proxy.counts().lost_messages);
+    verdict(&judge, lost.sum());
 }
 
 /// Prints how stale reads were, and says whether that was allowed.
-fn verdict(judge: &Judge) {
+fn verdict(judge: &Judge, lost: u64) {
     let (reads, loads) = (judge.reads.load(SeqCst), judge.loads.load(SeqCst));
     let behind = judge.behind.lock().unwrap();
     println!(
-        "{reads} reads, {loads} loads, {} reads of what had been invalidated, by:",
+        "{lost} lost messages, {reads} reads, {loads} loads, {} reads of what had been invalidated, by:",
         behind.len()
     );
     let mut from = Duration::ZERO;
@@ -364,6 +374,7 @@ fn verdict(judge: &Judge) {
     }
     let most = behind.iter().max().copied().unwrap_or_default();
     println!("  at most {most:?}; the bound is {:?}", HEARTBEAT + TIMEOUT);
+    assert!(lost > 20, "{lost}");
     assert!(reads > 5_000, "{reads}");
     assert!(most <= HEARTBEAT + TIMEOUT, "{most:?}");
 }
