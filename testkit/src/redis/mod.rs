@@ -31,6 +31,11 @@ const START: &str = r#"exec "$TESTKIT_BIN/redis-server" --bind 127.0.0.1 --port 
 const START_DURABLE: &str = r#"exec "$TESTKIT_BIN/redis-server" --bind 127.0.0.1 --port "$port" \
     --dir "$dir" --save "" --appendonly yes --appendfsync always"#;
 
+// The port of its bus lies ten thousand above, unless there is none.
+const START_CLUSTER: &str = r#"exec "$TESTKIT_BIN/redis-server" --bind 127.0.0.1 --port "$port" \
+    --dir "$dir" --save "" --appendonly no --cluster-enabled yes \
+    --cluster-port "$((port > 50000 ? port - 10000 : port + 10000))""#;
+
 /// A Redis server for tests: the shared one without persistence, one of a test's own with an
 /// append-only file.
 ///
@@ -81,7 +86,22 @@ impl Redis {
     ///
     /// As [`Redis::shared`].
     pub async fn start() -> Option<OwnRedis> {
-        let outcome = blocking(|| Self::private(START_DURABLE)).await;
+        Self::own(START_DURABLE).await
+    }
+
+    /// As [`Redis::start`], a node of a cluster, without persistence. It serves no key until it has
+    /// slots: `CLUSTER ADDSLOTSRANGE 0 16383` gives it all of them. From then on it refuses commands
+    /// and scripts whose keys are in different slots.
+    ///
+    /// # Panics
+    ///
+    /// As [`Redis::shared`].
+    pub async fn start_cluster_node() -> Option<OwnRedis> {
+        Self::own(START_CLUSTER).await
+    }
+
+    async fn own(start: &'static str) -> Option<OwnRedis> {
+        let outcome = blocking(move || Self::private(start)).await;
         or_skip(outcome, &KIND).map(|server| OwnRedis {
             redis: Self {
                 inner: Arc::new(Inner::Private(server)),

@@ -1,9 +1,11 @@
 //! Values in Redis that are not what they are taken for.
 
+use redis::RedisResult;
+
 use super::support::*;
 use crate::remote::redis::remote::RedisRemote;
-use crate::remote::redis::{RedisTier, RemoteMeters};
-use crate::remote::{Read, Remote};
+use crate::remote::redis::{Codec, RedisTier, RemoteMeters};
+use crate::remote::{Read, Remote, Target};
 
 fn of_schema(tier: &RedisTier, schema: u32) -> std::sync::Arc<RedisRemote<u32, u64>> {
     let meters = std::sync::Arc::new(RemoteMeters::new("c"));
@@ -63,6 +65,50 @@ async fn a_value_of_ten_megabytes_and_an_empty_one() {
         assert!(remote.value(1).await.unwrap() == large);
         remote.insert(fill(1, Vec::new(), None)).await.unwrap();
         assert_eq!(remote.value(1).await, Some(Vec::new()));
+    }
+}
+
+/// Whichever way a process writes, the others read it.
+#[tokio::test]
+async fn values_above_a_size_are_compressed_in_redis_in_either_codec() {
+    let Some(tier) = tier().await else { return };
+    let url = testkit::Redis::shared().await.unwrap().url();
+    let below = "{\"name\": \"x\"} ".repeat(40);
+    let above = below.repeat(150);
+    assert!(below.len() < 1_024 && above.len() > 50 * 1_024);
+    let other = open::<u32, String>(&tier, None);
+    for codec in [Codec::Postcard, Codec::Json] {
+        for compress in [false, true] {
+            let mut tier = tier.clone().codec(codec);
+            if compress {
+                tier = tier.compress_above(1_024);
+            }
+            let remote = open::<u32, String>(&tier, None);
+            let length = async |key: u32| {
+                let name = String::from_utf8(remote.name(&key)).unwrap();
+                let length: RedisResult<usize> = command(&url, &["STRLEN", &name]).await;
+                length.unwrap()
+            };
+            for (key, value) in [(1, &below), (2, &above)] {
+                remote.applied(Target::Key(&key)).await;
+                remote.load(key, value.clone()).await;
+                // By this one, by the script and plainly, and by one that writes otherwise.
+                for _ in 0..6 {
+                    assert_eq!(remote.value(key).await.as_ref(), Some(value));
+                }
+                assert_eq!(other.value(key).await.as_ref(), Some(value));
+            }
+            assert!(length(1).await > below.len(), "{codec:?}");
+            match compress {
+                true => assert!(length(2).await < above.len() / 50, "{codec:?}"),
+                false => assert!(length(2).await > above.len(), "{codec:?}"),
+            }
+            // What stands there is JSON, behind a lease and a head, or it is not.
+            let name = String::from_utf8(remote.name(&1)).unwrap();
+            let stored: Vec<u8> = command(&url, &["GET", &name]).await.unwrap();
+            let json = serde_json::to_vec(&below).unwrap();
+            assert_eq!(stored.ends_with(&json), codec == Codec::Json);
+        }
     }
 }
 

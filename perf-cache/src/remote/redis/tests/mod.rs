@@ -1,6 +1,7 @@
 mod basics;
 mod bus;
 mod cancel;
+mod cluster;
 mod faults;
 mod frames;
 mod history;

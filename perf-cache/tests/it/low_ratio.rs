@@ -1,0 +1,138 @@
+use std::convert::Infallible;
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+use perf_cache::Cache;
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Metadata, Subscriber};
+
+/// What was said of hit ratios, and of which cache.
+#[derive(Clone, Default)]
+struct Said(Arc<Mutex<Vec<(Level, String, f64)>>>);
+
+#[derive(Default)]
+struct Fields {
+    message: String,
+    cache: String,
+    ratio: f64,
+}
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        if field.name() == "message" {
+            self.message = format!("{value:?}");
+        }
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "cache" {
+            value.clone_into(&mut self.cache);
+        }
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        if field.name() == "hit_ratio" {
+            self.ratio = value;
+        }
+    }
+}
+
+impl Subscriber for Said {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.is_event()
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        if fields.message == "low hit ratio" {
+            let said = (*event.metadata().level(), fields.cache, fields.ratio);
+            self.0.lock().unwrap().push(said);
+        }
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
+}
+
+/// A minute in which `misses` of 1,000 requests find nothing.
+async fn minute(cache: &Cache<u64, u64>, next: &mut u64, misses: u64) {
+    tokio::time::advance(Duration::from_secs(61)).await;
+    let load = |key| async move { Ok::<_, Infallible>(key) };
+    for _ in 0..1_000 - misses {
+        cache.get_or_load(&0, load).await.unwrap();
+    }
+    for _ in 0..misses {
+        *next += 1;
+        cache.get_or_load(next, load).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_low_hit_ratio_is_a_warning_a_lower_one_an_error_and_the_metrics_show_it() {
+    let said = Said::default();
+    let _subscriber = tracing::subscriber::set_default(said.clone());
+    let said = || std::mem::take(&mut *said.0.lock().unwrap());
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let _local = metrics::set_default_local_recorder(&recorder);
+    let builder = Cache::<u64, u64>::builder("users").hit_ratio_thresholds(0.8, 0.7);
+    let cache = builder.build().await.unwrap();
+    let mut next = 0;
+    let load = |key| async move { Ok::<_, Infallible>(key) };
+    cache.get_or_load(&0, load).await.unwrap();
+
+    minute(&cache, &mut next, 100).await;
+    assert_eq!(said(), [], "nine of ten are hits");
+    minute(&cache, &mut next, 250).await;
+    let about = |level, ratio: f64| {
+        let said = said();
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert_eq!((said[0].0, said[0].1.as_str()), (level, "users"));
+        assert!((said[0].2 - ratio).abs() < 0.05, "{said:?}");
+    };
+    about(Level::WARN, 0.75);
+    minute(&cache, &mut next, 600).await;
+    about(Level::ERROR, 0.4);
+    minute(&cache, &mut next, 10).await;
+    assert_eq!(said(), [], "well again");
+
+    let count = |result: &str| {
+        let metrics = snapshotter.snapshot().into_vec();
+        let of = metrics.into_iter().find(|(key, ..)| {
+            let key = key.key();
+            key.name() == "cache_requests_total"
+                && key.labels().any(|label| label.value() == "local")
+                && key.labels().any(|label| label.value() == result)
+        });
+        match of {
+            Some((.., DebugValue::Counter(count))) => count,
+            _ => 0,
+        }
+    };
+    let stats = cache.stats();
+    let hits = count("hit");
+    assert_eq!((hits, stats.misses), (stats.hits, 961));
+    assert_eq!(stats.hit_ratio(), 3_040.0 / 4_001.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_thresholds_nothing_is_said() {
+    let said = Said::default();
+    let _subscriber = tracing::subscriber::set_default(said.clone());
+    let cache = Cache::<u64, u64>::builder("users").build().await.unwrap();
+    let mut next = 0;
+    for _ in 0..3 {
+        minute(&cache, &mut next, 900).await;
+    }
+    assert_eq!(*said.0.lock().unwrap(), []);
+}
