@@ -92,28 +92,33 @@ where
     /// The hot path: adds no lock and no allocation to the engine's own.
     #[inline]
     pub(crate) fn get(&self, key: &K) -> State<V> {
-        let _section = deferred::section();
-        let Some(mut entry) = self.engine.get(key) else {
+        // Looked at where it is: moving it would take longer than all the rest.
+        let mut found = self.engine.get(key);
+        let Some(entry) = &mut found else {
             return State::Useless;
         };
-        if entry.more.is_none() && self.versions.is_current(entry.stamp) {
-            let trusted_until = Instant(self.trusted_until.load(Ordering::Acquire));
-            // Where other processes' invalidations count, by the exact clock: that is a promise.
-            let is_plain = trusted_until == NEVER && self.clock.is_surely_before(entry.plain_until);
-            if let Some(value) = entry.value.take_if(|_| is_plain) {
-                return State::Fresh(value);
-            }
-            let now = self.clock.now();
-            if now < entry.plain_until
-                && (now < trusted_until || now < entry.began.after(self.untrusted_age))
-                && let Some(value) = entry.value.take()
-            {
-                return State::Fresh(value);
-            }
-            return self.state(entry, now);
+        let trusted_until = Instant(self.trusted_until.load(Ordering::Acquire));
+        // Where other processes' invalidations count, by the exact clock: that is a promise.
+        if entry.more.is_none()
+            && self.versions.is_current(entry.stamp)
+            && trusted_until == NEVER
+            && self.clock.is_surely_before(entry.plain_until)
+            && let Some(value) = entry.value.take()
+        {
+            // Nothing is left in it.
+            std::mem::forget(found);
+            return State::Fresh(value);
         }
         let now = self.clock.now();
-        self.state(entry, now)
+        if entry.more.is_none()
+            && self.versions.is_current(entry.stamp)
+            && now < entry.plain_until
+            && (now < trusted_until || now < entry.began.after(self.untrusted_age))
+            && let Some(value) = entry.value.take()
+        {
+            return State::Fresh(value);
+        }
+        found.map_or(State::Useless, |entry| self.state(entry, now))
     }
 
     /// Whether what began to be loaded then may be served, as far as other processes are concerned.

@@ -43,9 +43,9 @@ pub(crate) struct Setup<K, V> {
 /// A bounded map that forgets what is used least.
 ///
 /// It keeps entries at least until they are of no use; that an entry is of no use is decided by
-/// whoever reads it. Only ever called inside a section of `deferred`.
+/// whoever reads it. All but `get` are only ever called inside a section of `deferred`.
 pub(crate) trait Hold<K, V>: Send + Sync {
-    /// Counts as a use.
+    /// Counts as a use. Starts a section where a value may die meanwhile.
     fn get(&self, key: &K) -> Option<Entry<V>>;
 
     /// Does not count as a use.

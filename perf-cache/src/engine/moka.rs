@@ -6,6 +6,7 @@ use moka::notification::RemovalCause;
 
 use super::{Hold, Setup, is_over, weight};
 use crate::clock::Instant;
+use crate::deferred;
 use crate::entry::Entry;
 use crate::meters::Meters;
 
@@ -49,6 +50,8 @@ where
 {
     #[inline]
     fn get(&self, key: &K) -> Option<Entry<V>> {
+        // Now and then a hit does what is outstanding, evictions among it.
+        let _section = deferred::section();
         self.entries.get(key)
     }
 
