@@ -50,7 +50,16 @@ pub(crate) struct Inner<K, V> {
 
 impl<K, V> Drop for Inner<K, V> {
     fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl<K, V> Inner<K, V> {
+    fn stop(&self) {
         self.env.stop.cancel();
+        if let Some(remote) = &self.env.remote {
+            remote.end_reads();
+        }
     }
 }
 
@@ -265,7 +274,7 @@ where
     pub async fn shutdown(&self) {
         let inner = &*self.inner;
         inner.env.places.close();
-        inner.env.stop.cancel();
+        inner.stop();
         inner.tasks.close();
         inner.tasks.wait().await;
         if let Some(remote) = &inner.env.remote {

@@ -81,14 +81,8 @@ pub(crate) async fn load<K, V>(
     K: Hash + Eq + Clone + Send + Sync + 'static,
     V: Send + Sync + 'static,
 {
-    let found = tokio::select! {
-        biased;
-        () = env.stop.cancelled() => {
-            end(&mut landing, Err(LoadError::Closed), &env);
-            return;
-        }
-        found = find(&landing, &env) => found,
-    };
+    // That ends with the cache.
+    let found = find(&landing, &env).await;
     let (lease, there) = match found {
         Found::Value(shared) => {
             let (lease, refresh) = (shared.lease, matches!(cause, Cause::Behind(_)));
@@ -124,7 +118,9 @@ where
             Found::Nothing(lease)
         }
         Read::Unavailable => {
-            env.meters.remote_error();
+            if !env.stop.is_cancelled() {
+                env.meters.remote_error();
+            }
             Found::Nothing(None)
         }
     }

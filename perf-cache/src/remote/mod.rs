@@ -134,6 +134,9 @@ pub(crate) trait Remote<K, V>: Send + Sync {
         Box::pin(std::future::ready(()))
     }
 
+    /// From now on reads end at once: the cache ends.
+    fn end_reads(&self) {}
+
     /// Ends its tasks and connections, after one attempt to apply what is deferred.
     fn shutdown(&self) -> BoxFuture<'_, ()>;
 }

@@ -144,6 +144,11 @@ impl Reads {
         }
     }
 
+    /// Those who wait are told that it did not work, and who comes later.
+    pub(super) fn end(&self) {
+        self.inner.stop.cancel();
+    }
+
     /// However many keys are missing.
     #[cfg(test)]
     pub(super) fn always_plainly(&self) {

@@ -67,7 +67,7 @@ impl<K, V> RedisRemote<K, V> {
         };
         server.set_link(Some(tier.link.clone()));
         tasks.spawn(keeper.run(Some(tier.link)));
-        let reads = Reads::start(&server, keys.state(), &tasks, stop.clone());
+        let reads = Reads::start(&server, keys.state(), &tasks, stop.child_token());
         Arc::new(Self {
             server,
             journal,
@@ -394,6 +394,10 @@ where
                 let _ = timeout(bus.bound(), heard.wait_for(|heard| *heard)).await;
             }
         })
+    }
+
+    fn end_reads(&self) {
+        self.reads.end();
     }
 
     fn shutdown(&self) -> BoxFuture<'_, ()> {

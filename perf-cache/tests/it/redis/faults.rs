@@ -1,9 +1,10 @@
 use std::time::{Duration, Instant};
 
-use perf_cache::{Invalidation, RedisTier};
+use perf_cache::{Cache, Invalidation, LoadError, RedisTier};
 use testkit::{Proxy, Redis};
+use tokio::time::timeout;
 
-use super::{MS, Origin, cache, until_there};
+use super::{HANGS, MS, Origin, cache, until_there};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_that_is_down_defers_invalidations_and_gets_them_when_it_is_back() {
@@ -40,8 +41,8 @@ async fn a_black_hole_costs_one_timeout_and_then_nothing() {
     let address = url.trim_start_matches("redis://").trim_end_matches('/');
     let proxy = Proxy::start(address).await;
     let tier = RedisTier::connect(proxy.url(&url)).await.unwrap();
-    let timeout = 300 * MS;
-    let (a, origin) = (cache(&tier.timeout(timeout)).await, Origin::default());
+    let within = 300 * MS;
+    let (a, origin) = (cache(&tier.timeout(within)).await, Origin::default());
     origin.get(&a, 1).await;
     proxy.black_hole(true);
     let began = Instant::now();
@@ -50,10 +51,37 @@ async fn a_black_hole_costs_one_timeout_and_then_nothing() {
     }
     let took = began.elapsed();
     println!("100 loads beside a black hole: {took:?}");
-    assert!(took >= timeout && took < 3 * timeout, "{took:?}");
+    assert!(took >= within && took < 3 * within, "{took:?}");
     assert_eq!(a.stats().remote_errors, 100);
     proxy.heal();
     while a.insert(3, "3".to_owned()).await.unwrap() == Invalidation::Deferred {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
+}
+
+/// However long the tier would wait for an answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cache_that_is_shut_down_does_not_wait_for_a_black_hole() {
+    let Some(server) = Redis::start().await else {
+        return;
+    };
+    let url = server.url();
+    let address = url.trim_start_matches("redis://").trim_end_matches('/');
+    let proxy = Proxy::start(address).await;
+    let tier = RedisTier::connect(proxy.url(&url)).await.unwrap();
+    let builder = Cache::<u64, u64>::builder("black hole");
+    let tier = tier.timeout(Duration::from_secs(600));
+    let cache = builder.redis(tier).build().await.unwrap();
+    proxy.black_hole(true);
+    let caller = {
+        let cache = cache.clone();
+        let load = async |key| Ok::<_, std::convert::Infallible>(key);
+        tokio::spawn(async move { cache.get_or_load(&1, load).await })
+    };
+    while cache.stats().misses == 0 {
+        tokio::task::yield_now().await;
+    }
+    timeout(HANGS, cache.shutdown()).await.unwrap();
+    let outcome = timeout(HANGS, caller).await.unwrap().unwrap();
+    assert!(matches!(outcome, Err(LoadError::Closed)), "{outcome:?}");
 }
