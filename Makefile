@@ -3,7 +3,7 @@
 # The exact versions of Cargo.lock in CI; on a developer's machine cargo may update it.
 LOCKED := $(if $(CI),--locked)
 
-.PHONY: help test faults bench bench-peers bench-queue-peers rush servers fmt lint doc ci
+.PHONY: help test faults bench bench-peers bench-queue-peers bench-cache-peers rush servers fmt lint doc ci
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -23,6 +23,9 @@ bench-peers: servers ## Print the ratios of perf-batch with more peers, in a bui
 
 bench-queue-peers: servers ## Print the ratios of perf-queue with more peers, likewise
 	PERF_REQUIRE_SERVERS=1 cargo run --release --manifest-path benches/queue-peers/Cargo.toml --target-dir target/queue-peers $(LOCKED) -- $(ARGS)
+
+bench-cache-peers: ## Print the ratios of perf-cache's memory tier with more peers, likewise
+	cargo run --release --manifest-path benches/cache-peers/Cargo.toml --target-dir target/cache-peers $(LOCKED) -- $(ARGS)
 
 rush: ## Run the quiz rush, before and after; pass options as ARGS="--quick"
 	cargo run --release --bin quiz_rush $(LOCKED) -- $(ARGS)
