@@ -174,12 +174,11 @@ impl Reads {
         lease: bool,
     ) -> Option<(Vec<Vec<u8>>, Vec<Found>)> {
         let (answer, answered) = oneshot::channel();
-        // Many keys are one round trip, whether they are there or not.
-        let by_script = lease && names.len() > 1;
         self.inner.ask(Ask {
             of: Of::Many(names, answer),
             lease,
-            by_script,
+            // One round trip, whether they are there or not.
+            by_script: lease,
         })?;
         answered.await.ok()
     }

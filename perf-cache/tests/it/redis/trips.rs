@@ -76,4 +76,14 @@ async fn a_thousand_keys_that_are_nowhere_are_one_round_trip_and_one_call_of_the
     println!("1,000 cold keys over a network of {one_way:?} one way: {took:?}");
     // There and back; a second round trip would take as long again.
     assert!(took >= 2 * one_way && took < 4 * one_way, "{took:?}");
+
+    // Nor is it two if there is but one key.
+    let began = Instant::now();
+    let load = async move |missing: Vec<u64>| {
+        let found = missing.into_iter().map(|key| (key, key.to_string()));
+        Ok::<_, Infallible>(found.collect::<HashMap<_, _>>())
+    };
+    assert_eq!(cache.get_many(&[7_777], load).await.unwrap().len(), 1);
+    let took = began.elapsed();
+    assert!(took >= 2 * one_way && took < 4 * one_way, "{took:?}");
 }

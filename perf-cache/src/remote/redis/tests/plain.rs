@@ -153,7 +153,7 @@ async fn plain_reads_and_the_script_see_the_same_whatever_happened() {
                 remote.fill(vec![fill]).await;
             }
         }
-        // Several keys are read by the script.
+        // Keys that are read together are read by the script.
         let by_script = remote.read(&keys, true).await;
         for (key, by_script) in keys.iter().zip(&by_script) {
             let plainly = remote.read_one(*key).await;
@@ -162,7 +162,7 @@ async fn plain_reads_and_the_script_see_the_same_whatever_happened() {
                 Read::Value(_) => there += 1,
                 _ => missing += 1,
             }
-            let looked = remote.read(&[*key], false).await.remove(0);
+            let looked = Remote::read_one(&*remote, key, false).await;
             assert_eq!(
                 seen(&looked).0,
                 seen(by_script).0,

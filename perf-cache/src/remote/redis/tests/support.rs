@@ -59,7 +59,7 @@ pub(super) async fn command<T: redis::FromRedisValue>(
 impl<K, V> RedisRemote<K, V>
 where
     RedisRemote<K, V>: Remote<K, V>,
-    K: Serialize + DeserializeOwned,
+    K: Serialize + DeserializeOwned + Sync,
     V: Clone,
 {
     pub(super) fn state(&self) -> String {
@@ -75,7 +75,7 @@ where
     }
 
     pub(super) async fn read_one(&self, key: K) -> Read<V> {
-        self.read(&[key], true).await.remove(0)
+        Remote::read_one(self, &key, true).await
     }
 
     pub(super) async fn shared(&self, key: K) -> Option<Shared<V>> {
