@@ -1,3 +1,5 @@
+mod fills;
+
 use std::hash::Hash;
 use std::marker::PhantomData;
 use std::sync::{Arc, Weak};
@@ -11,14 +13,13 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use super::bus::Listener;
-use super::frame::{About, Format, Unread};
+use super::frame::{Format, Unread};
 use super::journal::{Before, Closed, How, Journal, Order, Token};
 use super::keeper::Keeper;
 use super::keys::Keys;
 use super::lookup::{Found, TOKEN};
 use super::meters::RemoteMeters;
 use super::reads::{Reads, token};
-use super::script::{FILL, MOST_KEYS};
 use super::server::Server;
 use super::tier::{RedisBus, RedisTier};
 use crate::CacheError;
@@ -227,62 +228,6 @@ where
         }
     }
 
-    async fn fill_all(&self, fills: Vec<Fill<K, V>>) {
-        if self.is_closed() || !self.server.is_up() {
-            return;
-        }
-        let ready = fills.iter().filter_map(|fill| self.ready(fill));
-        let ready: Vec<Ready> = ready.collect();
-        if ready.is_empty() {
-            return;
-        }
-        let mut calls = redis::pipe();
-        for some in ready.chunks(MOST_KEYS) {
-            let names = some.iter().map(|fill| fill.name.as_slice());
-            let mut call = FILL.call(self.keys.state().as_bytes(), names);
-            for fill in some {
-                call.arg(fill.token.as_slice()).arg(&fill.frame);
-                call.arg(fill.stays);
-            }
-            calls.add_command(call);
-        }
-        // It is counted, and a miss.
-        let _ = self.server.exchange(&calls).await;
-    }
-
-    /// `None`: it is not to be put there.
-    fn ready(&self, fill: &Fill<K, V>) -> Option<Ready> {
-        let lease = fill.lease?;
-        let stays = fill.ttl.map_or(self.ttl, |ttl| ttl.min(self.ttl));
-        // Redis does not take less than a millisecond, nor more than its clock has.
-        let stays = u64::try_from(stays.as_millis()).unwrap_or(u64::MAX);
-        let stays = stays.min(LONGEST_MS);
-        if stays == 0 {
-            return None;
-        }
-        let name = self.keys.value(&fill.key).ok()?;
-        let about = About {
-            stamp: lease.stamp,
-            tags: fill.tags.clone(),
-            etag: fill.etag.clone(),
-            load_time: fill.load_time,
-        };
-        match self.format.write(&*fill.value, &about) {
-            Ok(frame) => Some(Ready {
-                name,
-                token: lease.token,
-                frame,
-                stays,
-            }),
-            Err(error) => {
-                let cache = self.server.meters.cache();
-                tracing::warn!(cache, %error, "a value cannot be put into the shared tier");
-                self.server.meters.error();
-                None
-            }
-        }
-    }
-
     /// The sequence that it got; `None` if it is deferred.
     async fn tell(&self, order: Order) -> Result<Option<u64>, CacheError> {
         let told = self
@@ -316,17 +261,6 @@ where
         Ok(Invalidation::Applied)
     }
 }
-
-/// What Redis takes.
-struct Ready {
-    name: Vec<u8>,
-    token: Token,
-    frame: Vec<u8>,
-    stays: u64,
-}
-
-/// A hundred years.
-const LONGEST_MS: u64 = 100 * 365 * 24 * 3_600 * 1_000;
 
 impl<K, V> Remote<K, V> for RedisRemote<K, V>
 where
