@@ -18,7 +18,8 @@ impl<V> Value<V> {
         Self::shared(Arc::new(value))
     }
 
-    pub(crate) fn shared(value: Arc<V>) -> Self {
+    /// The same of a value that is shared already: it is not copied, nor put into another `Arc`.
+    pub fn shared(value: Arc<V>) -> Self {
         Self {
             value,
             ttl: None,

@@ -121,6 +121,10 @@ where
         each!(self, engine => engine.contains(key))
     }
 
+    fn peek(&self, key: &K) -> Option<Entry<V>> {
+        each!(self, engine => engine.peek(key))
+    }
+
     fn insert(&self, key: K, entry: Entry<V>) {
         each!(self, engine => engine.insert(key, entry));
     }

@@ -1,7 +1,8 @@
 use std::fmt::Debug;
 use std::io;
+use std::sync::Arc;
 
-use perf_cache::{BuildError, Builder, Cache, LoadError, Stats};
+use perf_cache::{BuildError, Builder, Cache, LoadError, Stats, Value};
 
 /// Neither `Debug` nor `Clone`, as a value may well be.
 struct Opaque;
@@ -30,6 +31,19 @@ async fn futures_can_be_spawned_and_handles_share_one_cache() {
     assert!(task.await.unwrap());
     assert!(cache.get(&1).await.is_some());
     assert_eq!(format!("{cache:?}"), r#"Cache { name: "users", .. }"#);
+}
+
+#[tokio::test]
+async fn a_value_that_is_shared_already_is_not_copied() {
+    let cache = Cache::<u64, Opaque>::builder("c").build().await.unwrap();
+    let (inserted, loaded) = (Arc::new(Opaque), Arc::new(Opaque));
+    let value = Value::shared(Arc::clone(&inserted));
+    cache.insert(1, value).await.unwrap();
+    assert!(Arc::ptr_eq(&cache.get(&1).await.unwrap(), &inserted));
+    let value = Value::shared(Arc::clone(&loaded)).tag("new");
+    let loader = move |_, _| async move { Ok::<_, io::Error>(value) };
+    let got = cache.get_or_load_with(&2, loader).await.unwrap();
+    assert!(Arc::ptr_eq(&got, &loaded));
 }
 
 #[tokio::test]
