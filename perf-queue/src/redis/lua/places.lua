@@ -1,3 +1,6 @@
+-- Puts keys where they belong (the ring, the waiting, the parked: see `state.lua`), and jobs to their
+-- keys: in the order in which they are to run, when they fall due, with the limits that they bring.
+
 -- The earliest time at which something falls due that this call added.
 local soonest
 
