@@ -1,18 +1,19 @@
-use std::pin::pin;
+use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::Database;
-use tokio::sync::{OwnedSemaphorePermit, TryAcquireError};
+use tokio::sync::TryAcquireError;
 use tokio::time::{Instant, timeout_at};
 
 use crate::connection::PoolConnection;
 use crate::error::{AcquireError, Phase};
-use crate::hooks;
 use crate::pool::Inner;
+use crate::slots::Slot;
+use crate::supply::Look;
 
-/// How long an acquire that has its slot may take before the reason is looked for.
-const STUCK_AFTER: Duration = Duration::from_secs(1);
+/// How many holders a timeout names.
+const NAMED: usize = 3;
 
 enum Failure {
     Timeout(Phase),
@@ -23,16 +24,22 @@ enum Failure {
 impl<DB: Database> Inner<DB> {
     /// Waits for a slot, then for a connection. Whatever was obtained is held by a guard before
     /// the next `.await`, so dropping this future anywhere gives everything back.
-    pub(crate) async fn acquire(self: Arc<Self>) -> Result<PoolConnection<DB>, AcquireError> {
+    pub(crate) async fn acquire(
+        self: Arc<Self>,
+        taken_at: &'static Location<'static>,
+    ) -> Result<PoolConnection<DB>, AcquireError> {
         let started = Instant::now();
         let deadline = started + self.acquire_timeout;
         let pending = self.metrics.pending();
-        let failure = match self.slot(deadline).await {
+        let failure = match self.slot(deadline, taken_at).await {
             Ok(slot) => match self.connection(deadline).await {
-                Ok(conn) => {
+                Ok((conn, connecting)) => {
                     drop(pending);
-                    self.metrics.waited(started.elapsed());
-                    return Ok(PoolConnection::new(conn, Some(slot), self));
+                    let waited = started.elapsed();
+                    self.metrics.waited(waited);
+                    self.load
+                        .acquired(waited.saturating_sub(connecting), connecting);
+                    return Ok(PoolConnection::new(conn, Some(slot), self, taken_at));
                 }
                 Err(failure) => failure,
             },
@@ -45,49 +52,76 @@ impl<DB: Database> Inner<DB> {
         })
     }
 
-    /// A slot is the right to ask sqlx for a connection, which then needs not wait for one.
-    /// Slots are handed out in the order of the callers.
-    async fn slot(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, Failure> {
-        match Arc::clone(&self.slots).try_acquire_owned() {
+    /// A slot is the right to hold a connection. Slots are handed out in the order of the callers.
+    async fn slot(
+        &self,
+        deadline: Instant,
+        taken_at: &'static Location<'static>,
+    ) -> Result<Slot, Failure> {
+        match self.slots.try_take() {
             Ok(slot) => return Ok(slot),
             Err(TryAcquireError::Closed) => return Err(Failure::Closed),
             Err(TryAcquireError::NoPermits) => {}
         }
-        match timeout_at(deadline, Arc::clone(&self.slots).acquire_owned()).await {
+        if let Some(held) = self.holders.of_this_task() {
+            tracing::warn!(
+                pool = &*self.name,
+                %taken_at,
+                holds = %held,
+                "a task waits for a connection while it holds one, and the pool is full: if enough \
+                 tasks do, they wait for each other; pass the connection on instead"
+            );
+        }
+        match timeout_at(deadline, self.slots.take()).await {
             Ok(Ok(slot)) => Ok(slot),
             Ok(Err(_)) => Err(Failure::Closed),
             Err(_) => Err(Failure::Timeout(Phase::Wait)),
         }
     }
 
+    /// A connection, and how long it took if none was ready.
     async fn connection(
-        &self,
+        self: &Arc<Self>,
         deadline: Instant,
-    ) -> Result<sqlx::pool::PoolConnection<DB>, Failure> {
-        let mut acquire = pin!(hooks::opening(self.sqlx.acquire()));
-        let stuck = Instant::now() + STUCK_AFTER.min(self.acquire_timeout / 4);
-        let outcome = match timeout_at(stuck.min(deadline), &mut acquire).await {
-            Ok(outcome) => outcome,
-            Err(_) => {
-                self.diagnose();
-                // sqlx goes on connecting for a pool that was closed meanwhile.
-                let mut closed = self.sqlx.close_event();
-                match closed.do_until(timeout_at(deadline, acquire)).await {
-                    Ok(Ok(outcome)) => outcome,
-                    Ok(Err(_)) => return Err(Failure::Timeout(Phase::Connect)),
-                    Err(_) => return Err(Failure::Closed),
-                }
+    ) -> Result<(sqlx::pool::PoolConnection<DB>, Duration), Failure> {
+        let mut look = Look::Nothing;
+        if self.desk.is_empty() {
+            look = self.look();
+        }
+        let answer = match look {
+            Look::Fresh(conn) => return Ok((conn, Duration::ZERO)),
+            Look::Failed(error) => return Err(error.into()),
+            Look::Stale(conn) => {
+                let answer = self.desk.queue();
+                self.test(conn);
+                answer
             }
+            Look::Opening(attempt) => {
+                let answer = self.desk.queue();
+                self.adopt(attempt);
+                answer
+            }
+            Look::Nothing => self.desk.queue(),
         };
-        outcome.map_err(|error| match error {
-            sqlx::Error::PoolClosed => Failure::Closed,
-            sqlx::Error::PoolTimedOut => Failure::Timeout(Phase::Connect),
-            error => Failure::Connect(error),
-        })
+        let asked = Instant::now();
+        self.supply();
+        match timeout_at(deadline, answer).await {
+            Ok(Ok(Ok(ready))) => match ready.take() {
+                Some(conn) => Ok((conn, asked.elapsed())),
+                None => Err(Failure::Closed),
+            },
+            Ok(Ok(Err(error))) => Err(error.into()),
+            Ok(Err(_)) => Err(Failure::Closed),
+            Err(_) => Err(Failure::Timeout(match self.desk.under_way() {
+                (0, 1..) => Phase::Validate,
+                _ => Phase::Connect,
+            })),
+        }
     }
 
     fn timed_out(&self, phase: Phase, waited: Duration) -> AcquireError {
         self.metrics.timed_out();
+        self.load.timed_out();
         let status = self.status();
         let last_connect_error = self.diagnosis.last_error();
         AcquireError::Timeout {
@@ -102,19 +136,25 @@ impl<DB: Database> Inner<DB> {
             waited,
             status,
             last_connect_error,
+            holders: self.holders.longest(NAMED),
         }
     }
 
-    /// Finds out beside the stuck acquire why no connection comes. Ends within `connect_timeout`.
-    fn diagnose(&self) {
-        let probe = Arc::clone(&self.diagnosis).probe::<DB>(
+    /// Finds out beside a stuck attempt why no connection comes. Ends within `connect_timeout`.
+    pub(crate) fn diagnose(&self) {
+        self.spawn(Arc::clone(&self.diagnosis).probe::<DB>(
             self.sqlx.connect_options(),
             self.after_connect.clone(),
             self.connect_timeout,
-        );
-        let stopped = self.stop.clone();
-        self.tasks.spawn(async move {
-            stopped.run_until_cancelled_owned(probe).await;
-        });
+        ));
+    }
+}
+
+impl From<sqlx::Error> for Failure {
+    fn from(error: sqlx::Error) -> Self {
+        match error {
+            sqlx::Error::PoolClosed => Self::Closed,
+            error => Self::Connect(error),
+        }
     }
 }

@@ -1,7 +1,7 @@
 use thiserror::Error;
 
 /// Why a pool's settings make no sense. Nothing was opened.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Error)]
 #[non_exhaustive]
 pub enum BuildError {
     /// `max_connections` is 0, so nothing could ever be acquired.
@@ -24,6 +24,15 @@ pub enum BuildError {
         min: u32,
         /// The value of `max_connections`.
         max: u32,
+    },
+    /// `max_connecting` is 0, so no connection could ever be opened.
+    #[error("max_connecting is 0: allow at least 1")]
+    NoConnecting,
+    /// `max_lifetime_jitter` is no part of a lifetime.
+    #[error("max_lifetime_jitter is {jitter}: give a part from 0 to 1, such as 0.1")]
+    Jitter {
+        /// The value asked for.
+        jitter: f64,
     },
     /// A duration that must be positive is zero.
     #[error("{option} is zero: give it a positive duration")]

@@ -9,6 +9,9 @@ use sqlx::{Connection, Database};
 
 use crate::connect_error::{UNNAMED, target};
 use crate::hooks::{AfterConnect, Checks};
+use crate::lifetimes::Lifetimes;
+use crate::maintenance::Upkeep;
+use crate::thresholds::Thresholds;
 use crate::{BuildError, ConnectError, Pool, Profile, connect};
 
 /// No Postgres server can be configured for more (its `max_connections` ends at 262,143), and sqlx
@@ -27,8 +30,13 @@ pub struct PoolBuilder<DB: Database> {
     max_connections: Option<u32>,
     acquire_timeout: Duration,
     connect_timeout: Duration,
+    max_connecting: u32,
     idle_timeout: Option<Duration>,
     max_lifetime: Option<Duration>,
+    max_lifetime_jitter: f64,
+    keepalive_interval: Option<Duration>,
+    leak_detection_threshold: Option<Duration>,
+    warn: Thresholds,
     alive_bypass_window: Duration,
     ping_timeout: Duration,
     return_timeout: Option<Duration>,
@@ -44,7 +52,10 @@ pub(crate) struct Settings<DB: Database> {
     pub(crate) acquire_timeout: Duration,
     pub(crate) connect_timeout: Duration,
     pub(crate) begin_statement: Option<&'static str>,
+    pub(crate) max_connecting: u32,
     pub(crate) checks: Checks,
+    pub(crate) lifetimes: Arc<Lifetimes>,
+    pub(crate) upkeep: Upkeep,
     pub(crate) after_connect: Option<AfterConnect<DB>>,
     pub(crate) sqlx: PoolOptions<DB>,
 }
@@ -58,8 +69,13 @@ impl<DB: Database> PoolBuilder<DB> {
             max_connections: None,
             acquire_timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(5),
+            max_connecting: 4,
             idle_timeout: Some(Duration::from_secs(10 * 60)),
             max_lifetime: Some(Duration::from_secs(30 * 60)),
+            max_lifetime_jitter: 0.1,
+            keepalive_interval: Some(Duration::from_secs(60)),
+            leak_detection_threshold: None,
+            warn: Thresholds::default(),
             alive_bypass_window: Duration::from_millis(500),
             ping_timeout: Duration::from_millis(500),
             return_timeout: Some(Duration::from_secs(5)),
@@ -103,28 +119,83 @@ impl<DB: Database> PoolBuilder<DB> {
         self
     }
 
-    /// The longest that the first connection in [`connect`](Self::connect), the opening of the
-    /// base there, and the attempt that finds out why acquires get no connection may take. Later
-    /// connections are opened within an acquire and its `acquire_timeout`. Defaults to 5 seconds.
+    /// The longest that opening a connection may take, with its retries while the server refuses
+    /// it or starts up; then it is given up and begun again, if somebody waits for it. Also bounds
+    /// the first connection in [`connect`](Self::connect), and the opening of the base there.
+    /// Defaults to 5 seconds.
+    ///
+    /// A caller whose `acquire_timeout` is shorter does not end the opening, which goes on for the
+    /// next one.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
     }
 
-    /// Closes connections above the base that were idle for longer; those of the base are renewed.
-    /// `None`: idle connections stay. Defaults to 10 minutes.
+    /// The most connections that are being opened at a time, so that a server that comes back is
+    /// not met by all at once. The base in [`connect`](Self::connect) is opened all at once
+    /// nevertheless, and the bare sqlx pool does not ask. Defaults to 4.
+    pub fn max_connecting(mut self, max: u32) -> Self {
+        self.max_connecting = max;
+        self
+    }
+
+    /// Closes as many connections above the base as were idle all the time for so long. `None`:
+    /// they stay. Defaults to 10 minutes.
     ///
-    /// Idle connections are handed out in turn, the one idle longest first, so overflow goes once
-    /// there are more connections than acquires within this time.
+    /// After a peak the pool is back at its base within one and a half times this time, however
+    /// the load goes round among its connections.
     pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.idle_timeout = timeout.into();
         self
     }
 
-    /// Renews connections that are older, once they are not in use. `None`: age does not matter.
-    /// Defaults to 30 minutes.
+    /// Renews connections that are older: when they come back from use, or within a twentieth of
+    /// this time while they are idle. `None`: age does not matter. Defaults to 30 minutes.
     pub fn max_lifetime(mut self, lifetime: impl Into<Option<Duration>>) -> Self {
         self.max_lifetime = lifetime.into();
+        self
+    }
+
+    /// By which part `max_lifetime` is shorter at most, for each connection another: so those that
+    /// were opened together are not renewed together. From 0 to 1. Defaults to 0.1.
+    pub fn max_lifetime_jitter(mut self, part: f64) -> Self {
+        self.max_lifetime_jitter = part;
+        self
+    }
+
+    /// Pings idle connections this often, so that firewalls do not forget them and dead ones are
+    /// found before a caller does. `None`: never. Defaults to a minute.
+    pub fn keepalive_interval(mut self, interval: impl Into<Option<Duration>>) -> Self {
+        self.keepalive_interval = interval.into();
+        self
+    }
+
+    /// Warns of a connection that is held for longer, with the line that took it, and counts it in
+    /// `db_client_connections_leaks_total`; when it comes back after all, that is logged too.
+    /// `None`: never. Defaults to `None`. HikariCP's name; it takes nothing away from the holder.
+    pub fn leak_detection_threshold(mut self, threshold: impl Into<Option<Duration>>) -> Self {
+        self.leak_detection_threshold = threshold.into();
+        self
+    }
+
+    /// Warns once when more connections than this are in use, and tells when it is over. Looked at
+    /// once a second. Defaults to no warning.
+    pub fn warn_in_use(mut self, above: u32) -> Self {
+        self.warn.in_use = Some(above);
+        self
+    }
+
+    /// Warns once when more connections than this are open above the base, and tells when it is
+    /// over. Looked at once a second. Defaults to no warning.
+    pub fn warn_overflow(mut self, above: u32) -> Self {
+        self.warn.overflow = Some(above);
+        self
+    }
+
+    /// Warns once when more callers than this wait for a connection, and tells when it is over.
+    /// Looked at once a second. Defaults to no warning.
+    pub fn warn_pending(mut self, above: u32) -> Self {
+        self.warn.pending = Some(above);
         self
     }
 
@@ -251,24 +322,46 @@ impl<DB: Database> PoolBuilder<DB> {
             ping_timeout: positive("ping_timeout", self.ping_timeout)?,
             return_timeout: optional("return_timeout", self.return_timeout)?,
         };
-        // Where nothing ever closes a connection, none has to be replaced: sqlx would spawn a
-        // task at every return to look.
-        let refill = idle_timeout.is_some() || max_lifetime.is_some();
+        let keepalive_interval = optional("keepalive_interval", self.keepalive_interval)?;
+        let leak_detection_threshold =
+            optional("leak_detection_threshold", self.leak_detection_threshold)?;
+        let jitter = self.max_lifetime_jitter;
+        if !(0.0..=1.0).contains(&jitter) {
+            return Err(BuildError::Jitter { jitter });
+        }
+        if self.max_connecting == 0 {
+            return Err(BuildError::NoConnecting);
+        }
+        let lifetimes = Lifetimes::new(max_lifetime, jitter);
         Ok(Settings {
             name: self.name,
             base,
             max,
             acquire_timeout,
             connect_timeout,
+            max_connecting: self.max_connecting,
             begin_statement: self.begin_statement,
+            upkeep: Upkeep {
+                base,
+                idle_timeout,
+                // Nothing wakes a connection to a database within the process.
+                keepalive_interval: keepalive_interval.filter(|_| checks.return_timeout.is_some()),
+                look_every: lifetimes.look_every(),
+                leak_detection_threshold,
+                warn: self.warn,
+            },
+            lifetimes: Arc::new(lifetimes),
             checks,
             after_connect: self.after_connect,
+            // What closes and opens connections by itself is our own maintenance.
             sqlx: PoolOptions::new()
-                .min_connections(if refill { base } else { 0 })
+                .min_connections(0)
                 .max_connections(max)
-                .acquire_timeout(acquire_timeout)
-                .idle_timeout(idle_timeout)
-                .max_lifetime(max_lifetime),
+                // Those who wait through our own acquire have a deadline of their own; the
+                // connection that is opened for them must outlive it.
+                .acquire_timeout(acquire_timeout.max(connect_timeout))
+                .idle_timeout(None)
+                .max_lifetime(None),
         })
     }
 
@@ -302,8 +395,13 @@ impl<DB: Database> fmt::Debug for PoolBuilder<DB> {
             .field("max_connections", &self.max_connections)
             .field("acquire_timeout", &self.acquire_timeout)
             .field("connect_timeout", &self.connect_timeout)
+            .field("max_connecting", &self.max_connecting)
             .field("idle_timeout", &self.idle_timeout)
             .field("max_lifetime", &self.max_lifetime)
+            .field("max_lifetime_jitter", &self.max_lifetime_jitter)
+            .field("keepalive_interval", &self.keepalive_interval)
+            .field("leak_detection_threshold", &self.leak_detection_threshold)
+            .field("warn", &self.warn)
             .field("alive_bypass_window", &self.alive_bypass_window)
             .field("ping_timeout", &self.ping_timeout)
             .field("return_timeout", &self.return_timeout)

@@ -1,16 +1,19 @@
 use std::fmt;
 use std::ops::{Deref, DerefMut};
+use std::panic::Location;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use futures_core::future::BoxFuture;
 use sqlx::{Acquire, Database, SqlSafeStr, SqlStr};
 use sqlx_core::transaction::TransactionManager;
 use tokio::runtime::{EnterGuard, Handle};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout};
 
-use crate::hooks;
+use crate::holders::Place;
 use crate::pool::Inner;
+use crate::slots::Slot;
+use crate::{Status, hooks};
 
 /// A connection checked out of a [`Pool`](crate::Pool).
 ///
@@ -23,8 +26,13 @@ use crate::pool::Inner;
 pub struct PoolConnection<DB: Database> {
     /// `None` only while the guard is taken apart.
     conn: Option<sqlx::pool::PoolConnection<DB>>,
-    slot: Option<OwnedSemaphorePermit>,
+    slot: Option<Slot>,
     since: Instant,
+    /// Connections in use when it was taken, this one included.
+    in_use: u32,
+    taken_at: &'static Location<'static>,
+    /// Among the holders, until the connection is given up.
+    place: Option<Place>,
     /// Set while a transaction begins, so that a begin which is dropped leaves its trace.
     beginning: bool,
     inner: Arc<Inner<DB>>,
@@ -33,14 +41,21 @@ pub struct PoolConnection<DB: Database> {
 impl<DB: Database> PoolConnection<DB> {
     pub(crate) fn new(
         conn: sqlx::pool::PoolConnection<DB>,
-        slot: Option<OwnedSemaphorePermit>,
+        slot: Option<Slot>,
         inner: Arc<Inner<DB>>,
+        taken_at: &'static Location<'static>,
     ) -> Self {
         inner.publish();
+        let Status { idle, in_use, .. } = inner.status();
+        inner.least_idle.fetch_min(idle, Ordering::AcqRel);
+        let since = Instant::now();
         Self {
             conn: Some(conn),
             slot,
-            since: Instant::now(),
+            since,
+            in_use,
+            taken_at,
+            place: Some(inner.holders.add(taken_at, since)),
             beginning: false,
             inner,
         }
@@ -95,7 +110,7 @@ impl<DB: Database> PoolConnection<DB> {
     /// If the future is dropped, the connection is closed without a goodbye.
     pub async fn close(mut self) -> Result<(), sqlx::Error> {
         let conn = self.take();
-        self.inner.metrics.used(self.since.elapsed());
+        self.given_up();
         let closed = conn.close().await;
         self.inner.publish();
         closed
@@ -107,7 +122,7 @@ impl<DB: Database> PoolConnection<DB> {
         let runtime = self.inner.runtime.clone();
         let _context = context(&runtime);
         let conn = self.take().detach();
-        self.inner.metrics.used(self.since.elapsed());
+        self.given_up();
         self.inner.publish();
         conn
     }
@@ -115,6 +130,27 @@ impl<DB: Database> PoolConnection<DB> {
     /// Hands the connection over to sqlx's own guard, which gives it back by itself.
     pub(crate) fn into_sqlx(mut self) -> sqlx::pool::PoolConnection<DB> {
         self.take()
+    }
+
+    /// Notes that the caller is done with it.
+    fn given_up(&mut self) {
+        let held_for = self.since.elapsed();
+        self.inner.metrics.used(held_for);
+        self.inner.load.used(held_for, self.in_use, self.inner.max);
+        if self.leave() {
+            tracing::info!(
+                pool = &*self.inner.name,
+                taken_at = %self.taken_at,
+                ?held_for,
+                "a connection that was reported as a possible leak came back"
+            );
+        }
+    }
+
+    /// Leaves the holders. Whether it was reported as a leak.
+    fn leave(&mut self) -> bool {
+        let place = self.place.take();
+        place.is_some_and(|place| self.inner.holders.remove(place))
     }
 
     #[expect(
@@ -139,7 +175,7 @@ fn held<DB: Database>(
 }
 
 /// Enters `runtime` outside any.
-fn context(runtime: &Handle) -> Option<EnterGuard<'_>> {
+pub(crate) fn context(runtime: &Handle) -> Option<EnterGuard<'_>> {
     Handle::try_current().is_err().then(|| runtime.enter())
 }
 
@@ -199,9 +235,10 @@ impl<DB: Database> Drop for PoolConnection<DB> {
     fn drop(&mut self) {
         let _context = context(&self.inner.runtime);
         let Some(mut conn) = self.conn.take() else {
+            self.leave();
             return;
         };
-        self.inner.metrics.used(self.since.elapsed());
+        self.given_up();
         let (inner, slot) = (Arc::clone(&self.inner), self.slot.take());
         if self.beginning {
             tokio::spawn(settle(conn, slot, inner));
@@ -212,15 +249,17 @@ impl<DB: Database> Drop for PoolConnection<DB> {
 }
 
 /// Boxed, because it is a large future that would be moved several times.
-fn returning<DB: Database>(conn: &mut sqlx::pool::PoolConnection<DB>) -> BoxFuture<'static, ()> {
+pub(crate) fn returning<DB: Database>(
+    conn: &mut sqlx::pool::PoolConnection<DB>,
+) -> BoxFuture<'static, ()> {
     Box::pin(hooks::returning(conn.return_to_pool()))
 }
 
 /// Ends what was left open, tests the connection and puts it back, within `return_timeout`; a
 /// connection that takes longer is dropped, and its permit released, with the future.
-async fn give_back<DB: Database>(
+pub(crate) async fn give_back<DB: Database>(
     returning: BoxFuture<'static, ()>,
-    slot: Option<OwnedSemaphorePermit>,
+    slot: Option<Slot>,
     inner: Arc<Inner<DB>>,
 ) {
     match inner.return_timeout {
@@ -239,12 +278,13 @@ async fn give_back<DB: Database>(
     // After the connection is back, so that the next caller finds it.
     drop(slot);
     inner.publish();
+    inner.supply();
 }
 
 /// Gives a connection back on which a begin was dropped half-way.
 async fn settle<DB: Database>(
     mut conn: sqlx::pool::PoolConnection<DB>,
-    slot: Option<OwnedSemaphorePermit>,
+    slot: Option<Slot>,
     inner: Arc<Inner<DB>>,
 ) {
     match hooks::end_unknown_transaction::<DB>(&mut conn, inner.return_timeout).await {
@@ -258,6 +298,7 @@ async fn settle<DB: Database>(
             drop(conn.detach());
             drop(slot);
             inner.publish();
+            inner.supply();
         }
     }
 }

@@ -24,6 +24,13 @@ impl Diagnosis {
         self.failing.store(true, Ordering::Release);
     }
 
+    /// Notes that an attempt was given up, unless its reason is known.
+    pub(crate) fn gave_up(&self, error: impl FnOnce() -> sqlx::Error) {
+        if !self.failing.load(Ordering::Acquire) {
+            self.failed(error());
+        }
+    }
+
     pub(crate) fn succeeded(&self) {
         if self.failing.swap(false, Ordering::AcqRel) {
             *self.last.lock().unwrap_or_else(PoisonError::into_inner) = None;

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::Status;
+use crate::{Holder, Status};
 
 /// Why an acquire gave no connection.
 ///
@@ -24,6 +24,9 @@ pub enum AcquireError {
         status: Status,
         /// The last error of a connection attempt, if none has succeeded since.
         last_connect_error: Option<Arc<sqlx::Error>>,
+        /// Who has held connections for longest, the longest first, at most three. Empty if they
+        /// are held through the bare sqlx pool.
+        holders: Vec<Holder>,
     },
     /// The pool is closed.
     Closed,
@@ -37,8 +40,10 @@ pub enum AcquireError {
 pub enum Phase {
     /// For another caller to give a connection back.
     Wait,
-    /// For a connection to be opened or tested.
+    /// For a connection to be opened.
     Connect,
+    /// For an idle connection to answer the ping before it is handed out.
+    Validate,
 }
 
 impl AcquireError {
@@ -74,6 +79,7 @@ impl fmt::Display for AcquireError {
                 waited,
                 status,
                 last_connect_error,
+                holders,
             } => {
                 let Status {
                     max,
@@ -96,7 +102,18 @@ impl fmt::Display for AcquireError {
                     (Phase::Connect, None) => {
                         "the server did not answer in time, check the network and the server's load"
                     }
-                })
+                    (Phase::Validate, None) => {
+                        "idle connections did not answer a ping in time, check the network and \
+                         firewalls that drop idle connections"
+                    }
+                })?;
+                if *phase == Phase::Wait && !holders.is_empty() {
+                    f.write_str("; held longest at ")?;
+                    for (n, holder) in holders.iter().enumerate() {
+                        write!(f, "{}{holder}", if n == 0 { "" } else { ", " })?;
+                    }
+                }
+                Ok(())
             }
             Self::Closed => {
                 f.write_str("the pool is closed: keep it open until its last user is done")
@@ -130,6 +147,42 @@ impl From<AcquireError> for sqlx::Error {
     }
 }
 
+/// The pool was closed, but not all connections came back in time; see
+/// [`Pool::close_with_timeout`](crate::Pool::close_with_timeout).
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct StillInUse {
+    pub(crate) pool: Arc<str>,
+    /// How long they were waited for.
+    pub within: Duration,
+    /// Connections that did not come back.
+    pub in_use: u32,
+    /// Who holds them, the longest first. Those held through the bare sqlx pool are not known.
+    pub holders: Vec<Holder>,
+}
+
+impl fmt::Display for StillInUse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            pool,
+            within,
+            in_use,
+            holders,
+        } = self;
+        write!(
+            f,
+            "{in_use} connections of the pool {pool} did not come back within {within:?}: end what \
+             uses them before the pool is closed"
+        )?;
+        for (n, holder) in holders.iter().take(3).enumerate() {
+            write!(f, "{}{holder}", if n == 0 { "; held at " } else { ", " })?;
+        }
+        Ok(())
+    }
+}
+
+impl Error for StillInUse {}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,6 +193,7 @@ mod tests {
             waited: Duration::from_micros(5_000_123),
             status: Status::new(10, 2, 10, 0, 4),
             last_connect_error: last_connect_error.map(Arc::new),
+            holders: Vec::new(),
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! The acquire is made within the boxed future: captured, it would take its kilobytes there twice.
 
+use std::panic::Location;
 use std::sync::Arc;
 
 use async_stream::try_stream;
@@ -18,15 +19,17 @@ where
 {
     type Database = DB;
 
+    #[track_caller]
     fn execute<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<DB::QueryResult, Error>>
     where
         'p: 'e,
         E: 'q + Execute<'q, DB>,
     {
-        let pool = Arc::clone(self.inner());
-        Box::pin(async move { pool.acquire().await?.execute(query).await })
+        let (pool, taken_at) = (Arc::clone(self.inner()), Location::caller());
+        Box::pin(async move { pool.acquire(taken_at).await?.execute(query).await })
     }
 
+    #[track_caller]
     fn fetch_many<'e, 'q: 'e, E>(
         self,
         query: E,
@@ -35,24 +38,26 @@ where
         'p: 'e,
         E: 'q + Execute<'q, DB>,
     {
-        let pool = Arc::clone(self.inner());
+        let (pool, taken_at) = (Arc::clone(self.inner()), Location::caller());
         Box::pin(try_stream! {
-            let mut conn = pool.acquire().await?;
+            let mut conn = pool.acquire(taken_at).await?;
             for await step in conn.fetch_many(query) {
                 yield step?;
             }
         })
     }
 
+    #[track_caller]
     fn fetch_all<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<Vec<DB::Row>, Error>>
     where
         'p: 'e,
         E: 'q + Execute<'q, DB>,
     {
-        let pool = Arc::clone(self.inner());
-        Box::pin(async move { pool.acquire().await?.fetch_all(query).await })
+        let (pool, taken_at) = (Arc::clone(self.inner()), Location::caller());
+        Box::pin(async move { pool.acquire(taken_at).await?.fetch_all(query).await })
     }
 
+    #[track_caller]
     fn fetch_optional<'e, 'q: 'e, E>(
         self,
         query: E,
@@ -61,10 +66,11 @@ where
         'p: 'e,
         E: 'q + Execute<'q, DB>,
     {
-        let pool = Arc::clone(self.inner());
-        Box::pin(async move { pool.acquire().await?.fetch_optional(query).await })
+        let (pool, taken_at) = (Arc::clone(self.inner()), Location::caller());
+        Box::pin(async move { pool.acquire(taken_at).await?.fetch_optional(query).await })
     }
 
+    #[track_caller]
     fn prepare_with<'e>(
         self,
         sql: SqlStr,
@@ -73,16 +79,22 @@ where
     where
         'p: 'e,
     {
-        let pool = Arc::clone(self.inner());
-        Box::pin(async move { pool.acquire().await?.prepare_with(sql, parameters).await })
+        let (pool, taken_at) = (Arc::clone(self.inner()), Location::caller());
+        Box::pin(async move {
+            pool.acquire(taken_at)
+                .await?
+                .prepare_with(sql, parameters)
+                .await
+        })
     }
 
+    #[track_caller]
     fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, Result<Describe<DB>, Error>>
     where
         'p: 'e,
     {
-        let pool = Arc::clone(self.inner());
-        Box::pin(async move { pool.acquire().await?.describe(sql).await })
+        let (pool, taken_at) = (Arc::clone(self.inner()), Location::caller());
+        Box::pin(async move { pool.acquire(taken_at).await?.describe(sql).await })
     }
 }
 
@@ -90,18 +102,20 @@ impl<'a, DB: Database> Acquire<'a> for &'_ Pool<DB> {
     type Database = DB;
     type Connection = PoolConnection<DB>;
 
+    #[track_caller]
     fn acquire(self) -> BoxFuture<'a, Result<PoolConnection<DB>, Error>> {
-        let pool = Arc::clone(self.inner());
-        Box::pin(async move { Ok(pool.acquire().await?) })
+        let (pool, taken_at) = (Arc::clone(self.inner()), Location::caller());
+        Box::pin(async move { Ok(pool.acquire(taken_at).await?) })
     }
 
     /// sqlx's transaction holds sqlx's guard, so ours ends here: the connection counts as in use
     /// and its return is bounded, but the time it is used is not recorded.
+    #[track_caller]
     fn begin(self) -> BoxFuture<'a, Result<sqlx::Transaction<'a, DB>, Error>> {
-        let pool = Arc::clone(self.inner());
+        let (pool, taken_at) = (Arc::clone(self.inner()), Location::caller());
         Box::pin(async move {
             let statement = pool.begin_statement.map(SqlSafeStr::into_sql_str);
-            let conn = Arc::clone(&pool).acquire().await?.into_sqlx();
+            let conn = Arc::clone(&pool).acquire(taken_at).await?.into_sqlx();
             let conn = MaybePoolConnection::PoolConnection(conn);
             let mut begin = sqlx::Transaction::begin(conn, statement);
             // Declared after `begin`, so that it is dropped first: before the connection goes back.

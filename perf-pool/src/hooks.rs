@@ -14,6 +14,7 @@ use sqlx_core::transaction::TransactionManager;
 use tokio::time::{Instant, timeout};
 
 use crate::diagnosis::Diagnosis;
+use crate::lifetimes::Lifetimes;
 use crate::metrics::Metrics;
 
 /// The caller's `after_connect`.
@@ -23,19 +24,52 @@ pub(crate) type AfterConnect<DB> = Arc<
         + Sync,
 >;
 
+/// An acquire of sqlx's pool that tells what it found.
+pub(crate) type Attempt<DB> = BoxFuture<'static, Result<Found<DB>, sqlx::Error>>;
+
+pub(crate) struct Found<DB: Database> {
+    pub(crate) conn: sqlx::pool::PoolConnection<DB>,
+    pub(crate) condition: Condition,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Condition {
+    /// Opened by this attempt.
+    New,
+    /// Was idle for less than the window.
+    Fresh,
+    /// Was idle for longer, and was not tested.
+    Stale,
+    /// Is too old to be used again.
+    Over,
+}
+
 tokio::task_local! {
-    /// Since when the current acquire has been opening a connection.
-    static OPENING_SINCE: Cell<Instant>;
+    static ATTEMPT: Noted;
     /// Set while our own, already bounded return runs.
     static RETURNING: ();
 }
 
-/// Runs sqlx's acquire so that a connection opened within it is timed.
-///
-/// Not an `async fn`, which would hold its argument twice: before and while it awaits it. sqlx's
-/// futures have room for the opening of a connection, which makes kilobytes.
-pub(crate) fn opening<F: Future>(acquire: F) -> impl Future<Output = F::Output> {
-    OPENING_SINCE.scope(Cell::new(Instant::now()), acquire)
+/// What the hooks note about an attempt.
+struct Noted {
+    /// Since when it has been opening a connection, if it does.
+    since: Cell<Instant>,
+    condition: Cell<Condition>,
+}
+
+/// Takes the connection that was idle for longest, untested, or opens one. What is to be made of
+/// an idle one is left to the caller: sqlx would open another in its place at once.
+pub(crate) fn attempt<DB: Database>(pool: &sqlx::Pool<DB>) -> Attempt<DB> {
+    let acquire = pool.acquire();
+    let noted = Noted {
+        since: Cell::new(Instant::now()),
+        condition: Cell::new(Condition::Fresh),
+    };
+    Box::pin(ATTEMPT.scope(noted, async move {
+        let conn = acquire.await?;
+        let condition = ATTEMPT.with(|noted| noted.condition.get());
+        Ok(Found { conn, condition })
+    }))
 }
 
 /// Runs sqlx's return of a connection without the test that bounds the returns of others.
@@ -101,6 +135,18 @@ pub(crate) struct Checks {
     pub(crate) return_timeout: Option<Duration>,
 }
 
+impl Checks {
+    fn condition(&self, lifetimes: &Lifetimes, age: Duration, idle_for: Duration) -> Condition {
+        if lifetimes.are_over(age) {
+            Condition::Over
+        } else if self.return_timeout.is_none() || idle_for < self.alive_bypass_window {
+            Condition::Fresh
+        } else {
+            Condition::Stale
+        }
+    }
+}
+
 pub(crate) fn install<DB: Database>(
     options: PoolOptions<DB>,
     checks: Checks,
@@ -108,6 +154,7 @@ pub(crate) fn install<DB: Database>(
     metrics: Arc<Metrics>,
     diagnosis: Arc<Diagnosis>,
     dropped_begins: DroppedBegins,
+    lifetimes: Arc<Lifetimes>,
 ) -> PoolOptions<DB> {
     let options = options
         .test_before_acquire(false)
@@ -125,53 +172,62 @@ pub(crate) fn install<DB: Database>(
                     return Err(sqlx::Error::Configuration(shown.into()));
                 }
                 diagnosis.succeeded();
-                // Not set where sqlx refills the base by itself: it does not tell when it began.
-                let _ = OPENING_SINCE.try_with(|since| metrics.created(since.get().elapsed()));
+                // Not set where it is the bare sqlx pool that opens one.
+                let _ = ATTEMPT.try_with(|noted| {
+                    noted.condition.set(Condition::New);
+                    metrics.created(noted.since.get().elapsed());
+                });
                 Ok(())
             })
         });
     let return_timeout = checks.return_timeout;
-    let options = options.after_release(move |conn, _| {
+    let ages = Arc::clone(&lifetimes);
+    let options = options.after_release(move |conn, meta| {
+        // `Ok(false)` closes the connection with a goodbye.
+        let keep = !ages.are_over(meta.age);
         // sqlx tests every returned connection without a bound, so that a peer that is gone
         // silently would keep the permit for good (sqlx #4349). Our own returns have a bound
         // around all of it; those of sqlx's guards get a bounded test first.
         if RETURNING.try_with(|()| ()).is_ok() {
-            return Box::pin(future::ready(Ok(true)));
+            return Box::pin(future::ready(Ok(keep)));
         }
         if dropped_begins.any() {
             return Box::pin(async move {
                 end_unknown_transaction::<DB>(conn, return_timeout).await?;
-                Ok(true)
+                Ok(keep)
             });
         }
         match return_timeout {
-            Some(within) => Box::pin(ping(conn, within)),
-            None => Box::pin(future::ready(Ok(true))),
+            Some(within) => Box::pin(async move {
+                ping(conn, within).await?;
+                Ok(keep)
+            }),
+            None => Box::pin(future::ready(Ok(keep))),
         }
     });
-    if return_timeout.is_none() {
-        return options;
-    }
     options.before_acquire(move |conn, meta| {
-        if meta.idle_for < checks.alive_bypass_window {
+        let condition = checks.condition(&lifetimes, meta.age, meta.idle_for);
+        if ATTEMPT
+            .try_with(|noted| noted.condition.set(condition))
+            .is_ok()
+        {
             return Box::pin(future::ready(Ok(true)));
         }
-        Box::pin(async move {
-            let alive = ping(conn, checks.ping_timeout).await;
-            if alive.is_err() {
-                // sqlx goes on to open another one.
-                let _ = OPENING_SINCE.try_with(|since| since.set(Instant::now()));
-            }
-            alive
-        })
+        match condition {
+            Condition::Over => Box::pin(future::ready(Ok(false))),
+            Condition::Stale => Box::pin(async move {
+                ping(conn, checks.ping_timeout).await?;
+                Ok(true)
+            }),
+            Condition::New | Condition::Fresh => Box::pin(future::ready(Ok(true))),
+        }
     })
 }
 
 /// `Err`, not `Ok(false)`, for a connection that fails: sqlx would say goodbye to its peer, without
 /// a bound, before dropping it.
-async fn ping<C: Connection>(conn: &mut C, within: Duration) -> Result<bool, sqlx::Error> {
-    bounded(Some(within), conn.ping()).await?;
-    Ok(true)
+pub(crate) async fn ping<C: Connection>(conn: &mut C, within: Duration) -> Result<(), sqlx::Error> {
+    bounded(Some(within), conn.ping()).await
 }
 
 async fn bounded<T>(

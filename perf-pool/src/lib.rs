@@ -2,30 +2,41 @@
 #![forbid(unsafe_code)]
 
 mod acquire;
+mod advice;
 mod build_error;
 mod builder;
 mod connect;
 mod connect_error;
 mod connection;
+mod desk;
 mod diagnosis;
 mod error;
 mod executor;
+mod health;
+mod holders;
 mod hooks;
+mod lifetimes;
+mod maintenance;
 mod metrics;
-mod observer;
 mod pool;
 mod profile;
+mod slots;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod status;
+mod supply;
+mod thresholds;
 mod transaction;
 mod warm_up;
 
+pub use advice::{Advice, Evidence, Verdict};
 pub use build_error::BuildError;
 pub use builder::PoolBuilder;
 pub use connect_error::ConnectError;
 pub use connection::PoolConnection;
-pub use error::{AcquireError, Phase};
+pub use error::{AcquireError, Phase, StillInUse};
+pub use health::Health;
+pub use holders::Holder;
 pub use pool::Pool;
 pub use profile::Profile;
 #[cfg(feature = "sqlite")]

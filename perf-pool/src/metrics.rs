@@ -15,6 +15,7 @@ const IDLE_MIN: &str = "db_client_connections_idle_min";
 const OVERFLOW: &str = "db_client_connections_overflow";
 const PENDING: &str = "db_client_connections_pending_requests";
 const TIMEOUTS: &str = "db_client_connections_timeouts_total";
+const LEAKS: &str = "db_client_connections_leaks_total";
 const WAIT: &str = "db_client_connections_wait_time_seconds";
 const USE: &str = "db_client_connections_use_time_seconds";
 const CREATE: &str = "db_client_connections_create_time_seconds";
@@ -26,6 +27,7 @@ pub(crate) struct Metrics {
     overflow: Gauge,
     pending: Gauge,
     timeouts: Counter,
+    leaks: Counter,
     wait: Histogram,
     used_for: Histogram,
     create: Histogram,
@@ -46,6 +48,7 @@ impl Metrics {
             overflow: gauge!(OVERFLOW, "pool" => pool.clone()),
             pending: gauge!(PENDING, "pool" => pool.clone()),
             timeouts: counter!(TIMEOUTS, "pool" => pool.clone()),
+            leaks: counter!(LEAKS, "pool" => pool.clone()),
             wait: histogram!(WAIT, "pool" => pool.clone()),
             used_for: histogram!(USE, "pool" => pool.clone()),
             create: histogram!(CREATE, "pool" => pool),
@@ -80,6 +83,10 @@ impl Metrics {
 
     pub(crate) fn timed_out(&self) {
         self.timeouts.increment(1);
+    }
+
+    pub(crate) fn leaked(&self) {
+        self.leaks.increment(1);
     }
 
     /// Sets the gauges of connections to what `read` returns.
@@ -133,6 +140,11 @@ fn describe() {
         TIMEOUTS,
         Unit::Count,
         "Acquires that gave up after acquire_timeout"
+    );
+    describe_counter!(
+        LEAKS,
+        Unit::Count,
+        "Connections that were held for longer than leak_detection_threshold"
     );
     describe_histogram!(
         WAIT,

@@ -1,19 +1,29 @@
 use std::fmt;
 use std::ops::Deref;
+use std::panic::Location;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use sqlx::{Connection, Database, SqlSafeStr};
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+use crate::advice::Load;
 use crate::builder::Settings;
+use crate::desk::Desk;
 use crate::diagnosis::Diagnosis;
+use crate::holders::Holders;
 use crate::hooks::{AfterConnect, DroppedBegins};
+use crate::lifetimes::Lifetimes;
+use crate::maintenance;
 use crate::metrics::Metrics;
-use crate::{AcquireError, PoolBuilder, PoolConnection, Status, Transaction, hooks, observer};
+use crate::slots::Slots;
+use crate::supply::Look;
+use crate::{AcquireError, PoolBuilder, PoolConnection, Status, StillInUse, Transaction, hooks};
 
 /// A pool of connections to a database: sqlx's own pool with safe, cheap, measured checkouts.
 ///
@@ -35,11 +45,23 @@ pub(crate) struct Inner<DB: Database> {
     pub(crate) max: u32,
     pub(crate) acquire_timeout: Duration,
     pub(crate) connect_timeout: Duration,
+    pub(crate) ping_timeout: Duration,
     pub(crate) return_timeout: Option<Duration>,
+    pub(crate) max_connecting: u32,
     pub(crate) begin_statement: Option<&'static str>,
     /// As many as sqlx has permits, in front of them: so that waiting for another caller and
     /// opening a connection are told apart.
-    pub(crate) slots: Arc<Semaphore>,
+    pub(crate) slots: Slots,
+    pub(crate) desk: Desk<DB>,
+    pub(crate) holders: Holders,
+    pub(crate) load: Load,
+    pub(crate) lifetimes: Arc<Lifetimes>,
+    /// From when on a connection that is held counts as leaked for the advice.
+    pub(crate) stuck_after: Option<Duration>,
+    /// Wakes the maintenance before its time.
+    pub(crate) look_after: Arc<Notify>,
+    /// The least connections that were idle since the maintenance looked.
+    pub(crate) least_idle: AtomicU32,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) diagnosis: Arc<Diagnosis>,
     pub(crate) dropped_begins: DroppedBegins,
@@ -72,19 +94,30 @@ impl<DB: Database> Pool<DB> {
             Arc::clone(&metrics),
             Arc::clone(&diagnosis),
             dropped_begins.clone(),
+            Arc::clone(&settings.lifetimes),
         )
         .connect_lazy_with(options);
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let inner = Arc::new_cyclic(|inner| {
-            let observe = observer::observe(inner.clone(), sqlx.close_event());
+            let look_after = Arc::new(Notify::new());
+            let wake = Arc::clone(&look_after);
+            let maintain =
+                maintenance::run(inner.clone(), sqlx.close_event(), wake, settings.upkeep);
             let stopped = stop.clone();
             tasks.spawn(async move {
-                stopped.run_until_cancelled_owned(observe).await;
+                stopped.run_until_cancelled_owned(maintain).await;
             });
             Inner {
-                slots: Arc::new(Semaphore::new(
-                    usize::try_from(settings.max).unwrap_or(Semaphore::MAX_PERMITS),
-                )),
+                slots: Slots::new(settings.max),
+                desk: Desk::default(),
+                holders: Holders::default(),
+                load: Load::new(Instant::now()),
+                stuck_after: settings.upkeep.leak_detection_threshold,
+                lifetimes: settings.lifetimes,
+                look_after,
+                least_idle: AtomicU32::new(u32::MAX),
+                max_connecting: settings.max_connecting,
+                ping_timeout: settings.checks.ping_timeout,
                 sqlx,
                 name: settings.name,
                 base: settings.base,
@@ -123,22 +156,34 @@ impl<DB: Database> Pool<DB> {
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: a dropped acquire gives everything back that it held. It loses its place
-    /// among the waiting, and a connection that was being opened or tested for it.
+    /// Cancel safe: a dropped acquire gives everything back that it held, and loses its place among
+    /// the waiting. A connection that was being opened or tested for it goes to the next caller, or
+    /// becomes idle.
+    #[track_caller]
     pub fn acquire(
         &self,
     ) -> impl Future<Output = Result<PoolConnection<DB>, AcquireError>> + Send + use<DB> {
-        Arc::clone(&self.inner).acquire()
+        Arc::clone(&self.inner).acquire(Location::caller())
     }
 
     /// Checks a connection out if one is idle, without waiting and without testing it.
+    #[track_caller]
     pub fn try_acquire(&self) -> Option<PoolConnection<DB>> {
-        let slot = Arc::clone(&self.inner.slots).try_acquire_owned().ok()?;
-        let conn = self.inner.sqlx.try_acquire()?;
+        let slot = self.inner.slots.try_take().ok()?;
+        let conn = match self.inner.look() {
+            Look::Fresh(conn) | Look::Stale(conn) => conn,
+            Look::Opening(attempt) => {
+                self.inner.adopt(attempt);
+                return None;
+            }
+            Look::Nothing | Look::Failed(_) => return None,
+        };
+        let inner = Arc::clone(&self.inner);
         Some(PoolConnection::new(
             conn,
             Some(slot),
-            Arc::clone(&self.inner),
+            inner,
+            Location::caller(),
         ))
     }
 
@@ -153,9 +198,13 @@ impl<DB: Database> Pool<DB> {
     ///
     /// Cancel safe: a transaction that may have begun is rolled back while its connection goes
     /// back.
-    pub async fn begin(&self) -> Result<Transaction<DB>, sqlx::Error> {
+    #[track_caller]
+    pub fn begin(
+        &self,
+    ) -> impl Future<Output = Result<Transaction<DB>, sqlx::Error>> + Send + use<DB> {
         let statement = self.inner.begin_statement.map(SqlSafeStr::into_sql_str);
-        Transaction::begin(self.acquire().await?, statement).await
+        let acquire = self.acquire();
+        async move { Transaction::begin(acquire.await?, statement).await }
     }
 
     /// Like [`begin`](Self::begin), with a statement of the caller's.
@@ -168,12 +217,14 @@ impl<DB: Database> Pool<DB> {
     /// # Cancel safety
     ///
     /// As [`begin`](Self::begin).
-    pub async fn begin_with(
+    #[track_caller]
+    pub fn begin_with<S: SqlSafeStr>(
         &self,
-        statement: impl SqlSafeStr,
-    ) -> Result<Transaction<DB>, sqlx::Error> {
+        statement: S,
+    ) -> impl Future<Output = Result<Transaction<DB>, sqlx::Error>> + Send + use<DB, S> {
         let statement = statement.into_sql_str();
-        Transaction::begin(self.acquire().await?, Some(statement)).await
+        let acquire = self.acquire();
+        async move { Transaction::begin(acquire.await?, Some(statement)).await }
     }
 
     /// What the pool looks like right now, connections used through the bare sqlx pool included.
@@ -186,8 +237,32 @@ impl<DB: Database> Pool<DB> {
         &self.inner.name
     }
 
-    /// Closes the pool: waiting and later acquires, and within a second those that are opening a
-    /// connection, get [`AcquireError::Closed`], idle connections
+    /// Replaces every connection: idle ones are closed now, those in use once they come back, and
+    /// those that are being opened are opened again. Their callers notice nothing. For a server
+    /// that was failed over, say.
+    pub fn soft_evict(&self) {
+        self.inner.lifetimes.evict_all();
+        self.inner.look_after.notify_one();
+    }
+
+    /// Opens connections with other options from now on, with a new password, say, and replaces
+    /// those that exist, as [`soft_evict`](Self::soft_evict). What the server thinks of the options
+    /// shows when the next connection is opened.
+    pub fn reconnect_with(&self, options: <DB::Connection as Connection>::Options) {
+        self.inner.sqlx.set_connect_options(options);
+        self.soft_evict();
+    }
+
+    /// Lets at most `limit` callers hold a connection at a time, from now on; connections that are
+    /// out already stay out. The least is 1, the most `max_connections`, with which a pool begins.
+    /// Returns the limit that is in force now. Does not bind the bare sqlx pool.
+    pub fn set_concurrency_limit(&self, limit: u32) -> u32 {
+        let limit = limit.clamp(1, self.inner.max);
+        self.inner.slots.set_limit(limit);
+        limit
+    }
+
+    /// Closes the pool: waiting and later acquires get [`AcquireError::Closed`], idle connections
     /// are closed, and those in use once they are given back, for which this waits, without a
     /// bound. May be called any number of times.
     ///
@@ -196,16 +271,51 @@ impl<DB: Database> Pool<DB> {
     /// The pool is closed from the first poll on. If the future is dropped, connections that come
     /// back are closed still, but nobody has waited for them.
     pub async fn close(&self) {
-        self.inner.slots.close();
-        self.inner.sqlx.close().await;
+        self.inner.turn_away();
+        // First, so that no task holds a connection for which the next line waits.
         self.inner.stop.cancel();
+        self.inner.sqlx.close().await;
         self.inner.tasks.close();
         self.inner.tasks.wait().await;
         self.inner.publish();
     }
+
+    /// Like [`close`](Self::close), but waits no longer than `within` for connections in use.
+    ///
+    /// # Errors
+    ///
+    /// [`StillInUse`] names who holds connections still. The pool is closed nevertheless, and what
+    /// comes back later is closed.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`close`](Self::close).
+    pub async fn close_with_timeout(&self, within: Duration) -> Result<(), StillInUse> {
+        match timeout(within, self.close()).await {
+            Ok(()) => Ok(()),
+            Err(_) => Err(StillInUse {
+                pool: Arc::clone(&self.inner.name),
+                within,
+                in_use: self.status().in_use,
+                holders: self.inner.holders.longest(usize::MAX),
+            }),
+        }
+    }
 }
 
 impl<DB: Database> Inner<DB> {
+    /// Turns waiting and later callers away.
+    pub(crate) fn turn_away(&self) {
+        self.slots.close();
+        self.desk.close();
+    }
+
+    /// sqlx's count of idle connections can be ahead for an instant, and wrap around below zero
+    /// (sqlx #3645).
+    pub(crate) fn idle(&self) -> u32 {
+        self.status().idle
+    }
+
     pub(crate) fn status(&self) -> Status {
         Status::new(
             self.max,

@@ -13,7 +13,7 @@ use crate::pool::Inner;
 
 impl<DB: Database> Inner<DB> {
     /// Opens the base connections side by side (sqlx alone would open one after another). What is
-    /// not open after `within` is left to sqlx, which goes on refilling the base.
+    /// not open after `within` is left to the maintenance, which goes on refilling the base.
     pub(crate) async fn warm_up(self: &Arc<Self>, within: Duration) {
         let deadline = Instant::now() + within;
         let mut opening = Vec::new();
@@ -23,15 +23,15 @@ impl<DB: Database> Inner<DB> {
             // An acquire takes its place in `size` when it is first polled.
             while self.sqlx.size() < self.base && started < self.base {
                 started += 1;
-                let mut acquire = Box::pin(hooks::opening(self.sqlx.acquire()));
+                let mut acquire = hooks::attempt(&self.sqlx);
                 match acquire.as_mut().poll(cx) {
-                    Poll::Ready(conn) => open.extend(conn.ok()),
+                    Poll::Ready(found) => open.extend(found.ok()),
                     Poll::Pending => opening.push(acquire),
                 }
             }
             opening.retain_mut(|acquire| match Pin::new(acquire).poll(cx) {
-                Poll::Ready(conn) => {
-                    open.extend(conn.ok());
+                Poll::Ready(found) => {
+                    open.extend(found.ok());
                     false
                 }
                 Poll::Pending => true,
@@ -45,8 +45,8 @@ impl<DB: Database> Inner<DB> {
         let _ = timeout_at(deadline, all).await;
         drop(opening);
         let mut returning = JoinSet::new();
-        for mut conn in open {
-            returning.spawn(hooks::returning(conn.return_to_pool()));
+        for mut found in open {
+            returning.spawn(hooks::returning(found.conn.return_to_pool()));
         }
         let _ = timeout_at(deadline, returning.join_all()).await;
         self.publish();

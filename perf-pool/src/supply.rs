@@ -1,0 +1,252 @@
+//! How connections come to the callers at the [`Desk`](crate::desk::Desk): idle ones, idle ones
+//! after a test, and new ones.
+//!
+//! Connections are opened and tested in tasks of the pool, not in the caller's future. So a caller
+//! that gives up wastes no handshake: the connection serves the next one, or becomes idle.
+
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use sqlx::Database;
+use tokio::task::coop::unconstrained;
+use tokio::time::timeout;
+
+use crate::connection::{context, give_back, returning};
+use crate::desk::Way;
+use crate::hooks::{self, Attempt, Condition};
+use crate::pool::Inner;
+
+/// How long an attempt may take before the reason is looked for: above any healthy handshake.
+const STUCK_AFTER: Duration = Duration::from_millis(500);
+
+/// The longest a goodbye may take.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// A connection on its way to a caller; if it is dropped, it goes back to the pool.
+pub(crate) struct Ready<DB: Database> {
+    conn: Option<sqlx::pool::PoolConnection<DB>>,
+    inner: Arc<Inner<DB>>,
+}
+
+impl<DB: Database> Ready<DB> {
+    pub(crate) fn take(mut self) -> Option<sqlx::pool::PoolConnection<DB>> {
+        self.conn.take()
+    }
+}
+
+impl<DB: Database> Drop for Ready<DB> {
+    fn drop(&mut self) {
+        if let Some(conn) = self.conn.take() {
+            self.inner.put_back(conn, None);
+        }
+    }
+}
+
+/// Notes that a connection is on its way until it is dropped.
+struct UnderWay<DB: Database> {
+    way: Way,
+    inner: Weak<Inner<DB>>,
+}
+
+impl<DB: Database> Drop for UnderWay<DB> {
+    fn drop(&mut self) {
+        if let Some(inner) = self.inner.upgrade() {
+            inner.desk.end(self.way);
+            inner.supply();
+        }
+    }
+}
+
+/// What a look at the idle connections found.
+pub(crate) enum Look<DB: Database> {
+    Fresh(sqlx::pool::PoolConnection<DB>),
+    /// Was idle for so long that it has to be tested.
+    Stale(sqlx::pool::PoolConnection<DB>),
+    /// Somebody else took the last one, and sqlx opens another.
+    Opening(Attempt<DB>),
+    Nothing,
+    Failed(sqlx::Error),
+}
+
+impl<DB: Database> Inner<DB> {
+    /// Takes the connection that was idle for longest, without waiting.
+    pub(crate) fn look(self: &Arc<Self>) -> Look<DB> {
+        let _context = context(&self.runtime);
+        while self.idle() > 0 {
+            let mut attempt = hooks::attempt(&self.sqlx);
+            // Unconstrained: a task that used its time up would find nothing ready.
+            let polled = {
+                let mut cx = Context::from_waker(Waker::noop());
+                pin!(unconstrained(&mut attempt)).poll(&mut cx)
+            };
+            match polled {
+                Poll::Pending => return Look::Opening(attempt),
+                Poll::Ready(Err(error)) => return Look::Failed(error),
+                Poll::Ready(Ok(found)) => match found.condition {
+                    Condition::Fresh | Condition::New => return Look::Fresh(found.conn),
+                    Condition::Stale => return Look::Stale(found.conn),
+                    Condition::Over => self.close_soon(found.conn),
+                },
+            }
+        }
+        Look::Nothing
+    }
+
+    /// Sees to it that as many connections are on their way as callers wait, as far as
+    /// `max_connecting` allows.
+    pub(crate) fn supply(self: &Arc<Self>) {
+        while self.desk.wants_more() {
+            let supplied = match self.look() {
+                Look::Fresh(conn) => {
+                    self.hand_over(conn);
+                    true
+                }
+                Look::Stale(conn) => {
+                    self.test(conn);
+                    true
+                }
+                Look::Opening(attempt) => self.adopt(attempt),
+                Look::Nothing => self.open(),
+                Look::Failed(_) => false,
+            };
+            if !supplied {
+                return;
+            }
+        }
+    }
+
+    /// Gives the connection to the first caller, or back to the pool.
+    pub(crate) fn hand_over(self: &Arc<Self>, conn: sqlx::pool::PoolConnection<DB>) {
+        let ready = Ready {
+            conn: Some(conn),
+            inner: Arc::clone(self),
+        };
+        drop(self.desk.give(Ok(ready)));
+    }
+
+    /// Tests the connection for the callers.
+    pub(crate) fn test(self: &Arc<Self>, mut conn: sqlx::pool::PoolConnection<DB>) {
+        let Some(under_way) = self.under_way(Way::Testing, u32::MAX) else {
+            return;
+        };
+        let inner = Arc::clone(self);
+        self.spawn(async move {
+            match hooks::ping(&mut *conn, inner.ping_timeout).await {
+                Ok(()) => inner.hand_over(conn),
+                Err(error) => {
+                    tracing::debug!(pool = &*inner.name, %error, "an idle connection was dead");
+                    // Without a goodbye, for which a dead peer would be waited.
+                    drop(conn.detach());
+                }
+            }
+            drop(under_way);
+        });
+    }
+
+    /// Opens a connection for whoever waits when it is there, unless `max_connecting` are being
+    /// opened already.
+    pub(crate) fn open(self: &Arc<Self>) -> bool {
+        let _context = context(&self.runtime);
+        self.adopt(hooks::attempt(&self.sqlx))
+    }
+
+    /// Goes on with an attempt, unless `max_connecting` connections are being opened already.
+    pub(crate) fn adopt(self: &Arc<Self>, attempt: Attempt<DB>) -> bool {
+        let Some(under_way) = self.under_way(Way::Opening, self.max_connecting) else {
+            return false;
+        };
+        // Holds the pool weakly, so that it ends with the pool however long the peer is silent.
+        let (inner, within) = (Arc::downgrade(self), self.connect_timeout);
+        self.spawn(async move {
+            opening(attempt, inner, within).await;
+            drop(under_way);
+        });
+        true
+    }
+
+    fn under_way(self: &Arc<Self>, way: Way, at_most: u32) -> Option<UnderWay<DB>> {
+        self.desk.begin(way, at_most).then(|| UnderWay {
+            way,
+            inner: Arc::downgrade(self),
+        })
+    }
+
+    /// Puts a connection back that no caller holds, or notes it as on its way to the callers
+    /// meanwhile.
+    pub(crate) fn put_back(
+        self: &Arc<Self>,
+        mut conn: sqlx::pool::PoolConnection<DB>,
+        way: Option<Way>,
+    ) {
+        let _context = context(&self.runtime);
+        let under_way = way.and_then(|way| self.under_way(way, u32::MAX));
+        let give_back = give_back(returning(&mut conn), None, Arc::clone(self));
+        self.runtime.spawn(async move {
+            give_back.await;
+            drop(under_way);
+        });
+    }
+
+    /// Closes a connection that is too old, with a goodbye.
+    pub(crate) fn close_soon(self: &Arc<Self>, conn: sqlx::pool::PoolConnection<DB>) {
+        let inner = Arc::downgrade(self);
+        self.spawn(async move {
+            // How it went says nothing about the next one.
+            let _ = timeout(GOODBYE, conn.close()).await;
+            if let Some(inner) = inner.upgrade() {
+                inner.publish();
+            }
+        });
+    }
+
+    /// Runs in a task that ends with the pool.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        let task = async move {
+            stop.run_until_cancelled_owned(task).await;
+        };
+        self.tasks.spawn_on(task, &self.runtime);
+    }
+}
+
+async fn opening<DB: Database>(mut attempt: Attempt<DB>, pool: Weak<Inner<DB>>, within: Duration) {
+    let began = Instant::now();
+    let stuck = STUCK_AFTER.min(within / 2);
+    let outcome = match timeout(stuck, &mut attempt).await {
+        Ok(outcome) => Some(outcome),
+        Err(_) => {
+            if let Some(inner) = pool.upgrade() {
+                inner.diagnose();
+            }
+            timeout(within - stuck, &mut attempt).await.ok()
+        }
+    };
+    // Cancelled before anything is made of its end.
+    drop(attempt);
+    let Some(inner) = pool.upgrade() else { return };
+    match outcome {
+        Some(Ok(found)) => match found.condition {
+            // Opened with what has been replaced meanwhile.
+            Condition::New if inner.lifetimes.evicted_since(began) => inner.close_soon(found.conn),
+            Condition::New | Condition::Fresh => inner.hand_over(found.conn),
+            Condition::Stale => inner.test(found.conn),
+            Condition::Over => inner.close_soon(found.conn),
+        },
+        None | Some(Err(sqlx::Error::PoolTimedOut)) => inner.diagnosis.gave_up(|| {
+            sqlx::Error::Io(io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("no connection within {within:?}"),
+            ))
+        }),
+        Some(Err(sqlx::Error::PoolClosed)) => {}
+        Some(Err(error)) => {
+            if let Err(Err(error)) = inner.desk.give(Err(error)) {
+                inner.diagnosis.failed(error);
+            }
+        }
+    }
+}
