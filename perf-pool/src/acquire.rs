@@ -104,8 +104,16 @@ impl<DB: Database> Inner<DB> {
             Look::Nothing => self.desk.queue(),
         };
         let asked = Instant::now();
-        self.supply();
-        match timeout_at(deadline, answer).await {
+        let mut answer = answer;
+        let answered = loop {
+            self.supply();
+            let again = Instant::now() + self.patience();
+            match timeout_at(again.min(deadline), &mut answer).await {
+                Err(_) if again < deadline => {}
+                answered => break answered,
+            }
+        };
+        match answered {
             Ok(Ok(Ok(ready))) => match ready.take() {
                 Some(conn) => Ok((conn, asked.elapsed())),
                 None => Err(Failure::Closed),

@@ -5,10 +5,10 @@ use sqlx::{ConnectOptions, Connection, Database};
 use tokio::time::{Instant, timeout};
 
 use crate::ConnectError;
-use crate::builder::Settings;
 use crate::hooks::AfterConnect;
 use crate::metrics::Metrics;
 use crate::pool::Pool;
+use crate::settings::Settings;
 
 /// Opens one connection directly, so that a wrong password or an unreachable host is reported at
 /// once (sqlx's pool would retry until `acquire_timeout`), then the pool and its base.

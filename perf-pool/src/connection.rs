@@ -136,6 +136,7 @@ impl<DB: Database> PoolConnection<DB> {
     fn given_up(&mut self) {
         let held_for = self.since.elapsed();
         self.inner.metrics.used(held_for);
+        self.inner.uses.note(held_for);
         self.inner.load.used(held_for, self.in_use, self.inner.max);
         if self.leave() {
             tracing::info!(

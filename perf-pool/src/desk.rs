@@ -68,11 +68,17 @@ impl<DB: Database> Desk<DB> {
         state.callers.is_empty()
     }
 
-    /// Whether more callers wait than connections are on their way.
-    pub(crate) fn wants_more(&self) -> bool {
+    /// How many callers wait.
+    pub(crate) fn len(&self) -> usize {
+        self.state().callers.len()
+    }
+
+    /// How many callers wait for whom no connection is on its way.
+    pub(crate) fn unserved(&self) -> usize {
         let mut state = self.state();
         state.leave();
-        state.callers.len() > (state.opening + state.testing) as usize
+        let under_way = (state.opening + state.testing) as usize;
+        state.callers.len().saturating_sub(under_way)
     }
 
     /// Notes a connection that is on its way, unless `at_most` are already.

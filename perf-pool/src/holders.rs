@@ -78,6 +78,12 @@ impl Holders {
         all.into_iter().map(|entry| entry.holder(now)).collect()
     }
 
+    /// How long the connection that is held for longest has been.
+    pub(crate) fn oldest(&self) -> Option<Duration> {
+        let oldest = self.entries().iter().map(|(_, entry)| entry.since).min();
+        oldest.map(|since| since.elapsed())
+    }
+
     /// What the task that asks holds already, if it holds something.
     pub(crate) fn of_this_task(&self) -> Option<Holder> {
         let task = task::try_id()?;

@@ -16,6 +16,7 @@ use tokio::time::{Instant, timeout};
 use crate::diagnosis::Diagnosis;
 use crate::lifetimes::Lifetimes;
 use crate::metrics::Metrics;
+use crate::pace::Pace;
 
 /// The caller's `after_connect`.
 pub(crate) type AfterConnect<DB> = Arc<
@@ -53,7 +54,7 @@ tokio::task_local! {
 /// What the hooks note about an attempt.
 struct Noted {
     /// Since when it has been opening a connection, if it does.
-    since: Cell<Instant>,
+    since: Instant,
     condition: Cell<Condition>,
 }
 
@@ -62,7 +63,7 @@ struct Noted {
 pub(crate) fn attempt<DB: Database>(pool: &sqlx::Pool<DB>) -> Attempt<DB> {
     let acquire = pool.acquire();
     let noted = Noted {
-        since: Cell::new(Instant::now()),
+        since: Instant::now(),
         condition: Cell::new(Condition::Fresh),
     };
     Box::pin(ATTEMPT.scope(noted, async move {
@@ -147,81 +148,97 @@ impl Checks {
     }
 }
 
-pub(crate) fn install<DB: Database>(
-    options: PoolOptions<DB>,
-    checks: Checks,
-    after_connect: Option<AfterConnect<DB>>,
-    metrics: Arc<Metrics>,
-    diagnosis: Arc<Diagnosis>,
-    dropped_begins: DroppedBegins,
-    lifetimes: Arc<Lifetimes>,
-) -> PoolOptions<DB> {
-    let options = options
-        .test_before_acquire(false)
-        .after_connect(move |conn, _| {
-            let (hook, metrics) = (after_connect.clone(), Arc::clone(&metrics));
-            let diagnosis = Arc::clone(&diagnosis);
-            Box::pin(async move {
-                if let Some(hook) = hook
-                    && let Err(error) = hook(conn).await
-                {
-                    // sqlx logs what it gets and tries again; the caller's own error is kept for
-                    // the acquire that times out over it.
-                    let shown = error.to_string();
-                    diagnosis.failed(error);
-                    return Err(sqlx::Error::Configuration(shown.into()));
-                }
-                diagnosis.succeeded();
-                // Not set where it is the bare sqlx pool that opens one.
-                let _ = ATTEMPT.try_with(|noted| {
-                    noted.condition.set(Condition::New);
-                    metrics.created(noted.since.get().elapsed());
-                });
-                Ok(())
-            })
-        });
-    let return_timeout = checks.return_timeout;
-    let ages = Arc::clone(&lifetimes);
-    let options = options.after_release(move |conn, meta| {
-        // `Ok(false)` closes the connection with a goodbye.
-        let keep = !ages.are_over(meta.age);
-        // sqlx tests every returned connection without a bound, so that a peer that is gone
-        // silently would keep the permit for good (sqlx #4349). Our own returns have a bound
-        // around all of it; those of sqlx's guards get a bounded test first.
-        if RETURNING.try_with(|()| ()).is_ok() {
-            return Box::pin(future::ready(Ok(keep)));
-        }
-        if dropped_begins.any() {
-            return Box::pin(async move {
-                end_unknown_transaction::<DB>(conn, return_timeout).await?;
-                Ok(keep)
+/// What the hooks work with.
+pub(crate) struct Hooks<DB: Database> {
+    pub(crate) checks: Checks,
+    pub(crate) after_connect: Option<AfterConnect<DB>>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) diagnosis: Arc<Diagnosis>,
+    pub(crate) dropped_begins: DroppedBegins,
+    pub(crate) lifetimes: Arc<Lifetimes>,
+    pub(crate) handshakes: Arc<Pace>,
+}
+
+impl<DB: Database> Hooks<DB> {
+    pub(crate) fn install(self, options: PoolOptions<DB>) -> PoolOptions<DB> {
+        let Self {
+            checks,
+            after_connect,
+            metrics,
+            diagnosis,
+            dropped_begins,
+            lifetimes,
+            handshakes,
+        } = self;
+        let options = options
+            .test_before_acquire(false)
+            .after_connect(move |conn, _| {
+                let (hook, metrics) = (after_connect.clone(), Arc::clone(&metrics));
+                let (diagnosis, handshakes) = (Arc::clone(&diagnosis), Arc::clone(&handshakes));
+                Box::pin(async move {
+                    if let Some(hook) = hook
+                        && let Err(error) = hook(conn).await
+                    {
+                        // sqlx logs what it gets and tries again; the caller's own error is kept for
+                        // the acquire that times out over it.
+                        let shown = error.to_string();
+                        diagnosis.failed(error);
+                        return Err(sqlx::Error::Configuration(shown.into()));
+                    }
+                    diagnosis.succeeded();
+                    // Not set where it is the bare sqlx pool that opens one.
+                    let _ = ATTEMPT.try_with(|noted| {
+                        noted.condition.set(Condition::New);
+                        let took = noted.since.elapsed();
+                        metrics.created(took);
+                        handshakes.note(took);
+                    });
+                    Ok(())
+                })
             });
-        }
-        match return_timeout {
-            Some(within) => Box::pin(async move {
-                ping(conn, within).await?;
-                Ok(keep)
-            }),
-            None => Box::pin(future::ready(Ok(keep))),
-        }
-    });
-    options.before_acquire(move |conn, meta| {
-        let condition = checks.condition(&lifetimes, meta.age, meta.idle_for);
-        if ATTEMPT
-            .try_with(|noted| noted.condition.set(condition))
-            .is_ok()
-        {
-            return Box::pin(future::ready(Ok(true)));
-        }
-        match condition {
-            Condition::Over => Box::pin(future::ready(Ok(false))),
-            Condition::Stale => Box::pin(async move {
-                ping(conn, checks.ping_timeout).await?;
-                Ok(true)
-            }),
-            Condition::New | Condition::Fresh => Box::pin(future::ready(Ok(true))),
-        }
-    })
+        let return_timeout = checks.return_timeout;
+        let ages = Arc::clone(&lifetimes);
+        let options = options.after_release(move |conn, meta| {
+            // `Ok(false)` closes the connection with a goodbye.
+            let keep = !ages.are_over(meta.age);
+            // sqlx tests every returned connection without a bound, so that a peer that is gone
+            // silently would keep the permit for good (sqlx #4349). Our own returns have a bound
+            // around all of it; those of sqlx's guards get a bounded test first.
+            if RETURNING.try_with(|()| ()).is_ok() {
+                return Box::pin(future::ready(Ok(keep)));
+            }
+            if dropped_begins.any() {
+                return Box::pin(async move {
+                    end_unknown_transaction::<DB>(conn, return_timeout).await?;
+                    Ok(keep)
+                });
+            }
+            match return_timeout {
+                Some(within) => Box::pin(async move {
+                    ping(conn, within).await?;
+                    Ok(keep)
+                }),
+                None => Box::pin(future::ready(Ok(keep))),
+            }
+        });
+        options.before_acquire(move |conn, meta| {
+            let condition = checks.condition(&lifetimes, meta.age, meta.idle_for);
+            if ATTEMPT
+                .try_with(|noted| noted.condition.set(condition))
+                .is_ok()
+            {
+                return Box::pin(future::ready(Ok(true)));
+            }
+            match condition {
+                Condition::Over => Box::pin(future::ready(Ok(false))),
+                Condition::Stale => Box::pin(async move {
+                    ping(conn, checks.ping_timeout).await?;
+                    Ok(true)
+                }),
+                Condition::New | Condition::Fresh => Box::pin(future::ready(Ok(true))),
+            }
+        })
+    }
 }
 
 /// `Err`, not `Ok(false)`, for a connection that fails: sqlx would say goodbye to its peer, without

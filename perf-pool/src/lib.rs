@@ -18,8 +18,10 @@ mod hooks;
 mod lifetimes;
 mod maintenance;
 mod metrics;
+mod pace;
 mod pool;
 mod profile;
+mod settings;
 mod slots;
 #[cfg(feature = "sqlite")]
 mod sqlite;

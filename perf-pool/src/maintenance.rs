@@ -162,12 +162,22 @@ impl<DB: Database> Inner<DB> {
 
     /// Opens what is missing of the base.
     fn refill(self: &Arc<Self>, base: u32) {
-        let (opening, _) = self.desk.under_way();
-        let missing = base.saturating_sub(self.sqlx.size().saturating_add(opening));
-        for _ in 0..missing {
-            if !self.open() {
-                return;
-            }
+        // Those that are being opened count.
+        let missing = base.saturating_sub(self.sqlx.size());
+        if missing == 0 {
+            return;
+        }
+        // sqlx opens a connection only where none is idle, so they are held meanwhile.
+        let mut held = Vec::new();
+        while let Look::Fresh(conn) | Look::Stale(conn) = self.look() {
+            held.push(conn);
+        }
+        let mut opened = 0;
+        while opened < missing && self.open() {
+            opened += 1;
+        }
+        for conn in held {
+            self.put_back(conn, Some(Way::Testing));
         }
     }
 }

@@ -13,17 +13,18 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::advice::Load;
-use crate::builder::Settings;
 use crate::desk::Desk;
 use crate::diagnosis::Diagnosis;
 use crate::holders::Holders;
-use crate::hooks::{AfterConnect, DroppedBegins};
+use crate::hooks::{AfterConnect, DroppedBegins, Hooks};
 use crate::lifetimes::Lifetimes;
 use crate::maintenance;
 use crate::metrics::Metrics;
+use crate::pace::Pace;
+use crate::settings::Settings;
 use crate::slots::Slots;
 use crate::supply::Look;
-use crate::{AcquireError, PoolBuilder, PoolConnection, Status, StillInUse, Transaction, hooks};
+use crate::{AcquireError, PoolBuilder, PoolConnection, Status, StillInUse, Transaction};
 
 /// A pool of connections to a database: sqlx's own pool with safe, cheap, measured checkouts.
 ///
@@ -55,6 +56,9 @@ pub(crate) struct Inner<DB: Database> {
     pub(crate) desk: Desk<DB>,
     pub(crate) holders: Holders,
     pub(crate) load: Load,
+    /// How long handshakes and uses took lately.
+    pub(crate) handshakes: Arc<Pace>,
+    pub(crate) uses: Pace,
     pub(crate) lifetimes: Arc<Lifetimes>,
     /// From when on a connection that is held counts as leaked for the advice.
     pub(crate) stuck_after: Option<Duration>,
@@ -87,16 +91,17 @@ impl<DB: Database> Pool<DB> {
     ) -> Self {
         let diagnosis = Arc::new(Diagnosis::default());
         let dropped_begins = DroppedBegins::default();
-        let sqlx = hooks::install(
-            settings.sqlx,
-            settings.checks,
-            settings.after_connect.clone(),
-            Arc::clone(&metrics),
-            Arc::clone(&diagnosis),
-            dropped_begins.clone(),
-            Arc::clone(&settings.lifetimes),
-        )
-        .connect_lazy_with(options);
+        let handshakes = Arc::new(Pace::default());
+        let hooks = Hooks {
+            checks: settings.checks,
+            after_connect: settings.after_connect.clone(),
+            metrics: Arc::clone(&metrics),
+            diagnosis: Arc::clone(&diagnosis),
+            dropped_begins: dropped_begins.clone(),
+            lifetimes: Arc::clone(&settings.lifetimes),
+            handshakes: Arc::clone(&handshakes),
+        };
+        let sqlx = hooks.install(settings.sqlx).connect_lazy_with(options);
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let inner = Arc::new_cyclic(|inner| {
             let look_after = Arc::new(Notify::new());
@@ -112,6 +117,8 @@ impl<DB: Database> Pool<DB> {
                 desk: Desk::default(),
                 holders: Holders::default(),
                 load: Load::new(Instant::now()),
+                handshakes,
+                uses: Pace::default(),
                 stuck_after: settings.upkeep.leak_detection_threshold,
                 lifetimes: settings.lifetimes,
                 look_after,

@@ -34,6 +34,13 @@ impl Slots {
         Ok(self.slot(permit))
     }
 
+    /// How many are out.
+    pub(crate) fn taken(&self) -> usize {
+        let limit = *self.limit.lock().unwrap_or_else(PoisonError::into_inner);
+        (limit as usize + self.owed.load(Ordering::Acquire) as usize)
+            .saturating_sub(self.semaphore.available_permits())
+    }
+
     /// Turns waiting and later callers away.
     pub(crate) fn close(&self) {
         self.semaphore.close();
@@ -131,6 +138,7 @@ mod tests {
                         limit = to;
                     }
                 }
+                prop_assert_eq!(slots.taken(), held.len());
             }
         }
     }

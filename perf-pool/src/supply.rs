@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use crate::connection::{context, give_back, returning};
 use crate::desk::Way;
 use crate::hooks::{self, Attempt, Condition};
+use crate::pace::returns_within;
 use crate::pool::Inner;
 
 /// How long an attempt may take before the reason is looked for: above any healthy handshake.
@@ -25,6 +26,10 @@ const STUCK_AFTER: Duration = Duration::from_millis(500);
 
 /// The longest a goodbye may take.
 const GOODBYE: Duration = Duration::from_secs(1);
+
+/// Bounds of how often a caller looks whether returns come as fast as expected.
+const SHORTEST: Duration = Duration::from_millis(2);
+const PATIENCE: Duration = Duration::from_millis(250);
 
 /// A connection on its way to a caller; if it is dropped, it goes back to the pool.
 pub(crate) struct Ready<DB: Database> {
@@ -97,9 +102,13 @@ impl<DB: Database> Inner<DB> {
     }
 
     /// Sees to it that as many connections are on their way as callers wait, as far as
-    /// `max_connecting` allows.
+    /// `max_connecting` allows, but for callers whom a return will serve sooner than a handshake.
     pub(crate) fn supply(self: &Arc<Self>) {
-        while self.desk.wants_more() {
+        loop {
+            let unserved = self.desk.unserved();
+            if unserved == 0 || (self.idle() == 0 && unserved <= self.returning_soon()) {
+                return;
+            }
             let supplied = match self.look() {
                 Look::Fresh(conn) => {
                     self.hand_over(conn);
@@ -117,6 +126,26 @@ impl<DB: Database> Inner<DB> {
                 return;
             }
         }
+    }
+
+    /// How many callers returns will serve before a handshake begun now would be over.
+    fn returning_soon(&self) -> usize {
+        let Some(handshake) = self.handshakes.get() else {
+            return 0;
+        };
+        // Whoever has a slot and does not wait has a connection, gives it back, or is about to get
+        // one. Those who use the bare sqlx pool are not known, and nothing is expected of them.
+        let out = self.slots.taken().saturating_sub(self.desk.len());
+        let longest = self.holders.oldest().unwrap_or_default();
+        returns_within(handshake, self.uses.get().unwrap_or_default(), longest, out)
+    }
+
+    /// How long a caller waits until it looks again whether returns come as fast as expected.
+    pub(crate) fn patience(&self) -> Duration {
+        self.handshakes
+            .get()
+            .map_or(PATIENCE, |handshake| handshake / 4)
+            .clamp(SHORTEST, PATIENCE)
     }
 
     /// Gives the connection to the first caller, or back to the pool.

@@ -47,8 +47,9 @@ async fn a_timeout_explains_itself() {
     assert!(last_connect_error.is_none());
     let message = error.to_string();
     assert!(
-        message.ends_with(
-            "(max 1, 1 in use, 1 waiting): raise max_connections or shorten transactions"
+        message.contains(
+            "(max 1, 1 in use, 1 waiting): raise max_connections or shorten transactions; held \
+             longest at"
         ),
         "{message}"
     );

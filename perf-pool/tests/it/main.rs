@@ -12,7 +12,13 @@ mod faults;
 #[cfg(test)]
 mod files;
 #[cfg(test)]
+mod giving_up;
+#[cfg(test)]
+mod holders;
+#[cfg(test)]
 mod interop;
+#[cfg(test)]
+mod logs;
 #[cfg(test)]
 mod metrics;
 #[cfg(test)]
@@ -27,5 +33,7 @@ mod sizing;
 mod sqlite_pools;
 #[cfg(test)]
 mod types;
+#[cfg(test)]
+mod upkeep;
 #[cfg(test)]
 mod wait;

@@ -102,7 +102,7 @@ async fn every_metric_is_described_and_listed_in_the_readme() {
     let file = File::new();
     let _pool = file.open(at_most(1).name("m")).await;
     assert_eq!(metrics.names(), metrics.described());
-    assert_eq!(metrics.names().len(), 9);
+    assert_eq!(metrics.names().len(), 10);
     let readme = include_str!("../../README.md");
     for name in metrics.names() {
         assert!(readme.contains(&format!("`{name}`")), "{name}");

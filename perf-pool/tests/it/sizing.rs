@@ -37,9 +37,32 @@ async fn settings_that_make_no_sense_are_refused_before_anything_is_opened() {
         ("max_lifetime", builder().max_lifetime(Duration::ZERO)),
         ("ping_timeout", builder().ping_timeout(Duration::ZERO)),
         ("return_timeout", builder().return_timeout(Duration::ZERO)),
+        (
+            "keepalive_interval",
+            builder().keepalive_interval(Duration::ZERO),
+        ),
+        (
+            "leak_detection_threshold",
+            builder().leak_detection_threshold(Duration::ZERO),
+        ),
     ] {
         assert_eq!(refused(builder).await, BuildError::ZeroDuration { option });
     }
+}
+
+#[tokio::test]
+async fn a_jitter_or_a_number_of_handshakes_that_makes_no_sense_is_refused() {
+    let builder = Pool::<Sqlite>::builder;
+    assert_eq!(
+        refused(builder().max_connecting(0)).await,
+        BuildError::NoConnecting
+    );
+    for jitter in [-0.1, 1.1, f64::INFINITY] {
+        let error = refused(builder().max_lifetime_jitter(jitter)).await;
+        assert_eq!(error, BuildError::Jitter { jitter });
+    }
+    let error = refused(builder().max_lifetime_jitter(f64::NAN)).await;
+    assert!(matches!(error, BuildError::Jitter { .. }), "{error:?}");
 }
 
 #[tokio::test]
@@ -71,6 +94,9 @@ async fn the_longest_durations_are_accepted() {
         .max_lifetime(Duration::MAX)
         .ping_timeout(Duration::MAX)
         .alive_bypass_window(Duration::MAX)
+        .keepalive_interval(Duration::MAX)
+        .leak_detection_threshold(Duration::MAX)
+        .max_connecting(u32::MAX)
         .return_timeout(Duration::MAX);
     file.open(builder).await.acquire().await.unwrap();
 }

@@ -1,0 +1,203 @@
+//! Callers that give up while connections are being opened or tested for them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use perf_pool::{AcquireError, Phase, Pool, PoolBuilder};
+use sqlx::{Executor, Postgres};
+use testkit::Proxy;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::wait::eventually;
+
+fn pool() -> PoolBuilder<Postgres> {
+    Pool::builder()
+        .min_connections(0)
+        .max_connections(20)
+        .acquire_timeout(Duration::from_secs(10))
+}
+
+async fn server() -> Option<(Proxy, String)> {
+    let pg = testkit::Postgres::shared().await?;
+    let proxy = Proxy::start(pg.address()).await;
+    let url = proxy.url(&pg.url());
+    Some((proxy, url))
+}
+
+/// A hook that makes every connection take so long, beside its handshake.
+fn taking(
+    builder: PoolBuilder<Postgres>,
+    time: Duration,
+) -> (PoolBuilder<Postgres>, Arc<AtomicU32>) {
+    let most = Arc::new(AtomicU32::new(0));
+    let (now, seen) = (Arc::new(AtomicU32::new(0)), Arc::clone(&most));
+    let builder = builder.after_connect(move |_| {
+        let (now, seen) = (Arc::clone(&now), Arc::clone(&seen));
+        Box::pin(async move {
+            seen.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            tokio::time::sleep(time).await;
+            now.fetch_sub(1, Ordering::SeqCst);
+            Ok(())
+        })
+    });
+    (builder, most)
+}
+
+/// sqlx alone: nobody succeeds, and 20 connections are opened in vain
+/// (<https://github.com/launchbadge/sqlx/issues/3513>).
+#[tokio::test]
+async fn callers_less_patient_than_a_handshake_get_its_connection_nevertheless() {
+    let Some((proxy, url)) = server().await else {
+        return;
+    };
+    let (builder, _) = taking(pool(), Duration::from_millis(300));
+    let pool = builder.connect(&url).await.unwrap();
+    let before = proxy.connections();
+    let mut callers = JoinSet::new();
+    for _ in 0..20 {
+        let pool = pool.clone();
+        callers.spawn(async move {
+            for _ in 0..5 {
+                if let Ok(conn) = timeout(Duration::from_millis(100), pool.acquire()).await {
+                    conn.unwrap().execute("SELECT 1").await.unwrap();
+                    return true;
+                }
+            }
+            false
+        });
+    }
+    let served = callers
+        .join_all()
+        .await
+        .into_iter()
+        .filter(|&ok| ok)
+        .count();
+    let opened = proxy.connections() - before;
+    assert!(served >= 15, "{served} of 20 served");
+    assert!(opened <= 6, "{opened} opened");
+    eventually("the return of all", || pool.status().in_use == 0).await;
+    assert_eq!(pool.status().pending, 0);
+}
+
+#[tokio::test]
+async fn no_more_than_max_connecting_are_opened_at_a_time() {
+    let Some((_proxy, url)) = server().await else {
+        return;
+    };
+    let (builder, most) = taking(pool().max_connecting(3), Duration::from_millis(20));
+    let pool = builder.connect(&url).await.unwrap();
+    most.store(0, Ordering::SeqCst);
+    let mut callers = JoinSet::new();
+    for _ in 0..20 {
+        let pool = pool.clone();
+        callers.spawn(async move {
+            let mut conn = pool.acquire().await.unwrap();
+            conn.execute("SELECT pg_sleep(0.1)").await.unwrap();
+        });
+    }
+    callers.join_all().await;
+    assert_eq!(most.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test]
+async fn the_base_is_opened_all_at_once() {
+    let Some((_proxy, url)) = server().await else {
+        return;
+    };
+    let time = Duration::from_millis(50);
+    let (builder, most) = taking(pool().min_connections(20).max_connecting(1), time);
+    let started = Instant::now();
+    let pool = builder.connect(&url).await.unwrap();
+    // The first connection, which finds out whether there is a server, and the base.
+    let took = started.elapsed();
+    assert!(took >= 2 * time && took < 8 * time, "{took:?}");
+    assert_eq!(pool.status().idle, 20);
+    assert_eq!(most.load(Ordering::SeqCst), 20);
+}
+
+#[tokio::test]
+async fn a_connection_that_nobody_waits_for_any_more_becomes_idle() {
+    let Some((proxy, url)) = server().await else {
+        return;
+    };
+    let (builder, _) = taking(pool(), Duration::from_millis(50));
+    let pool = builder.connect(&url).await.unwrap();
+    let before = proxy.connections();
+    timeout(Duration::from_millis(10), pool.acquire())
+        .await
+        .unwrap_err();
+    assert_eq!(pool.status().pending, 0);
+    eventually("the connection", || pool.status().idle == 1).await;
+    drop(pool.acquire().await.unwrap());
+    assert_eq!(proxy.connections() - before, 1);
+}
+
+#[tokio::test]
+async fn whoever_returns_first_serves_a_caller_that_waits_for_a_handshake() {
+    let Some((proxy, url)) = server().await else {
+        return;
+    };
+    let pool = pool().connect(&url).await.unwrap();
+    let held = pool.acquire().await.unwrap();
+    // New connections take for ever from now on.
+    pool.set_connect_options(
+        (*pool.connect_options())
+            .clone()
+            .host("127.0.0.1")
+            .port(silent_port().await),
+    );
+    let waiter = tokio::spawn(pool.acquire());
+    eventually("the attempt", || pool.status().size == 2).await;
+    drop(held);
+    waiter.await.unwrap().unwrap();
+    drop(proxy);
+}
+
+/// Of a listener that accepts nobody.
+async fn silent_port() -> u16 {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        let _listener = listener;
+        std::future::pending::<()>().await;
+    });
+    port
+}
+
+#[tokio::test]
+async fn a_timeout_tells_a_silent_test_from_a_silent_handshake() {
+    let Some((proxy, url)) = server().await else {
+        return;
+    };
+    let pool = pool()
+        .min_connections(1)
+        .max_connections(2)
+        .alive_bypass_window(Duration::ZERO)
+        .ping_timeout(Duration::from_secs(5))
+        .acquire_timeout(Duration::from_millis(200))
+        .connect(&url)
+        .await
+        .unwrap();
+    proxy.black_hole(true);
+    let error = pool.acquire().await.unwrap_err();
+    let AcquireError::Timeout { phase, .. } = &error else {
+        panic!("{error:?}")
+    };
+    assert_eq!(*phase, Phase::Validate, "{error}");
+    assert!(
+        error.to_string().contains("did not answer a ping"),
+        "{error}"
+    );
+    // A second caller finds no idle connection.
+    let error = pool.acquire().await.unwrap_err();
+    let AcquireError::Timeout { phase, .. } = &error else {
+        panic!("{error:?}")
+    };
+    assert_eq!(
+        *phase,
+        Phase::Validate,
+        "the test serves whoever is first: {error}"
+    );
+}
