@@ -40,6 +40,33 @@ pub enum BuildError {
         /// The name of the option.
         option: &'static str,
     },
+    /// `statement_cache_capacity` is 0, with Postgres.
+    #[error(
+        "statement_cache_capacity is 0, with which sqlx prepares a statement for each query and \
+         never drops it: leave it out, or give at least 1 (`sqlx::raw_sql` prepares none)"
+    )]
+    NoStatementCache,
+    /// `instances` is 0.
+    #[cfg(feature = "postgres")]
+    #[error("instances is 0: count this one")]
+    NoInstances,
+    /// An option would not hold behind the pooler.
+    #[cfg(feature = "postgres")]
+    #[error("{option} does not hold behind {pooler}: {remedy}")]
+    BehindPooler {
+        /// What was asked for.
+        option: &'static str,
+        /// What stands between the pool and its server.
+        pooler: crate::Pooler,
+        /// What to do instead.
+        remedy: &'static str,
+    },
+    /// The configuration sets what only another database has.
+    #[error("{option} is of Postgres alone: take it out of this pool's configuration")]
+    OfAnotherDatabase {
+        /// The name of the option.
+        option: &'static str,
+    },
     /// `readers` is 0.
     #[cfg(feature = "sqlite")]
     #[error(

@@ -4,16 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_core::future::BoxFuture;
-use sqlx::{Connection, Database};
 
 use crate::connect_error::{UNNAMED, target};
+use crate::driver::{Driver, Options};
 use crate::hooks::AfterConnect;
 use crate::thresholds::Thresholds;
 use crate::{ConnectError, Pool, Profile, connect};
 
 /// Settings of a [`Pool`]; [`connect`](Self::connect) checks them and opens it.
 #[must_use = "a builder does nothing until `connect`"]
-pub struct PoolBuilder<DB: Database> {
+pub struct PoolBuilder<DB: Driver> {
     pub(crate) name: Arc<str>,
     pub(crate) profile: Profile,
     pub(crate) min_connections: Option<u32>,
@@ -31,10 +31,12 @@ pub struct PoolBuilder<DB: Database> {
     pub(crate) ping_timeout: Duration,
     pub(crate) return_timeout: Option<Duration>,
     pub(crate) begin_statement: Option<&'static str>,
+    pub(crate) statement_cache_capacity: Option<usize>,
     pub(crate) after_connect: Option<AfterConnect<DB>>,
+    pub(crate) driver: DB::Settings,
 }
 
-impl<DB: Database> PoolBuilder<DB> {
+impl<DB: Driver> PoolBuilder<DB> {
     pub(crate) fn new() -> Self {
         Self {
             name: "default".into(),
@@ -54,7 +56,9 @@ impl<DB: Database> PoolBuilder<DB> {
             ping_timeout: Duration::from_millis(500),
             return_timeout: Some(Duration::from_secs(5)),
             begin_statement: None,
+            statement_cache_capacity: None,
             after_connect: None,
+            driver: DB::Settings::default(),
         }
     }
 
@@ -207,6 +211,14 @@ impl<DB: Database> PoolBuilder<DB> {
         self
     }
 
+    /// How many prepared statements each connection keeps, the least recently used going first.
+    /// Defaults to what the URL says, else to sqlx's 100. Postgres: 0 is refused, for sqlx 0.9.0
+    /// prepares a statement for each query then and never drops it. SQLite: 0 keeps none.
+    pub fn statement_cache_capacity(mut self, capacity: usize) -> Self {
+        self.statement_cache_capacity = Some(capacity);
+        self
+    }
+
     /// Runs on every new connection before its first use. If it fails, the connection is closed
     /// and another one tried until the acquire's time is up; in [`connect`](Self::connect) it
     /// fails at once. Defaults to nothing.
@@ -252,10 +264,11 @@ impl<DB: Database> PoolBuilder<DB> {
     ///
     /// Panics outside a tokio runtime.
     pub async fn connect(self, url: &str) -> Result<Pool<DB>, ConnectError> {
+        let driver = self.driver.clone();
         let settings = self.check()?;
-        let options = <DB::Connection as Connection>::Options::from_str(url)
-            .map_err(|source| ConnectError::Url { source })?;
-        connect::connect(settings, options, target(url)).await
+        let options =
+            Options::<DB>::from_str(url).map_err(|source| ConnectError::Url { source })?;
+        connect::connect(settings, driver, options, target(url)).await
     }
 
     /// Like [`connect`](Self::connect), with the driver's options.
@@ -271,15 +284,21 @@ impl<DB: Database> PoolBuilder<DB> {
     /// # Panics
     ///
     /// Panics outside a tokio runtime.
-    pub async fn connect_with(
+    pub async fn connect_with(self, options: Options<DB>) -> Result<Pool<DB>, ConnectError> {
+        self.open(options, UNNAMED.to_owned()).await
+    }
+
+    pub(crate) async fn open(
         self,
-        options: <DB::Connection as Connection>::Options,
+        options: Options<DB>,
+        target: String,
     ) -> Result<Pool<DB>, ConnectError> {
-        connect::connect(self.check()?, options, UNNAMED.to_owned()).await
+        let driver = self.driver.clone();
+        connect::connect(self.check()?, driver, options, target).await
     }
 }
 
-impl<DB: Database> fmt::Debug for PoolBuilder<DB> {
+impl<DB: Driver> fmt::Debug for PoolBuilder<DB> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PoolBuilder")
             .field("name", &self.name)
@@ -299,6 +318,8 @@ impl<DB: Database> fmt::Debug for PoolBuilder<DB> {
             .field("ping_timeout", &self.ping_timeout)
             .field("return_timeout", &self.return_timeout)
             .field("begin_statement", &self.begin_statement)
+            .field("statement_cache_capacity", &self.statement_cache_capacity)
+            .field("driver", &self.driver)
             .finish_non_exhaustive()
     }
 }

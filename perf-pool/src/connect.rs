@@ -1,10 +1,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::{ConnectOptions, Connection, Database};
+use sqlx::{ConnectOptions, Connection};
 use tokio::time::{Instant, timeout};
 
 use crate::ConnectError;
+use crate::driver::{About, Driver, Options, chain};
 use crate::hooks::AfterConnect;
 use crate::metrics::Metrics;
 use crate::pool::Pool;
@@ -12,15 +13,27 @@ use crate::settings::Settings;
 
 /// Opens one connection directly, so that a wrong password or an unreachable host is reported at
 /// once (sqlx's pool would retry until `acquire_timeout`), then the pool and its base.
-pub(crate) async fn connect<DB: Database>(
-    settings: Settings<DB>,
-    options: <DB::Connection as Connection>::Options,
+pub(crate) async fn connect<DB: Driver>(
+    mut settings: Settings<DB>,
+    driver: DB::Settings,
+    options: Options<DB>,
     target: String,
 ) -> Result<Pool<DB>, ConnectError> {
+    let name = Arc::clone(&settings.name);
+    let about = About {
+        target: &target,
+        name: &name,
+        max_connections: settings.max,
+        statement_cache_capacity: settings.statement_cache_capacity,
+        begin_statement: settings.begin_statement,
+        after_connect: settings.after_connect.is_some(),
+    };
+    let options = DB::configure(&driver, &about, options)?;
+    settings.after_connect = chain::<DB>(DB::session(&driver), settings.after_connect.take());
     let metrics = Arc::new(Metrics::new(&settings.name, settings.base, settings.max));
     let started = Instant::now();
     let after = settings.connect_timeout;
-    let first = first::<DB>(&options, settings.after_connect.as_ref(), &target);
+    let first = first::<DB>(&driver, &about, &options, settings.after_connect.as_ref());
     match timeout(after, first).await {
         Ok(first) => first?,
         Err(_) => return Err(ConnectError::Timeout { target, after }),
@@ -31,25 +44,22 @@ pub(crate) async fn connect<DB: Database>(
     Ok(pool)
 }
 
-async fn first<DB: Database>(
-    options: &<DB::Connection as Connection>::Options,
+async fn first<DB: Driver>(
+    driver: &DB::Settings,
+    about: &About<'_>,
+    options: &Options<DB>,
     hook: Option<&AfterConnect<DB>>,
-    target: &str,
 ) -> Result<(), ConnectError> {
-    let target = || target.to_owned();
-    let mut conn: DB::Connection =
-        options
-            .connect()
-            .await
-            .map_err(|source| ConnectError::Connect {
-                target: target(),
-                source,
-            })?;
+    let mut conn: DB::Connection = options
+        .connect()
+        .await
+        .map_err(|source| DB::explain(about, source))?;
+    DB::inspect(driver, about, options, &mut conn).await?;
     if let Some(hook) = hook {
         hook(&mut conn)
             .await
             .map_err(|source| ConnectError::AfterConnect {
-                target: target(),
+                target: about.target.to_owned(),
                 source,
             })?;
     }

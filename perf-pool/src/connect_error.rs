@@ -38,6 +38,27 @@ pub enum ConnectError {
         /// The `connect_timeout` in force.
         after: Duration,
     },
+    /// All instances together may open more connections than the server grants, and the budget was
+    /// to be kept.
+    #[cfg(feature = "postgres")]
+    #[error(transparent)]
+    OverBudget(#[from] crate::OverBudget),
+    /// The server does not tell how many connections it grants, and the budget was to be kept.
+    #[cfg(feature = "postgres")]
+    #[error(
+        "{target} does not tell how many connections it grants: lower the check with \
+         budget(BudgetCheck::Warn), or switch it off"
+    )]
+    Budget {
+        /// The server, without user, password and parameters.
+        target: String,
+        /// What the server said.
+        source: sqlx::Error,
+    },
+    /// The pool would not be sound behind its pooler.
+    #[cfg(feature = "postgres")]
+    #[error(transparent)]
+    Pooler(#[from] crate::PoolerError),
     /// The `after_connect` hook failed on the first connection.
     #[error("the after_connect hook failed on the first connection to {target}")]
     AfterConnect {
@@ -56,6 +77,12 @@ impl From<ConnectError> for sqlx::Error {
             | ConnectError::AfterConnect { source, .. } => source,
             error @ ConnectError::Timeout { .. } => {
                 std::io::Error::new(std::io::ErrorKind::TimedOut, error).into()
+            }
+            #[cfg(feature = "postgres")]
+            ConnectError::Budget { source, .. } => source,
+            #[cfg(feature = "postgres")]
+            error @ (ConnectError::OverBudget(_) | ConnectError::Pooler(_)) => {
+                Self::Configuration(error.into())
             }
             error @ ConnectError::Build(_) => Self::Configuration(error.into()),
         }

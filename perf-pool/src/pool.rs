@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 use crate::advice::Load;
 use crate::desk::Desk;
 use crate::diagnosis::Diagnosis;
+use crate::driver::Driver;
 use crate::holders::Holders;
 use crate::hooks::{AfterConnect, DroppedBegins, Hooks};
 use crate::lifetimes::Lifetimes;
@@ -77,12 +78,14 @@ pub(crate) struct Inner<DB: Database> {
     _stop_on_drop: DropGuard,
 }
 
-impl<DB: Database> Pool<DB> {
+impl<DB: Driver> Pool<DB> {
     /// A pool to configure; [`PoolBuilder::connect`] opens it.
     pub fn builder() -> PoolBuilder<DB> {
         PoolBuilder::new()
     }
+}
 
+impl<DB: Database> Pool<DB> {
     /// Must be called within a runtime.
     pub(crate) fn open(
         settings: Settings<DB>,

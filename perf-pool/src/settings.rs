@@ -4,6 +4,7 @@ use std::time::Duration;
 use sqlx::Database;
 use sqlx::pool::PoolOptions;
 
+use crate::driver::Driver;
 use crate::hooks::{AfterConnect, Checks};
 use crate::lifetimes::Lifetimes;
 use crate::maintenance::Upkeep;
@@ -24,6 +25,7 @@ pub(crate) struct Settings<DB: Database> {
     pub(crate) acquire_timeout: Duration,
     pub(crate) connect_timeout: Duration,
     pub(crate) begin_statement: Option<&'static str>,
+    pub(crate) statement_cache_capacity: Option<usize>,
     pub(crate) max_connecting: u32,
     pub(crate) checks: Checks,
     pub(crate) lifetimes: Arc<Lifetimes>,
@@ -32,7 +34,7 @@ pub(crate) struct Settings<DB: Database> {
     pub(crate) sqlx: PoolOptions<DB>,
 }
 
-impl<DB: Database> PoolBuilder<DB> {
+impl<DB: Driver> PoolBuilder<DB> {
     pub(crate) fn check(self) -> Result<Settings<DB>, BuildError> {
         let (base, max) = self.size()?;
         let positive = |option, value: Duration| match value {
@@ -70,6 +72,7 @@ impl<DB: Database> PoolBuilder<DB> {
             connect_timeout,
             max_connecting: self.max_connecting,
             begin_statement: self.begin_statement,
+            statement_cache_capacity: self.statement_cache_capacity,
             upkeep: Upkeep {
                 base,
                 idle_timeout,

@@ -41,21 +41,39 @@ impl PgBouncer {
     ///
     /// If the binary is missing while `PERF_REQUIRE_SERVERS=1` is set, and if it does not start.
     pub async fn start(postgres: &Postgres, mode: PoolMode) -> Option<Self> {
+        Self::start_with(postgres, mode, &[]).await
+    }
+
+    /// As [`PgBouncer::start`], with settings of the test's own, such as `stats_users` and
+    /// `postgres`; they win over those that it has anyway.
+    ///
+    /// # Panics
+    ///
+    /// As [`PgBouncer::start`].
+    pub async fn start_with(
+        postgres: &Postgres,
+        mode: PoolMode,
+        settings: &[(&str, &str)],
+    ) -> Option<Self> {
         let (host, port) = postgres.address();
+        let settings: String = settings
+            .iter()
+            .map(|(name, value)| format!("{name} = {value}\n"))
+            .collect();
         or_skip(
-            blocking(move || Self::private(&host, port, mode)).await,
+            blocking(move || Self::private(&host, port, mode, &settings)).await,
             &KIND,
         )
     }
 
-    fn private(host: &str, port: u16, mode: PoolMode) -> Result<Self, Unavailable> {
+    fn private(host: &str, port: u16, mode: PoolMode, settings: &str) -> Result<Self, Unavailable> {
         let found = binaries::directory_with(&["pgbouncer"]);
         let program = Program {
             name: "pgbouncer",
             bin: found.ok_or(Unavailable::Missing)?,
             account: account::other_than_root().map_err(Unavailable::Failed)?,
             prepare: r#"mkdir -p "$dir""#,
-            start: &start(host, port, mode),
+            start: &start(host, port, mode, settings),
             halt: "KILL",
             ready,
         };
@@ -76,7 +94,7 @@ impl PgBouncer {
     }
 }
 
-fn start(host: &str, port: u16, mode: PoolMode) -> OsString {
+fn start(host: &str, port: u16, mode: PoolMode, settings: &str) -> OsString {
     let (mode, size) = match mode {
         PoolMode::Session => ("session", 100),
         PoolMode::Transaction => ("transaction", 2),
@@ -94,7 +112,7 @@ auth_file = $dir/users
 pool_mode = {mode}
 default_pool_size = {size}
 ignore_startup_parameters = extra_float_digits
-END
+{settings}END
 echo '"postgres" ""' > "$dir/users"
 exec "$TESTKIT_BIN/pgbouncer" "$dir/pgbouncer.ini""#
     )

@@ -9,7 +9,7 @@ use sqlx::{Sqlite, SqliteConnection};
 
 use super::{SqlitePools, options};
 use crate::hooks::AfterConnect;
-use crate::{BuildError, ConnectError, Pool, PoolBuilder, connect};
+use crate::{BuildError, ConnectError, Pool, PoolBuilder};
 
 /// SQLite counts the milliseconds in an `int`.
 const LONGEST_BUSY_TIMEOUT: Duration = Duration::from_millis(i32::MAX as u64);
@@ -141,7 +141,7 @@ impl SqlitePoolsBuilder {
     ) -> Result<Pool<Sqlite>, ConnectError> {
         // Opening may have to recover a WAL or wait for a lock.
         let pool = pool.connect_timeout(self.busy_timeout.max(Duration::from_secs(5)) * 2);
-        connect::connect(pool.check()?, options, self.path.display().to_string()).await
+        pool.open(options, self.path.display().to_string()).await
     }
 }
 

@@ -1,4 +1,5 @@
 mod builder;
+mod driver;
 mod options;
 
 use std::path::Path;

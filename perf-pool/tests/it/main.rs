@@ -4,7 +4,11 @@
 #[cfg(test)]
 mod accounting;
 #[cfg(test)]
+mod budget;
+#[cfg(test)]
 mod cancellation;
+#[cfg(test)]
+mod configuration;
 #[cfg(test)]
 mod errors;
 #[cfg(test)]
@@ -21,6 +25,8 @@ mod interop;
 mod logs;
 #[cfg(test)]
 mod metrics;
+#[cfg(test)]
+mod pgbouncer;
 #[cfg(test)]
 mod pings;
 #[cfg(test)]

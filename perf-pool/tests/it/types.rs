@@ -1,8 +1,9 @@
 use std::fmt::Debug;
 
 use perf_pool::{
-    AcquireError, BuildError, ConnectError, Phase, Pool, PoolBuilder, PoolConnection, Profile,
-    SqlitePools, SqlitePoolsBuilder, Status, Transaction,
+    AcquireError, BudgetCheck, BudgetLimit, BuildError, ConfigError, ConnectError, OverBudget,
+    Phase, Pool, PoolBuilder, PoolConfig, PoolConnection, Pooler, PoolerError, PoolerStatements,
+    Profile, SqlitePools, SqlitePoolsBuilder, Status, Transaction,
 };
 use sqlx::{Postgres, Sqlite};
 
@@ -22,6 +23,8 @@ fn public_types_are_send_sync_and_debug() {
     shared::<SqlitePoolsBuilder>();
     shared::<(Profile, Status, Phase)>();
     shared::<(AcquireError, BuildError, ConnectError)>();
+    shared::<(PoolConfig, ConfigError, BudgetCheck, BudgetLimit)>();
+    shared::<(OverBudget, Pooler, PoolerStatements, PoolerError)>();
 }
 
 #[tokio::test]
