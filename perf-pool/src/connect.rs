@@ -5,7 +5,7 @@ use sqlx::{ConnectOptions, Connection};
 use tokio::time::{Instant, timeout};
 
 use crate::ConnectError;
-use crate::driver::{About, Driver, Options, chain};
+use crate::driver::{About, Driver, Options, Terms, chain};
 use crate::hooks::AfterConnect;
 use crate::metrics::Metrics;
 use crate::pool::Pool;
@@ -19,16 +19,16 @@ pub(crate) async fn connect<DB: Driver>(
     options: Options<DB>,
     target: String,
 ) -> Result<Pool<DB>, ConnectError> {
-    let name = Arc::clone(&settings.name);
     let about = About {
-        target: &target,
-        name: &name,
+        target: target.into(),
+        name: Arc::clone(&settings.name),
         max_connections: settings.max,
         statement_cache_capacity: settings.statement_cache_capacity,
         begin_statement: settings.begin_statement,
         after_connect: settings.after_connect.is_some(),
     };
-    let options = DB::configure(&driver, &about, options)?;
+    let terms = Terms::new(&driver, &about);
+    let options = terms.configure(options)?;
     settings.after_connect = chain::<DB>(DB::session(&driver), settings.after_connect.take());
     let metrics = Arc::new(Metrics::new(&settings.name, settings.base, settings.max));
     let started = Instant::now();
@@ -36,17 +36,20 @@ pub(crate) async fn connect<DB: Driver>(
     let first = first::<DB>(&driver, &about, &options, settings.after_connect.as_ref());
     match timeout(after, first).await {
         Ok(first) => first?,
-        Err(_) => return Err(ConnectError::Timeout { target, after }),
+        Err(_) => {
+            let target = about.target.to_string();
+            return Err(ConnectError::Timeout { target, after });
+        }
     }
     metrics.created(started.elapsed());
-    let pool = Pool::open(settings, options, metrics);
+    let pool = Pool::open(settings, options, metrics, terms);
     pool.inner().warm_up(after).await;
     Ok(pool)
 }
 
 async fn first<DB: Driver>(
     driver: &DB::Settings,
-    about: &About<'_>,
+    about: &About,
     options: &Options<DB>,
     hook: Option<&AfterConnect<DB>>,
 ) -> Result<(), ConnectError> {
@@ -59,7 +62,7 @@ async fn first<DB: Driver>(
         hook(&mut conn)
             .await
             .map_err(|source| ConnectError::AfterConnect {
-                target: about.target.to_owned(),
+                target: about.target.to_string(),
                 source,
             })?;
     }

@@ -1,7 +1,8 @@
 use std::fmt;
+use std::sync::Arc;
 
 use futures_core::future::BoxFuture;
-use sqlx::{Connection, Database};
+use sqlx::{Connection, Database, Execute};
 
 use crate::config::PoolConfig;
 use crate::hooks::AfterConnect;
@@ -26,7 +27,7 @@ pub trait Sealed: Database {
     /// Puts into the connect options what the settings ask for, and refuses what would not hold.
     fn configure(
         settings: &Self::Settings,
-        about: &About<'_>,
+        about: &About,
         options: Options<Self>,
     ) -> Result<Options<Self>, BuildError>;
 
@@ -34,36 +35,89 @@ pub trait Sealed: Database {
     /// caller's own hook.
     fn session(settings: &Self::Settings) -> Option<AfterConnect<Self>>;
 
+    /// Whether nothing may be prepared.
+    fn raw_sql_only(settings: &Self::Settings) -> bool;
+
     /// Finds out on the first connection whether the server grants what the settings count on.
     fn inspect<'a>(
         settings: &'a Self::Settings,
-        about: &'a About<'a>,
+        about: &'a About,
         options: &'a Options<Self>,
         conn: &'a mut Self::Connection,
     ) -> BoxFuture<'a, Result<(), ConnectError>>;
 
     /// Why the first connection failed.
-    fn explain(about: &About<'_>, source: sqlx::Error) -> ConnectError;
+    fn explain(about: &About, source: sqlx::Error) -> ConnectError;
 
     /// Applies what the configuration has for this database alone.
     fn apply(config: &PoolConfig, builder: PoolBuilder<Self>) -> PoolBuilder<Self>;
 }
 
 /// What a database has to know of the pool.
-#[derive(Debug, Clone, Copy)]
-pub struct About<'a> {
+#[derive(Debug, Clone)]
+pub struct About {
     /// The server, as errors may show it.
-    pub target: &'a str,
+    pub target: Arc<str>,
     /// The pool's name.
-    pub name: &'a str,
+    pub name: Arc<str>,
     /// Base + overflow.
     pub max_connections: u32,
     /// The caller's choice, if there is one.
     pub statement_cache_capacity: Option<usize>,
     /// What begins transactions, if not the default.
-    pub begin_statement: Option<&'a str>,
+    pub begin_statement: Option<&'static str>,
     /// Whether the caller has a hook for new connections.
     pub after_connect: bool,
+}
+
+type Configure<DB> = dyn Fn(Options<DB>) -> Result<Options<DB>, BuildError> + Send + Sync;
+
+/// What was settled at the start, and holds for later connections too.
+pub(crate) struct Terms<DB: Database> {
+    configure: Arc<Configure<DB>>,
+    /// Whether prepared statements are turned away.
+    raw_sql_only: bool,
+}
+
+impl<DB: Driver> Terms<DB> {
+    pub(crate) fn new(driver: &DB::Settings, about: &About) -> Self {
+        let raw_sql_only = DB::raw_sql_only(driver);
+        let (driver, about) = (driver.clone(), about.clone());
+        Self {
+            configure: Arc::new(move |options| DB::configure(&driver, &about, options)),
+            raw_sql_only,
+        }
+    }
+}
+
+impl<DB: Database> Terms<DB> {
+    /// Turns away what would be prepared, where only raw SQL is sound.
+    pub(crate) fn allow<'q, E: Execute<'q, DB>>(&self, query: &mut E) -> Result<(), sqlx::Error> {
+        // Raw SQL is what has no arguments, not even an empty list.
+        if self.raw_sql_only && !matches!(query.take_arguments(), Ok(None)) {
+            return Err(prepared());
+        }
+        Ok(())
+    }
+
+    /// As [`allow`](Self::allow), for what is prepared in any case.
+    pub(crate) fn allow_preparing(&self) -> Result<(), sqlx::Error> {
+        match self.raw_sql_only {
+            true => Err(prepared()),
+            false => Ok(()),
+        }
+    }
+
+    /// What the pool connects with where it is asked to connect with these.
+    pub(crate) fn configure(&self, options: Options<DB>) -> Result<Options<DB>, BuildError> {
+        (self.configure)(options)
+    }
+}
+
+fn prepared() -> sqlx::Error {
+    let why = "this pool sends raw SQL alone (PoolerStatements::RawSql), and this would be \
+               prepared: use sqlx::raw_sql, or execute the plain string";
+    sqlx::Error::Configuration(why.into())
 }
 
 /// Both hooks, one after the other.
@@ -75,7 +129,7 @@ pub(crate) fn chain<DB: Database>(
         return first.or(second);
     };
     let (one, two) = (one.clone(), two.clone());
-    Some(std::sync::Arc::new(move |conn| {
+    Some(Arc::new(move |conn| {
         let (one, two) = (one.clone(), two.clone());
         Box::pin(async move {
             one(conn).await?;

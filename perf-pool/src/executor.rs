@@ -20,19 +20,22 @@ where
     type Database = DB;
 
     #[track_caller]
-    fn execute<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<DB::QueryResult, Error>>
+    fn execute<'e, 'q: 'e, E>(self, mut query: E) -> BoxFuture<'e, Result<DB::QueryResult, Error>>
     where
         'p: 'e,
         E: 'q + Execute<'q, DB>,
     {
         let (pool, taken_at) = (Arc::clone(self.inner()), Location::caller());
-        Box::pin(async move { pool.acquire(taken_at).await?.execute(query).await })
+        Box::pin(async move {
+            pool.terms.allow(&mut query)?;
+            pool.acquire(taken_at).await?.execute(query).await
+        })
     }
 
     #[track_caller]
     fn fetch_many<'e, 'q: 'e, E>(
         self,
-        query: E,
+        mut query: E,
     ) -> BoxStream<'e, Result<Either<DB::QueryResult, DB::Row>, Error>>
     where
         'p: 'e,
@@ -40,6 +43,7 @@ where
     {
         let (pool, taken_at) = (Arc::clone(self.inner()), Location::caller());
         Box::pin(try_stream! {
+            pool.terms.allow(&mut query)?;
             let mut conn = pool.acquire(taken_at).await?;
             for await step in conn.fetch_many(query) {
                 yield step?;
@@ -48,26 +52,32 @@ where
     }
 
     #[track_caller]
-    fn fetch_all<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<Vec<DB::Row>, Error>>
+    fn fetch_all<'e, 'q: 'e, E>(self, mut query: E) -> BoxFuture<'e, Result<Vec<DB::Row>, Error>>
     where
         'p: 'e,
         E: 'q + Execute<'q, DB>,
     {
         let (pool, taken_at) = (Arc::clone(self.inner()), Location::caller());
-        Box::pin(async move { pool.acquire(taken_at).await?.fetch_all(query).await })
+        Box::pin(async move {
+            pool.terms.allow(&mut query)?;
+            pool.acquire(taken_at).await?.fetch_all(query).await
+        })
     }
 
     #[track_caller]
     fn fetch_optional<'e, 'q: 'e, E>(
         self,
-        query: E,
+        mut query: E,
     ) -> BoxFuture<'e, Result<Option<DB::Row>, Error>>
     where
         'p: 'e,
         E: 'q + Execute<'q, DB>,
     {
         let (pool, taken_at) = (Arc::clone(self.inner()), Location::caller());
-        Box::pin(async move { pool.acquire(taken_at).await?.fetch_optional(query).await })
+        Box::pin(async move {
+            pool.terms.allow(&mut query)?;
+            pool.acquire(taken_at).await?.fetch_optional(query).await
+        })
     }
 
     #[track_caller]
@@ -81,6 +91,7 @@ where
     {
         let (pool, taken_at) = (Arc::clone(self.inner()), Location::caller());
         Box::pin(async move {
+            pool.terms.allow_preparing()?;
             pool.acquire(taken_at)
                 .await?
                 .prepare_with(sql, parameters)
@@ -94,7 +105,10 @@ where
         'p: 'e,
     {
         let (pool, taken_at) = (Arc::clone(self.inner()), Location::caller());
-        Box::pin(async move { pool.acquire(taken_at).await?.describe(sql).await })
+        Box::pin(async move {
+            pool.terms.allow_preparing()?;
+            pool.acquire(taken_at).await?.describe(sql).await
+        })
     }
 }
 

@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use crate::advice::Load;
 use crate::desk::Desk;
 use crate::diagnosis::Diagnosis;
-use crate::driver::Driver;
+use crate::driver::{Driver, Terms};
 use crate::holders::Holders;
 use crate::hooks::{AfterConnect, DroppedBegins, Hooks};
 use crate::lifetimes::Lifetimes;
@@ -25,7 +25,9 @@ use crate::pace::Pace;
 use crate::settings::Settings;
 use crate::slots::Slots;
 use crate::supply::Look;
-use crate::{AcquireError, PoolBuilder, PoolConnection, Status, StillInUse, Transaction};
+use crate::{
+    AcquireError, BuildError, PoolBuilder, PoolConnection, Status, StillInUse, Transaction,
+};
 
 /// A pool of connections to a database: sqlx's own pool with safe, cheap, measured checkouts.
 ///
@@ -69,6 +71,7 @@ pub(crate) struct Inner<DB: Database> {
     pub(crate) least_idle: AtomicU32,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) diagnosis: Arc<Diagnosis>,
+    pub(crate) terms: Terms<DB>,
     pub(crate) dropped_begins: DroppedBegins,
     pub(crate) after_connect: Option<AfterConnect<DB>>,
     /// Where connections go back when they are dropped outside any runtime.
@@ -91,6 +94,7 @@ impl<DB: Database> Pool<DB> {
         settings: Settings<DB>,
         options: <DB::Connection as Connection>::Options,
         metrics: Arc<Metrics>,
+        terms: Terms<DB>,
     ) -> Self {
         let diagnosis = Arc::new(Diagnosis::default());
         let dropped_begins = DroppedBegins::default();
@@ -138,6 +142,7 @@ impl<DB: Database> Pool<DB> {
                 begin_statement: settings.begin_statement,
                 metrics,
                 diagnosis,
+                terms,
                 dropped_begins,
                 after_connect: settings.after_connect,
                 runtime: Handle::current(),
@@ -258,9 +263,18 @@ impl<DB: Database> Pool<DB> {
     /// Opens connections with other options from now on, with a new password, say, and replaces
     /// those that exist, as [`soft_evict`](Self::soft_evict). What the server thinks of the options
     /// shows when the next connection is opened.
-    pub fn reconnect_with(&self, options: <DB::Connection as Connection>::Options) {
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`] as in [`connect_with`](PoolBuilder::connect_with); nothing is changed then.
+    pub fn reconnect_with(
+        &self,
+        options: <DB::Connection as Connection>::Options,
+    ) -> Result<(), BuildError> {
+        let options = self.inner.terms.configure(options)?;
         self.inner.sqlx.set_connect_options(options);
         self.soft_evict();
+        Ok(())
     }
 
     /// Lets at most `limit` callers hold a connection at a time, from now on; connections that are

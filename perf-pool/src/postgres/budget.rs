@@ -2,6 +2,8 @@ use std::fmt;
 
 use sqlx::{Executor, PgConnection, Row};
 
+use super::console::Facts;
+use super::pooler::Pooler;
 use crate::ConnectError;
 use crate::driver::About;
 
@@ -58,6 +60,18 @@ pub enum BudgetLimit {
         /// Its limit.
         limit: u32,
     },
+    /// The clients of PgBouncer, in both modes.
+    PoolerClients {
+        /// Its `max_client_conn`.
+        max_client_conn: u32,
+    },
+    /// The connections of PgBouncer to the server, of which each client keeps one in session mode.
+    PoolerServers {
+        /// The `pool_size` of the database.
+        pool_size: u32,
+        /// Its `reserve_pool_size`.
+        reserve: u32,
+    },
 }
 
 impl BudgetLimit {
@@ -69,6 +83,18 @@ impl BudgetLimit {
                 reserved,
             } => max_connections.saturating_sub(reserved),
             Self::Role { limit, .. } | Self::Database { limit, .. } => limit,
+            Self::PoolerClients { max_client_conn } => max_client_conn,
+            Self::PoolerServers { pool_size, reserve } => pool_size.saturating_add(reserve),
+        }
+    }
+
+    const fn remedy(&self) -> &'static str {
+        match self {
+            Self::Server { .. } | Self::Role { .. } | Self::Database { .. } => {
+                "raise the server's limit, or put a pooler in front of it"
+            }
+            Self::PoolerClients { .. } => "or raise max_client_conn",
+            Self::PoolerServers { .. } => "raise pool_size, or use transaction mode",
         }
     }
 }
@@ -88,6 +114,18 @@ impl fmt::Display for BudgetLimit {
             Self::Database { name, limit } => {
                 write!(f, "the server grants {limit} to database {name:?}")
             }
+            Self::PoolerClients { max_client_conn } => {
+                write!(
+                    f,
+                    "PgBouncer takes {max_client_conn} clients (max_client_conn)"
+                )
+            }
+            Self::PoolerServers { pool_size, reserve } => write!(
+                f,
+                "PgBouncer in session mode has {} for them (pool_size {pool_size}, \
+                 reserve_pool_size {reserve})",
+                self.granted()
+            ),
         }
     }
 }
@@ -112,43 +150,71 @@ impl fmt::Display for OverBudget {
             0 => f.write_str("run fewer instances")?,
             most => write!(f, "lower it to {most} at most")?,
         }
-        f.write_str(", raise the server's limit, or put a pooler in front of it")
+        write!(f, ", {}", limit.remedy())
     }
 }
 
 impl std::error::Error for OverBudget {}
 
 /// Compares what all instances may open with what the server grants, as configured.
-pub(super) async fn check(
+pub(super) async fn of_server(
     how: BudgetCheck,
     instances: u32,
-    about: &About<'_>,
+    about: &About,
     conn: &mut PgConnection,
 ) -> Result<(), ConnectError> {
     if how == BudgetCheck::Off {
         return Ok(());
     }
-    match (limits(conn).await, how) {
-        (Ok(limits), how) => {
-            let Some(over) = over(instances, about.max_connections, limits) else {
-                return Ok(());
-            };
-            if how == BudgetCheck::Error {
-                return Err(over.into());
-            }
-            tracing::warn!(pool = about.name, "{over}");
-            Ok(())
-        }
-        (Err(source), BudgetCheck::Error) => Err(ConnectError::Budget {
-            target: about.target.to_owned(),
+    match limits(conn).await {
+        Ok(limits) => weigh(how, instances, about, limits),
+        Err(source) if how == BudgetCheck::Error => Err(ConnectError::Budget {
+            target: about.target.to_string(),
             source,
         }),
-        (Err(error), _) => {
+        Err(error) => {
             tracing::warn!(
-                pool = about.name,
+                pool = &*about.name,
                 error = &error as &dyn std::error::Error,
                 "the server does not tell how many connections it grants"
             );
+            Ok(())
+        }
+    }
+}
+
+/// As [`of_server`], with what PgBouncer said of itself.
+pub(super) fn of_pooler(
+    how: BudgetCheck,
+    instances: u32,
+    about: &About,
+    pooler: Pooler,
+    facts: &Facts,
+) -> Result<(), ConnectError> {
+    let clients = facts
+        .max_client_conn
+        .map(|max_client_conn| BudgetLimit::PoolerClients { max_client_conn });
+    let servers = facts
+        .pool_size
+        .filter(|_| pooler == Pooler::PgBouncerSession)
+        .map(|pool_size| BudgetLimit::PoolerServers {
+            pool_size,
+            reserve: facts.reserve_pool_size,
+        });
+    weigh(how, instances, about, clients.into_iter().chain(servers))
+}
+
+fn weigh(
+    how: BudgetCheck,
+    instances: u32,
+    about: &About,
+    limits: impl IntoIterator<Item = BudgetLimit>,
+) -> Result<(), ConnectError> {
+    match (how, over(instances, about.max_connections, limits)) {
+        (BudgetCheck::Off, _) | (_, None) => Ok(()),
+        (BudgetCheck::Error, Some(over)) => Err(over.into()),
+        (BudgetCheck::Warn, Some(over)) => {
+            tracing::warn!(pool = &*about.name, "{over}");
             Ok(())
         }
     }

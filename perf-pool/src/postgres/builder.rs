@@ -59,7 +59,9 @@ impl PoolBuilder<Postgres> {
     /// connection limit of the role or the database. Costs one round trip. Defaults to
     /// [`BudgetCheck::Warn`].
     ///
-    /// Behind a pooler nothing is checked: what it opens to the server does not show to clients.
+    /// Behind PgBouncer it is `max_client_conn`, in session mode also the `pool_size` with its
+    /// reserve; nothing is checked where the console does not tell. What PgBouncer may open to the
+    /// server does not show from here.
     pub fn budget(mut self, check: BudgetCheck) -> Self {
         self.driver.budget = check;
         self

@@ -13,6 +13,12 @@ pub(super) struct Facts {
     pub(super) pool_mode: String,
     /// 0 in versions that do not know it.
     pub(super) max_prepared_statements: usize,
+    /// How many clients it takes, of all users and databases.
+    pub(super) max_client_conn: Option<u32>,
+    /// How many connections to the server it opens for this database and user.
+    pub(super) pool_size: Option<u32>,
+    /// How many more where clients have waited for long.
+    pub(super) reserve_pool_size: u32,
     /// What it runs between two clients in session mode.
     pub(super) server_reset_query: String,
 }
@@ -55,7 +61,19 @@ async fn facts(conn: &mut PgConnection, user: &str, database: &str) -> Result<Fa
         // Another user where the database is configured with one.
         .or(pools.first())
         .and_then(mode_of);
+    let databases = conn.fetch_all("SHOW DATABASES").await?;
+    let own_database = databases.iter().find(|row| {
+        row.try_get("name")
+            .is_ok_and(|name: String| name == database)
+    });
+    let count = |column| own_database.and_then(|row| count(row, column));
     Ok(Facts {
+        max_client_conn: setting("max_client_conn").and_then(|value| value.parse().ok()),
+        pool_size: count("pool_size"),
+        // The one in 1.18, the other one in later versions.
+        reserve_pool_size: count("reserve_pool")
+            .or_else(|| count("reserve_pool_size"))
+            .unwrap_or(0),
         version,
         pool_mode: own.or_else(|| setting("pool_mode")).unwrap_or_default(),
         max_prepared_statements: setting("max_prepared_statements")
@@ -72,6 +90,11 @@ fn pairs(rows: &[PgRow], key: &str, value: &str) -> Result<Vec<(String, String)>
             Ok((row.try_get(key)?, value.unwrap_or_default()))
         })
         .collect()
+}
+
+fn count(row: &PgRow, column: &str) -> Option<u32> {
+    let count: i32 = row.try_get(column).ok()?;
+    u32::try_from(count).ok()
 }
 
 /// `PgBouncer 1.18.0`, and older `PgBouncer version 1.12.0`.

@@ -12,9 +12,9 @@ pub(super) fn judge(
     pooler: Pooler,
     statements: PoolerStatements,
     capacity: usize,
-    facts: Result<Facts, sqlx::Error>,
+    facts: Result<&Facts, sqlx::Error>,
 ) -> Result<(), PoolerError> {
-    if let Ok(facts) = &facts
+    if let Ok(facts) = facts
         && facts.pool_mode != pooler.mode()
     {
         return Err(PoolerError::Mode {
@@ -77,8 +77,23 @@ mod tests {
             version,
             pool_mode: pool_mode.to_owned(),
             max_prepared_statements: most,
+            max_client_conn: None,
+            pool_size: None,
+            reserve_pool_size: 0,
             server_reset_query: "DISCARD ALL".to_owned(),
         })
+    }
+
+    fn judge(
+        pooler: Pooler,
+        statements: PoolerStatements,
+        capacity: usize,
+        facts: Result<Facts, sqlx::Error>,
+    ) -> Result<(), PoolerError> {
+        match facts {
+            Ok(facts) => super::judge(pooler, statements, capacity, Ok(&facts)),
+            Err(error) => super::judge(pooler, statements, capacity, Err(error)),
+        }
     }
 
     fn silent() -> Result<Facts, sqlx::Error> {

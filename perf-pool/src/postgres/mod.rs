@@ -27,7 +27,7 @@ impl Sealed for Postgres {
 
     fn configure(
         settings: &PostgresSettings,
-        about: &About<'_>,
+        about: &About,
         options: PgConnectOptions,
     ) -> Result<PgConnectOptions, BuildError> {
         settings.configure(about, options)
@@ -37,36 +37,46 @@ impl Sealed for Postgres {
         settings.session()
     }
 
+    fn raw_sql_only(settings: &PostgresSettings) -> bool {
+        settings.pooler == Pooler::PgBouncerTransaction
+            && settings.pooler_statements == PoolerStatements::RawSql
+    }
+
     fn inspect<'a>(
         settings: &'a PostgresSettings,
-        about: &'a About<'a>,
+        about: &'a About,
         options: &'a PgConnectOptions,
         conn: &'a mut PgConnection,
     ) -> BoxFuture<'a, Result<(), ConnectError>> {
         Box::pin(async move {
-            match settings.pooler {
-                Pooler::Direct => {
-                    budget::check(settings.budget, settings.instances, about, conn).await
+            let (how, instances) = (settings.budget, settings.instances);
+            if settings.pooler == Pooler::Direct {
+                return budget::of_server(how, instances, about, conn).await;
+            }
+            let capacity = settings::statement_cache_capacity(options);
+            let judge = |facts| {
+                judgement::judge(settings.pooler, settings.pooler_statements, capacity, facts)
+            };
+            match console::ask(options).await {
+                Ok(facts) => {
+                    judge(Ok(&facts))?;
+                    budget::of_pooler(how, instances, about, settings.pooler, &facts)
                 }
-                pooler => {
-                    let capacity = settings::statement_cache_capacity(options);
-                    let facts = console::ask(options).await;
-                    if let Err(error) = &facts {
-                        tracing::debug!(
-                            pool = about.name,
-                            error = error as &dyn std::error::Error,
-                            "PgBouncer's console does not answer, what it would say is not checked"
-                        );
-                    }
-                    judgement::judge(pooler, settings.pooler_statements, capacity, facts)?;
+                Err(error) => {
+                    tracing::debug!(
+                        pool = &*about.name,
+                        error = &error as &dyn std::error::Error,
+                        "PgBouncer's console does not answer, so what it would say is not checked"
+                    );
+                    judge(Err(error))?;
                     Ok(())
                 }
             }
         })
     }
 
-    fn explain(about: &About<'_>, source: sqlx::Error) -> ConnectError {
-        pooler_error::explain(about.target, source)
+    fn explain(about: &About, source: sqlx::Error) -> ConnectError {
+        pooler_error::explain(&about.target, source)
     }
 
     fn apply(config: &PoolConfig, builder: PoolBuilder<Self>) -> PoolBuilder<Self> {

@@ -60,7 +60,8 @@ pub enum PoolerStatements {
         max_prepared_statements: usize,
     },
     /// None: all that goes through the pool is `sqlx::raw_sql`, or a plain string that is executed,
-    /// as in `pool.execute("..")`. Works with every version. Nothing checks it: `sqlx::query`
-    /// prepares a statement even without arguments.
+    /// as in `pool.execute("..")`. Works with every version. `sqlx::query` prepares a statement
+    /// even without arguments, so through `&pool` it is turned away; on a connection, in a
+    /// transaction and through the bare sqlx pool nothing checks it.
     RawSql,
 }

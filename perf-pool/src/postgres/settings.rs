@@ -44,7 +44,7 @@ impl Default for PostgresSettings {
 impl PostgresSettings {
     pub(super) fn configure(
         &self,
-        about: &About<'_>,
+        about: &About,
         mut options: PgConnectOptions,
     ) -> Result<PgConnectOptions, BuildError> {
         if self.instances == 0 {
@@ -60,7 +60,7 @@ impl PostgresSettings {
             return Err(BuildError::NoStatementCache);
         }
         if options.get_application_name().is_none() {
-            options = options.application_name(&application_name(about.name));
+            options = options.application_name(&application_name(&about.name));
         }
         match self.pooler {
             // An empty list would be sent, too.
@@ -78,7 +78,7 @@ impl PostgresSettings {
     fn check_pooler(
         &self,
         pooler: Pooler,
-        about: &About<'_>,
+        about: &About,
         options: &PgConnectOptions,
     ) -> Result<(), BuildError> {
         let refuse = |option, remedy| {

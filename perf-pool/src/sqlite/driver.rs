@@ -21,7 +21,7 @@ impl Sealed for Sqlite {
 
     fn configure(
         settings: &SqliteSettings,
-        about: &About<'_>,
+        about: &About,
         options: SqliteConnectOptions,
     ) -> Result<SqliteConnectOptions, BuildError> {
         if let Some(option) = settings.foreign {
@@ -37,18 +37,22 @@ impl Sealed for Sqlite {
         None
     }
 
+    fn raw_sql_only(_: &SqliteSettings) -> bool {
+        false
+    }
+
     fn inspect<'a>(
         _: &'a SqliteSettings,
-        _: &'a About<'a>,
+        _: &'a About,
         _: &'a SqliteConnectOptions,
         _: &'a mut SqliteConnection,
     ) -> BoxFuture<'a, Result<(), ConnectError>> {
         Box::pin(future::ready(Ok(())))
     }
 
-    fn explain(about: &About<'_>, source: sqlx::Error) -> ConnectError {
+    fn explain(about: &About, source: sqlx::Error) -> ConnectError {
         ConnectError::Connect {
-            target: about.target.to_owned(),
+            target: about.target.to_string(),
             source,
         }
     }

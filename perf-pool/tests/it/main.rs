@@ -34,6 +34,8 @@ mod recorder;
 #[cfg(test)]
 mod relay;
 #[cfg(test)]
+mod session;
+#[cfg(test)]
 mod sizing;
 #[cfg(test)]
 mod sqlite_pools;

@@ -4,9 +4,11 @@
 use std::time::Duration;
 
 use perf_pool::{
-    BuildError, ConnectError, Pool, PoolBuilder, Pooler, PoolerError, PoolerStatements,
+    BudgetCheck, BudgetLimit, BuildError, ConnectError, Pool, PoolBuilder, Pooler, PoolerError,
+    PoolerStatements,
 };
-use sqlx::{Connection, Executor, PgConnection, Postgres, Row};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{Connection, Executor, PgConnection, Postgres, Row, SqlSafeStr};
 use testkit::{PgBouncer, PoolMode};
 
 const CONSOLE: (&str, &str) = ("stats_users", "postgres");
@@ -74,6 +76,87 @@ async fn raw_sql_and_transactions_of_many_share_two_server_connections() {
         .await
         .unwrap();
     assert_eq!(row.get::<String, _>(0), "16");
+    pool.close().await;
+}
+
+#[tokio::test]
+async fn where_raw_sql_was_promised_what_would_be_prepared_is_turned_away() {
+    let Some((_bouncer, url)) = bouncer(PoolMode::Transaction, &[]).await else {
+        return;
+    };
+    let pool = raw_sql().connect(&url).await.unwrap();
+    let query = || sqlx::query("SELECT 1");
+    for refused in [
+        query().execute(&pool).await.map(drop),
+        query().fetch_one(&pool).await.map(drop),
+        query().fetch_optional(&pool).await.map(drop),
+        query().fetch_all(&pool).await.map(drop),
+        query().bind(1).fetch_all(&pool).await.map(drop),
+        (&pool).prepare("SELECT 1".into_sql_str()).await.map(drop),
+        (&pool).describe("SELECT 1".into_sql_str()).await.map(drop),
+    ] {
+        let error = refused.unwrap_err().to_string();
+        assert!(error.contains("use sqlx::raw_sql"), "{error}");
+    }
+    assert_eq!(pool.execute("SELECT 1").await.unwrap().rows_affected(), 1);
+    assert_eq!(pool.fetch_all("SELECT 1").await.unwrap().len(), 1);
+    pool.close().await;
+}
+
+#[tokio::test]
+async fn what_pgbouncer_has_room_for_is_part_of_the_budget() {
+    let settings = [
+        CONSOLE,
+        ("default_pool_size", "9"),
+        ("reserve_pool_size", "2"),
+        ("max_client_conn", "40"),
+    ];
+    let clients = BudgetLimit::PoolerClients {
+        max_client_conn: 40,
+    };
+    let servers = BudgetLimit::PoolerServers {
+        pool_size: 9,
+        reserve: 2,
+    };
+    for (mode, builder, limit, fits, too_many) in [
+        (PoolMode::Transaction, raw_sql as fn() -> _, clients, 5, 6),
+        (
+            PoolMode::Session,
+            || behind(Pooler::PgBouncerSession),
+            servers,
+            1,
+            2,
+        ),
+    ] {
+        let Some((_bouncer, url)) = bouncer(mode, &settings).await else {
+            return;
+        };
+        let kept = || builder().budget(BudgetCheck::Error);
+        let pool = kept().instances(fits).connect(&url).await.unwrap();
+        pool.close().await;
+        match kept().instances(too_many).connect(&url).await {
+            Err(ConnectError::OverBudget(over)) => assert_eq!(over.limit, limit),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn other_options_are_checked_and_adapted_like_the_first_ones() {
+    let settings = [("ignore_startup_parameters", "")];
+    let Some((_bouncer, url)) = bouncer(PoolMode::Transaction, &settings).await else {
+        return;
+    };
+    let pool = raw_sql().name("quiz").connect(&url).await.unwrap();
+    let options: PgConnectOptions = url.parse().unwrap();
+    let with = options.clone().options([("statement_timeout", "15s")]);
+    let error = pool.reconnect_with(with).unwrap_err();
+    assert!(
+        matches!(error, BuildError::BehindPooler { .. }),
+        "{error:?}"
+    );
+    pool.reconnect_with(options).unwrap();
+    assert_eq!(text(&pool, "SHOW application_name").await, "quiz");
     pool.close().await;
 }
 

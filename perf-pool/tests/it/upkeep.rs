@@ -170,7 +170,7 @@ async fn credentials_are_changed_while_running() {
     let mut tx = pool.begin().await.unwrap();
     let name: String = who().await;
     assert_eq!(name, "old");
-    pool.reconnect_with(url("new").parse().unwrap());
+    pool.reconnect_with(url("new").parse().unwrap()).unwrap();
     for _ in 0..5 {
         let name: String = who().await;
         assert_eq!(name, "new");
