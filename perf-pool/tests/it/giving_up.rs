@@ -106,7 +106,7 @@ async fn the_base_is_opened_all_at_once() {
     let Some((_proxy, url)) = server().await else {
         return;
     };
-    let time = Duration::from_millis(50);
+    let time = Duration::from_millis(200);
     let (builder, most) = taking(pool().min_connections(20).max_connecting(1), time);
     let started = Instant::now();
     let pool = builder.connect(&url).await.unwrap();
