@@ -1,29 +1,27 @@
 //! The one list of what can be configured: from here come the names, how values are read, and
 //! which setter of the builder takes them.
 
-use std::time::Duration;
-
 #[cfg(feature = "postgres")]
 use sqlx::Postgres;
 
-use super::value::Value;
+use super::value::{Count, CountOrZero, Notation, Part, Span, SpanOrNone, SpanOrZero, Text};
 use crate::driver::Driver;
 #[cfg(feature = "postgres")]
 use crate::{BudgetCheck, Pooler, PoolerStatements};
 use crate::{PoolBuilder, Profile};
 
-/// A list of settings: `name: type => setter`.
+/// A list of settings: `name: notation => setter`.
 macro_rules! settings {
     (
         $(#[$meta:meta])*
         struct $list:ident for [$($generics:tt)*] $builder:ty {
-            $($name:ident: $type:ty => $setter:ident,)*
+            $($name:ident: $notation:ty => $setter:ident,)*
         }
     ) => {
         $(#[$meta])*
         #[derive(Debug, Clone, Default, PartialEq)]
         pub(crate) struct $list {
-            $($name: Option<$type>,)*
+            $($name: Option<<$notation as Notation>::Value>,)*
         }
 
         impl $list {
@@ -36,12 +34,12 @@ macro_rules! settings {
                 text: &str,
             ) -> Option<Result<(), &'static str>> {
                 $(if name == stringify!($name) {
-                    return Some(match <$type>::parse(text) {
+                    return Some(match <$notation>::parse(text) {
                         Some(value) => {
                             self.$name = Some(value);
                             Ok(())
                         }
-                        None => Err(<$type>::EXPECTED),
+                        None => Err(<$notation>::EXPECTED),
                     });
                 })*
                 None
@@ -70,25 +68,25 @@ settings! {
     /// What any pool has.
     struct Common for [DB: Driver] PoolBuilder<DB> {
         // Not `name`: `DB_NAME` is everybody's name of the database.
-        pool_name: String => name,
+        pool_name: Text => name,
         profile: Profile => profile,
-        min_connections: u32 => min_connections,
-        max_connections: u32 => max_connections,
-        acquire_timeout: Duration => acquire_timeout,
-        connect_timeout: Duration => connect_timeout,
-        max_connecting: u32 => max_connecting,
-        idle_timeout: Option<Duration> => idle_timeout,
-        max_lifetime: Option<Duration> => max_lifetime,
-        max_lifetime_jitter: f64 => max_lifetime_jitter,
-        keepalive_interval: Option<Duration> => keepalive_interval,
-        leak_detection_threshold: Option<Duration> => leak_detection_threshold,
-        warn_in_use: u32 => warn_in_use,
-        warn_overflow: u32 => warn_overflow,
-        warn_pending: u32 => warn_pending,
-        alive_bypass_window: Duration => alive_bypass_window,
-        ping_timeout: Duration => ping_timeout,
-        return_timeout: Option<Duration> => return_timeout,
-        statement_cache_capacity: usize => statement_cache_capacity,
+        min_connections: CountOrZero => min_connections,
+        max_connections: Count => max_connections,
+        acquire_timeout: Span => acquire_timeout,
+        connect_timeout: Span => connect_timeout,
+        max_connecting: Count => max_connecting,
+        idle_timeout: SpanOrNone => idle_timeout,
+        max_lifetime: SpanOrNone => max_lifetime,
+        max_lifetime_jitter: Part => max_lifetime_jitter,
+        keepalive_interval: SpanOrNone => keepalive_interval,
+        leak_detection_threshold: SpanOrNone => leak_detection_threshold,
+        warn_in_use: CountOrZero => warn_in_use,
+        warn_overflow: CountOrZero => warn_overflow,
+        warn_pending: CountOrZero => warn_pending,
+        alive_bypass_window: SpanOrZero => alive_bypass_window,
+        ping_timeout: Span => ping_timeout,
+        return_timeout: SpanOrNone => return_timeout,
+        statement_cache_capacity: CountOrZero<usize> => statement_cache_capacity,
     }
 }
 
@@ -96,12 +94,11 @@ settings! {
 settings! {
     /// What only Postgres has.
     struct OfPostgres for [] PoolBuilder<Postgres> {
-        statement_timeout: Option<Duration> => statement_timeout,
-        idle_in_transaction_session_timeout: Option<Duration>
-            => idle_in_transaction_session_timeout,
+        statement_timeout: SpanOrNone => statement_timeout,
+        idle_in_transaction_session_timeout: SpanOrNone => idle_in_transaction_session_timeout,
         pooler: Pooler => pooler,
         pooler_statements: PoolerStatements => pooler_statements,
-        instances: u32 => instances,
+        instances: Count => instances,
         budget: BudgetCheck => budget,
     }
 }

@@ -38,7 +38,8 @@ impl PoolConfig {
     /// Other variables may begin so, too: `DB_URL`, `DB_HOST`, `DB_PASSWORD` are none of the
     /// pool's. One that is a setting but for a few letters is an error, so that no misspelt limit
     /// is passed over; one that speaks of what a pool has (`DB_POOL_SIZE`) is warned of through
-    /// `tracing`. Where such a variable is somebody else's, give the pool's a longer prefix.
+    /// `tracing`. Where such a variable is somebody else's, give the pool's a longer prefix; and
+    /// give two pools prefixes of which none begins with the other.
     ///
     /// # Errors
     ///

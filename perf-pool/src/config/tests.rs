@@ -59,16 +59,39 @@ fn every_setting_is_listed_in_the_readme() {
 fn what_cannot_be_read_is_named_with_the_remedy() {
     assert_eq!(
         message("DB_MAX_CONNECTIONS", "many"),
-        "DB_MAX_CONNECTIONS is \"many\": give a whole number, such as 50"
+        "DB_MAX_CONNECTIONS is \"many\": give a whole number above 0, such as 50"
     );
     assert_eq!(
         message("DB_ACQUIRE_TIMEOUT", "30"),
-        "DB_ACQUIRE_TIMEOUT is \"30\": give a duration with its unit, such as 500ms, 30s or 1h 30m"
+        "DB_ACQUIRE_TIMEOUT is \"30\": give a duration above 0 with its unit, such as 500ms, 30s \
+         or 1h 30m"
     );
     assert_eq!(
         message("DB_PROFILE", "huge"),
         "DB_PROFILE is \"huge\": give low, moderate or high"
     );
+}
+
+#[test]
+fn what_makes_no_sense_by_itself_is_refused_at_once() {
+    for (name, value) in [
+        ("DB_MAX_CONNECTIONS", "0"),
+        ("DB_MAX_CONNECTING", "0"),
+        ("DB_ACQUIRE_TIMEOUT", "0s"),
+        ("DB_IDLE_TIMEOUT", "0s"),
+        ("DB_MAX_LIFETIME_JITTER", "1.5"),
+        ("DB_MAX_LIFETIME_JITTER", "NaN"),
+    ] {
+        let message = message(name, value);
+        assert!(message.starts_with(&format!("{name} is ")), "{message}");
+    }
+    for (name, value) in [
+        ("DB_MIN_CONNECTIONS", "0"),
+        ("DB_ALIVE_BYPASS_WINDOW", "0s"),
+        ("DB_WARN_PENDING", "0"),
+    ] {
+        assert!(read(&[(name, value)]).is_ok(), "{name}");
+    }
 }
 
 #[test]
@@ -195,7 +218,7 @@ mod from_a_file {
     #[test]
     fn what_is_wrong_is_said_with_its_place() {
         let message = error(r#"{"max_connections": -1}"#);
-        let expected = "max_connections is \"-1\": give a whole number, such as 50";
+        let expected = "max_connections is \"-1\": give a whole number above 0";
         assert!(message.starts_with(expected), "{message}");
         let message = error(r#"{"acquire_timeout": 30}"#);
         assert!(message.contains("30s"), "{message}");

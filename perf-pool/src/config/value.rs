@@ -1,119 +1,154 @@
+//! How settings are written.
+
+use std::marker::PhantomData;
+use std::str::FromStr;
 use std::time::Duration;
 
 use crate::Profile;
 #[cfg(feature = "postgres")]
 use crate::{BudgetCheck, Pooler, PoolerStatements};
 
-/// How a setting is written.
-pub(super) trait Value: Sized {
+/// A way to write a value.
+pub(super) trait Notation {
+    type Value;
+
     /// What to write, for who wrote something else.
     const EXPECTED: &'static str;
 
-    fn parse(text: &str) -> Option<Self>;
+    fn parse(text: &str) -> Option<Self::Value>;
 }
 
-impl Value for u32 {
-    const EXPECTED: &'static str = "a whole number, such as 50";
+pub(super) struct Text;
 
-    fn parse(text: &str) -> Option<Self> {
-        text.parse().ok()
-    }
-}
-
-impl Value for usize {
-    const EXPECTED: &'static str = u32::EXPECTED;
-
-    fn parse(text: &str) -> Option<Self> {
-        text.parse().ok()
-    }
-}
-
-impl Value for f64 {
-    const EXPECTED: &'static str = "a number, such as 0.1";
-
-    fn parse(text: &str) -> Option<Self> {
-        text.parse().ok()
-    }
-}
-
-impl Value for String {
+impl Notation for Text {
+    type Value = String;
     const EXPECTED: &'static str = "a text";
 
-    fn parse(text: &str) -> Option<Self> {
+    fn parse(text: &str) -> Option<String> {
         Some(text.to_owned())
     }
 }
 
-impl Value for Duration {
+/// A number of things, of which there must be one.
+pub(super) struct Count;
+
+impl Notation for Count {
+    type Value = u32;
+    const EXPECTED: &'static str = "a whole number above 0, such as 50";
+
+    fn parse(text: &str) -> Option<u32> {
+        CountOrZero::parse(text).filter(|&count| count > 0)
+    }
+}
+
+/// A number of things that there need not be.
+pub(super) struct CountOrZero<N = u32>(PhantomData<N>);
+
+impl<N: FromStr> Notation for CountOrZero<N> {
+    type Value = N;
+    const EXPECTED: &'static str = "a whole number, such as 50";
+
+    fn parse(text: &str) -> Option<N> {
+        text.parse().ok()
+    }
+}
+
+/// A part of a whole.
+pub(super) struct Part;
+
+impl Notation for Part {
+    type Value = f64;
+    const EXPECTED: &'static str = "a number from 0 to 1, such as 0.1";
+
+    fn parse(text: &str) -> Option<f64> {
+        let part = text.parse().ok()?;
+        (0.0..=1.0).contains(&part).then_some(part)
+    }
+}
+
+/// A time that must pass.
+pub(super) struct Span;
+
+impl Notation for Span {
+    type Value = Duration;
+    const EXPECTED: &'static str = "a duration above 0 with its unit, such as 500ms, 30s or 1h 30m";
+
+    fn parse(text: &str) -> Option<Duration> {
+        SpanOrZero::parse(text).filter(|span| !span.is_zero())
+    }
+}
+
+/// A time that need not pass.
+pub(super) struct SpanOrZero;
+
+impl Notation for SpanOrZero {
+    type Value = Duration;
     const EXPECTED: &'static str = "a duration with its unit, such as 500ms, 30s or 1h 30m";
 
-    fn parse(text: &str) -> Option<Self> {
+    fn parse(text: &str) -> Option<Duration> {
         humantime::parse_duration(text).ok()
     }
 }
 
-impl Value for Option<Duration> {
-    const EXPECTED: &'static str =
-        "a duration with its unit, such as 500ms, 30s or 1h 30m, or none to switch it off";
+/// A time after which something happens, if it does at all.
+pub(super) struct SpanOrNone;
 
-    fn parse(text: &str) -> Option<Self> {
+impl Notation for SpanOrNone {
+    type Value = Option<Duration>;
+    const EXPECTED: &'static str = "a duration above 0 with its unit, such as 500ms, 30s or \
+                                    1h 30m, or none to switch it off";
+
+    fn parse(text: &str) -> Option<Option<Duration>> {
         match text {
             "none" => Some(None),
-            text => Duration::parse(text).map(Some),
+            text => Span::parse(text).map(Some),
         }
     }
 }
 
-impl Value for Profile {
-    const EXPECTED: &'static str = "low, moderate or high";
+/// One of a few words.
+macro_rules! words {
+    ($type:ident, $expected:literal, $($word:literal => $variant:ident,)*) => {
+        impl Notation for $type {
+            type Value = Self;
+            const EXPECTED: &'static str = $expected;
 
-    fn parse(text: &str) -> Option<Self> {
-        match text {
-            "low" => Some(Self::Low),
-            "moderate" => Some(Self::Moderate),
-            "high" => Some(Self::High),
-            _ => None,
+            fn parse(text: &str) -> Option<Self> {
+                match text {
+                    $($word => Some(Self::$variant),)*
+                    _ => None,
+                }
+            }
         }
-    }
+    };
 }
 
-#[cfg(feature = "postgres")]
-impl Value for Pooler {
-    const EXPECTED: &'static str = "direct, pgbouncer-session or pgbouncer-transaction";
-
-    fn parse(text: &str) -> Option<Self> {
-        match text {
-            "direct" => Some(Self::Direct),
-            "pgbouncer-session" => Some(Self::PgBouncerSession),
-            "pgbouncer-transaction" => Some(Self::PgBouncerTransaction),
-            _ => None,
-        }
-    }
+words! {
+    Profile, "low, moderate or high",
+    "low" => Low,
+    "moderate" => Moderate,
+    "high" => High,
 }
 
 #[cfg(feature = "postgres")]
-impl Value for PoolerStatements {
-    const EXPECTED: &'static str = "prepared or raw-sql";
-
-    fn parse(text: &str) -> Option<Self> {
-        match text {
-            "prepared" => Some(Self::Prepared),
-            "raw-sql" => Some(Self::RawSql),
-            _ => None,
-        }
-    }
+words! {
+    Pooler, "direct, pgbouncer-session or pgbouncer-transaction",
+    "direct" => Direct,
+    "pgbouncer-session" => PgBouncerSession,
+    "pgbouncer-transaction" => PgBouncerTransaction,
 }
 
 #[cfg(feature = "postgres")]
-impl Value for BudgetCheck {
-    const EXPECTED: &'static str = "off, warn or error";
+words! {
+    PoolerStatements, "prepared or raw-sql",
+    "prepared" => Prepared,
+    "raw-sql" => RawSql,
+}
 
-    fn parse(text: &str) -> Option<Self> {
-        match text {
-            "off" => Some(Self::Off),
-            "warn" => Some(Self::Warn),
-            "error" => Some(Self::Error),
-            _ => None,
-        }
-    }
+#[cfg(feature = "postgres")]
+words! {
+    BudgetCheck, "off, warn or error",
+    "off" => Off,
+    "warn" => Warn,
+    "error" => Error,
 }
