@@ -6,7 +6,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::ConnectError;
 use crate::driver::{About, Driver, Options, Terms, chain};
-use crate::hooks::AfterConnect;
+use crate::hooks::{AfterConnect, returning};
 use crate::metrics::Metrics;
 use crate::pool::Pool;
 use crate::settings::Settings;
@@ -34,17 +34,38 @@ pub(crate) async fn connect<DB: Driver>(
     let started = Instant::now();
     let after = settings.connect_timeout;
     let first = first::<DB>(&driver, &about, &options, settings.after_connect.as_ref());
-    match timeout(after, first).await {
-        Ok(first) => first?,
+    let served_by = match timeout(after, first).await {
+        Ok(served_by) => served_by?,
         Err(_) => {
             let target = about.target.to_string();
             return Err(ConnectError::Timeout { target, after });
         }
-    }
+    };
     metrics.created(started.elapsed());
+    let within = settings.checks.ping_timeout;
     let pool = Pool::open(settings, options, metrics, terms);
     pool.inner().warm_up(after).await;
+    if let Some(served_by) = served_by {
+        // A pooler that does not answer right now tells nothing.
+        let _ = timeout(within, look_for_pooler(&pool, &driver, served_by)).await;
+    }
     Ok(pool)
+}
+
+/// Warns if a connection of the pool is served by the session of the server that served the first
+/// one, which is closed: then somebody in between has kept it.
+async fn look_for_pooler<DB: Driver>(pool: &Pool<DB>, driver: &DB::Settings, first: String) {
+    let Some(mut conn) = pool.inner().sqlx.try_acquire() else {
+        return;
+    };
+    if DB::served_by(driver, &mut conn).await == Some(first) {
+        tracing::warn!(
+            pool = pool.name(),
+            "a pooler stands before the server: declare it with pooler(..), for in transaction \
+             mode its clients may run each other's prepared statements"
+        );
+    }
+    returning(conn.return_to_pool()).await;
 }
 
 async fn first<DB: Driver>(
@@ -52,12 +73,13 @@ async fn first<DB: Driver>(
     about: &About,
     options: &Options<DB>,
     hook: Option<&AfterConnect<DB>>,
-) -> Result<(), ConnectError> {
+) -> Result<Option<String>, ConnectError> {
     let mut conn: DB::Connection = options
         .connect()
         .await
         .map_err(|source| DB::explain(about, source))?;
     DB::inspect(driver, about, options, &mut conn).await?;
+    let served_by = DB::served_by(driver, &mut conn).await;
     if let Some(hook) = hook {
         hook(&mut conn)
             .await
@@ -68,5 +90,5 @@ async fn first<DB: Driver>(
     }
     // It served its purpose; how its goodbye goes says nothing about the next one.
     let _ = timeout(Duration::from_millis(100), conn.close()).await;
-    Ok(())
+    Ok(served_by)
 }

@@ -46,6 +46,12 @@ pub trait Sealed: Database {
         conn: &'a mut Self::Connection,
     ) -> BoxFuture<'a, Result<(), ConnectError>>;
 
+    /// Which session of the server serves a connection right now; `None` where that can be no news.
+    fn served_by<'a>(
+        settings: &'a Self::Settings,
+        conn: &'a mut Self::Connection,
+    ) -> BoxFuture<'a, Option<String>>;
+
     /// Why the first connection failed.
     fn explain(about: &About, source: sqlx::Error) -> ConnectError;
 

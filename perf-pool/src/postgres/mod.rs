@@ -11,7 +11,7 @@ mod settings;
 
 use futures_core::future::BoxFuture;
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{PgConnection, Postgres};
+use sqlx::{Executor, PgConnection, Postgres, Row};
 
 pub use self::budget::{BudgetCheck, BudgetLimit, OverBudget};
 pub use self::pooler::{Pooler, PoolerStatements};
@@ -21,6 +21,9 @@ use crate::config::PoolConfig;
 use crate::driver::{About, Sealed};
 use crate::hooks::AfterConnect;
 use crate::{BuildError, ConnectError, PoolBuilder};
+
+/// Another server behind the same address may have the same process id.
+const SERVED_BY: &str = "SELECT pg_backend_pid()::text || ' ' || pg_postmaster_start_time()::text";
 
 impl Sealed for Postgres {
     type Settings = PostgresSettings;
@@ -72,6 +75,19 @@ impl Sealed for Postgres {
                     Ok(())
                 }
             }
+        })
+    }
+
+    fn served_by<'a>(
+        settings: &'a PostgresSettings,
+        conn: &'a mut PgConnection,
+    ) -> BoxFuture<'a, Option<String>> {
+        Box::pin(async move {
+            if settings.pooler != Pooler::Direct {
+                return None;
+            }
+            let row = conn.fetch_one(sqlx::raw_sql(SERVED_BY)).await.ok()?;
+            row.try_get(0).ok()
         })
     }
 

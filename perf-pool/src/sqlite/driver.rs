@@ -50,6 +50,13 @@ impl Sealed for Sqlite {
         Box::pin(future::ready(Ok(())))
     }
 
+    fn served_by<'a>(
+        _: &'a SqliteSettings,
+        _: &'a mut SqliteConnection,
+    ) -> BoxFuture<'a, Option<String>> {
+        Box::pin(future::ready(None))
+    }
+
     fn explain(about: &About, source: sqlx::Error) -> ConnectError {
         ConnectError::Connect {
             target: about.target.to_string(),

@@ -11,6 +11,8 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, Executor, PgConnection, Postgres, Row, SqlSafeStr};
 use testkit::{PgBouncer, PoolMode};
 
+use crate::logs::Logs;
+
 const CONSOLE: (&str, &str) = ("stats_users", "postgres");
 
 /// The pooler, and the URL of the server by way of it.
@@ -336,6 +338,28 @@ async fn what_pgbouncer_ignores_does_not_hold() {
         ),
         "{error:?}"
     );
+}
+
+#[tokio::test]
+async fn a_pooler_that_was_not_declared_is_warned_of() {
+    let Some((_bouncer, url)) = bouncer(PoolMode::Transaction, &[]).await else {
+        return;
+    };
+    let found = "a pooler stands before the server";
+    let logs = Logs::new();
+    let pool = behind(Pooler::Direct).connect(&url).await.unwrap();
+    assert_eq!(logs.with(found).len(), 1);
+    assert_eq!(pool.status().idle, 1);
+    pool.close().await;
+
+    let Some(postgres) = testkit::Postgres::shared().await else {
+        return;
+    };
+    let logs = Logs::new();
+    let pool = behind(Pooler::Direct).connect(&postgres.url()).await;
+    pool.unwrap().close().await;
+    raw_sql().connect(&url).await.unwrap().close().await;
+    assert_eq!(logs.with(found), [""; 0]);
 }
 
 /// Why prepared statements are refused: both clients call theirs by the same name.
