@@ -112,10 +112,12 @@ where
     Ok(())
 }
 
-async fn on_ours<DB: Database>(pool: Pool<DB>, _: usize) -> Result<(), Error>
-where
-    for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
-{
+async fn on_ours(pool: Pool<Postgres>, _: usize) -> Result<(), Error> {
+    pool.acquire().await?.execute("SELECT 1").await?;
+    Ok(())
+}
+
+async fn on_our_readers(pool: Pool<Sqlite>, _: usize) -> Result<(), Error> {
     pool.acquire().await?.execute("SELECT 1").await?;
     Ok(())
 }
@@ -210,7 +212,7 @@ fn sqlite(rt: &Arc<Runtime>) -> Result<Vec<Group>, Error> {
     let floor = rt.block_on(bare::<SqliteConnection>(&reader(&path), readers as usize))?;
     let select = |n: usize, calls: usize| {
         let entries = vec![
-            tasks("ours", rt, n, calls, ours.read(), on_ours),
+            tasks("ours", rt, n, calls, ours.read(), on_our_readers),
             tasks("naive", rt, n, calls, &naive, on_sqlx),
             tasks("sqlx_no_ping", rt, n, calls, &no_ping, on_sqlx),
             tasks("floor", rt, n, calls, &floor, on_bare::<Sqlite>),

@@ -11,6 +11,7 @@ use crate::error::{AcquireError, Phase};
 use crate::pool::Inner;
 use crate::slots::Slot;
 use crate::supply::Look;
+use crate::warm::Live;
 
 /// How many holders a timeout names.
 const NAMED: usize = 3;
@@ -33,13 +34,13 @@ impl<DB: Database> Inner<DB> {
         let pending = self.metrics.pending();
         let failure = match self.slot(deadline, taken_at).await {
             Ok(slot) => match self.connection(deadline).await {
-                Ok((conn, connecting)) => {
+                Ok((live, connecting)) => {
                     drop(pending);
                     let waited = started.elapsed();
                     self.metrics.waited(waited);
                     self.load
                         .acquired(waited.saturating_sub(connecting), connecting);
-                    return Ok(PoolConnection::new(conn, Some(slot), self, taken_at));
+                    return Ok(PoolConnection::new(live, slot, self, taken_at));
                 }
                 Err(failure) => failure,
             },
@@ -83,17 +84,17 @@ impl<DB: Database> Inner<DB> {
     async fn connection(
         self: &Arc<Self>,
         deadline: Instant,
-    ) -> Result<(sqlx::pool::PoolConnection<DB>, Duration), Failure> {
+    ) -> Result<(Live<DB>, Duration), Failure> {
         let mut look = Look::Nothing;
         if self.desk.is_empty() {
             look = self.look();
         }
         let answer = match look {
-            Look::Fresh(conn) => return Ok((conn, Duration::ZERO)),
+            Look::Fresh(live) => return Ok((live, Duration::ZERO)),
             Look::Failed(error) => return Err(error.into()),
-            Look::Stale(conn) => {
+            Look::Stale(live) => {
                 let answer = self.desk.queue();
-                self.test(conn);
+                self.test(live);
                 answer
             }
             Look::Opening(attempt) => {
@@ -115,7 +116,7 @@ impl<DB: Database> Inner<DB> {
         };
         match answered {
             Ok(Ok(Ok(ready))) => match ready.take() {
-                Some(conn) => Ok((conn, asked.elapsed())),
+                Some(live) => Ok((live, asked.elapsed())),
                 None => Err(Failure::Closed),
             },
             Ok(Ok(Err(error))) => Err(error.into()),

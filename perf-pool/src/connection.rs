@@ -10,9 +10,11 @@ use sqlx_core::transaction::TransactionManager;
 use tokio::runtime::{EnterGuard, Handle};
 use tokio::time::{Instant, timeout};
 
+use crate::driver::Terms;
 use crate::holders::Place;
 use crate::pool::Inner;
 use crate::slots::Slot;
+use crate::warm::Live;
 use crate::{Status, hooks};
 
 /// A connection checked out of a [`Pool`](crate::Pool).
@@ -25,8 +27,11 @@ use crate::{Status, hooks};
 /// be dropped on any thread.
 pub struct PoolConnection<DB: Database> {
     /// `None` only while the guard is taken apart.
-    conn: Option<sqlx::pool::PoolConnection<DB>>,
+    live: Option<Live<DB>>,
     slot: Option<Slot>,
+    /// Whether the last thing that happened was a success, as far as it can be seen here. What runs
+    /// on the driver's own connection cannot.
+    settled: bool,
     since: Instant,
     /// Connections in use when it was taken, this one included.
     in_use: u32,
@@ -40,8 +45,8 @@ pub struct PoolConnection<DB: Database> {
 
 impl<DB: Database> PoolConnection<DB> {
     pub(crate) fn new(
-        conn: sqlx::pool::PoolConnection<DB>,
-        slot: Option<Slot>,
+        live: Live<DB>,
+        slot: Slot,
         inner: Arc<Inner<DB>>,
         taken_at: &'static Location<'static>,
     ) -> Self {
@@ -50,8 +55,9 @@ impl<DB: Database> PoolConnection<DB> {
         inner.least_idle.fetch_min(idle, Ordering::AcqRel);
         let since = Instant::now();
         Self {
-            conn: Some(conn),
-            slot,
+            live: Some(live),
+            slot: Some(slot),
+            settled: true,
             since,
             in_use,
             taken_at,
@@ -80,10 +86,13 @@ impl<DB: Database> PoolConnection<DB> {
     pub async fn begin(&mut self) -> Result<sqlx::Transaction<'_, DB>, sqlx::Error> {
         let statement = self.inner.begin_statement.map(SqlSafeStr::into_sql_str);
         let Self {
-            conn, beginning, ..
+            live,
+            settled,
+            beginning,
+            ..
         } = self;
-        *beginning = true;
-        let begun = sqlx::Transaction::begin(&mut **held(conn), statement).await;
+        (*settled, *beginning) = (false, true);
+        let begun = sqlx::Transaction::begin(&mut *held(live).conn, statement).await;
         *beginning = false;
         begun
     }
@@ -109,9 +118,9 @@ impl<DB: Database> PoolConnection<DB> {
     ///
     /// If the future is dropped, the connection is closed without a goodbye.
     pub async fn close(mut self) -> Result<(), sqlx::Error> {
-        let conn = self.take();
+        let live = self.take();
         self.given_up();
-        let closed = conn.close().await;
+        let closed = live.conn.close().await;
         self.inner.publish();
         closed
     }
@@ -121,7 +130,7 @@ impl<DB: Database> PoolConnection<DB> {
         // sqlx, too, needs a runtime around the drop of its guard.
         let runtime = self.inner.runtime.clone();
         let _context = context(&runtime);
-        let conn = self.take().detach();
+        let conn = self.take().conn.detach();
         self.given_up();
         self.inner.publish();
         conn
@@ -129,7 +138,22 @@ impl<DB: Database> PoolConnection<DB> {
 
     /// Hands the connection over to sqlx's own guard, which gives it back by itself.
     pub(crate) fn into_sqlx(mut self) -> sqlx::pool::PoolConnection<DB> {
-        self.take()
+        self.take().conn
+    }
+
+    pub(crate) fn terms(&self) -> &Terms<DB> {
+        &self.inner.terms
+    }
+
+    /// The driver's connection, for a statement whose end is noted by [`settled`](Self::settled).
+    pub(crate) fn for_statement(&mut self) -> &mut DB::Connection {
+        self.settled = false;
+        &mut held(&mut self.live).conn
+    }
+
+    /// Notes that what was done last succeeded, and that its answer was read to the end.
+    pub(crate) fn settled(&mut self) {
+        self.settled = true;
     }
 
     /// Notes that the caller is done with it.
@@ -158,8 +182,8 @@ impl<DB: Database> PoolConnection<DB> {
         clippy::expect_used,
         reason = "only the consuming methods and drop take it"
     )]
-    fn take(&mut self) -> sqlx::pool::PoolConnection<DB> {
-        self.conn.take().expect(HELD)
+    fn take(&mut self) -> Live<DB> {
+        self.live.take().expect(HELD)
     }
 }
 
@@ -169,10 +193,8 @@ const HELD: &str = "a guard holds its connection until it is consumed";
     clippy::expect_used,
     reason = "only the consuming methods and drop take it"
 )]
-fn held<DB: Database>(
-    conn: &mut Option<sqlx::pool::PoolConnection<DB>>,
-) -> &mut sqlx::pool::PoolConnection<DB> {
-    conn.as_mut().expect(HELD)
+fn held<DB: Database>(live: &mut Option<Live<DB>>) -> &mut Live<DB> {
+    live.as_mut().expect(HELD)
 }
 
 /// Enters `runtime` outside any.
@@ -188,13 +210,13 @@ impl<DB: Database> Deref for PoolConnection<DB> {
         reason = "only the consuming methods and drop take it"
     )]
     fn deref(&self) -> &Self::Target {
-        self.conn.as_ref().expect(HELD)
+        &self.live.as_ref().expect(HELD).conn
     }
 }
 
 impl<DB: Database> DerefMut for PoolConnection<DB> {
     fn deref_mut(&mut self) -> &mut Self::Target {
-        held(&mut self.conn)
+        self.for_statement()
     }
 }
 
@@ -234,17 +256,29 @@ impl<'c, DB: Database> Acquire<'c> for &'c mut PoolConnection<DB> {
 
 impl<DB: Database> Drop for PoolConnection<DB> {
     fn drop(&mut self) {
-        let _context = context(&self.inner.runtime);
-        let Some(mut conn) = self.conn.take() else {
+        let Some(live) = self.live.take() else {
             self.leave();
             return;
         };
         self.given_up();
         let (inner, slot) = (Arc::clone(&self.inner), self.slot.take());
+        let mut live = match self.settled {
+            true => match inner.keep(live) {
+                Ok(()) => {
+                    // After the connection is back, so that the next caller finds it.
+                    drop(slot);
+                    inner.publish();
+                    return;
+                }
+                Err(live) => live,
+            },
+            false => live,
+        };
+        let _context = context(&self.inner.runtime);
         if self.beginning {
-            tokio::spawn(settle(conn, slot, inner));
+            tokio::spawn(settle(live.conn, slot, inner));
         } else {
-            tokio::spawn(give_back(returning(&mut conn), slot, inner));
+            tokio::spawn(give_back(returning(&mut live.conn), slot, inner));
         }
     }
 }
@@ -263,7 +297,7 @@ pub(crate) async fn give_back<DB: Database>(
     slot: Option<Slot>,
     inner: Arc<Inner<DB>>,
 ) {
-    match inner.return_timeout {
+    match inner.checks.return_timeout {
         Some(within) => {
             if timeout(within, returning).await.is_err() {
                 tracing::warn!(
@@ -288,7 +322,7 @@ async fn settle<DB: Database>(
     slot: Option<Slot>,
     inner: Arc<Inner<DB>>,
 ) {
-    match hooks::end_unknown_transaction::<DB>(&mut conn, inner.return_timeout).await {
+    match hooks::end_unknown_transaction::<DB>(&mut conn, inner.checks.return_timeout).await {
         Ok(()) => {
             let returning = returning(&mut conn);
             drop(conn);

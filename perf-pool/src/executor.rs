@@ -28,7 +28,10 @@ where
         let (pool, taken_at) = (Arc::clone(self.inner()), Location::caller());
         Box::pin(async move {
             pool.terms.allow(&mut query)?;
-            pool.acquire(taken_at).await?.execute(query).await
+            let mut conn = pool.acquire(taken_at).await?;
+            let done = conn.for_statement().execute(query).await?;
+            conn.settled();
+            Ok(done)
         })
     }
 
@@ -45,9 +48,10 @@ where
         Box::pin(try_stream! {
             pool.terms.allow(&mut query)?;
             let mut conn = pool.acquire(taken_at).await?;
-            for await step in conn.fetch_many(query) {
+            for await step in conn.for_statement().fetch_many(query) {
                 yield step?;
             }
+            conn.settled();
         })
     }
 
@@ -60,7 +64,10 @@ where
         let (pool, taken_at) = (Arc::clone(self.inner()), Location::caller());
         Box::pin(async move {
             pool.terms.allow(&mut query)?;
-            pool.acquire(taken_at).await?.fetch_all(query).await
+            let mut conn = pool.acquire(taken_at).await?;
+            let done = conn.for_statement().fetch_all(query).await?;
+            conn.settled();
+            Ok(done)
         })
     }
 
@@ -76,7 +83,10 @@ where
         let (pool, taken_at) = (Arc::clone(self.inner()), Location::caller());
         Box::pin(async move {
             pool.terms.allow(&mut query)?;
-            pool.acquire(taken_at).await?.fetch_optional(query).await
+            let mut conn = pool.acquire(taken_at).await?;
+            let done = conn.for_statement().fetch_optional(query).await?;
+            conn.settled();
+            Ok(done)
         })
     }
 
@@ -92,10 +102,10 @@ where
         let (pool, taken_at) = (Arc::clone(self.inner()), Location::caller());
         Box::pin(async move {
             pool.terms.allow_preparing()?;
-            pool.acquire(taken_at)
-                .await?
-                .prepare_with(sql, parameters)
-                .await
+            let mut conn = pool.acquire(taken_at).await?;
+            let done = conn.for_statement().prepare_with(sql, parameters).await?;
+            conn.settled();
+            Ok(done)
         })
     }
 
@@ -107,7 +117,10 @@ where
         let (pool, taken_at) = (Arc::clone(self.inner()), Location::caller());
         Box::pin(async move {
             pool.terms.allow_preparing()?;
-            pool.acquire(taken_at).await?.describe(sql).await
+            let mut conn = pool.acquire(taken_at).await?;
+            let done = conn.for_statement().describe(sql).await?;
+            conn.settled();
+            Ok(done)
         })
     }
 }

@@ -45,7 +45,7 @@ impl<DB: Database> Pool<DB> {
             let (error, ping) = match acquired {
                 Ok(mut conn) => {
                     let conn: &mut DB::Connection = &mut conn;
-                    let within = pool.inner().ping_timeout;
+                    let within = pool.inner().checks.ping_timeout;
                     let started = Instant::now();
                     let error = hooks::ping(conn, within).await.err();
                     (error, started.elapsed())

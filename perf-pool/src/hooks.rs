@@ -17,6 +17,7 @@ use crate::diagnosis::Diagnosis;
 use crate::lifetimes::Lifetimes;
 use crate::metrics::Metrics;
 use crate::pace::Pace;
+use crate::warm::Live;
 
 /// The caller's `after_connect`.
 pub(crate) type AfterConnect<DB> = Arc<
@@ -29,7 +30,7 @@ pub(crate) type AfterConnect<DB> = Arc<
 pub(crate) type Attempt<DB> = BoxFuture<'static, Result<Found<DB>, sqlx::Error>>;
 
 pub(crate) struct Found<DB: Database> {
-    pub(crate) conn: sqlx::pool::PoolConnection<DB>,
+    pub(crate) live: Live<DB>,
     pub(crate) condition: Condition,
 }
 
@@ -56,6 +57,7 @@ struct Noted {
     /// Since when it has been opening a connection, if it does.
     since: Instant,
     condition: Cell<Condition>,
+    age: Cell<Duration>,
 }
 
 /// Takes the connection that was idle for longest, untested, or opens one. What is to be made of
@@ -65,11 +67,17 @@ pub(crate) fn attempt<DB: Database>(pool: &sqlx::Pool<DB>) -> Attempt<DB> {
     let noted = Noted {
         since: Instant::now(),
         condition: Cell::new(Condition::Fresh),
+        age: Cell::new(Duration::ZERO),
     };
     Box::pin(ATTEMPT.scope(noted, async move {
         let conn = acquire.await?;
-        let condition = ATTEMPT.with(|noted| noted.condition.get());
-        Ok(Found { conn, condition })
+        let (condition, age) = ATTEMPT.with(|noted| (noted.condition.get(), noted.age.get()));
+        let now = std::time::Instant::now();
+        let born = now.checked_sub(age).unwrap_or(now);
+        Ok(Found {
+            live: Live { conn, born },
+            condition,
+        })
     }))
 }
 
@@ -137,7 +145,12 @@ pub(crate) struct Checks {
 }
 
 impl Checks {
-    fn condition(&self, lifetimes: &Lifetimes, age: Duration, idle_for: Duration) -> Condition {
+    pub(crate) fn condition(
+        &self,
+        lifetimes: &Lifetimes,
+        age: Duration,
+        idle_for: Duration,
+    ) -> Condition {
         if lifetimes.are_over(age) {
             Condition::Over
         } else if self.return_timeout.is_none() || idle_for < self.alive_bypass_window {

@@ -29,10 +29,13 @@ mod settings;
 mod slots;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod statements;
 mod status;
 mod supply;
 mod thresholds;
 mod transaction;
+mod warm;
 mod warm_up;
 
 pub use advice::{Advice, Evidence, Verdict};

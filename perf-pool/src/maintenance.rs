@@ -22,6 +22,9 @@ const EVERY: Duration = Duration::from_secs(1);
 /// Shorter intervals would only keep the processor busy.
 const LEAST: Duration = Duration::from_millis(10);
 
+/// How long a connection that came back may wait for its next caller before it goes back to sqlx.
+const COLD_AFTER: Duration = Duration::from_millis(500);
+
 /// What there is to do, and when.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Upkeep {
@@ -99,6 +102,14 @@ impl Rounds {
     }
 
     fn run_once<DB: Database>(&mut self, inner: &Arc<Inner<DB>>, now: Instant) {
+        // From there they are swept, like all others.
+        let cold_after = match inner.warm.is_shared() {
+            true => Duration::ZERO,
+            false => COLD_AFTER,
+        };
+        for live in inner.warm.take_older(cold_after) {
+            inner.put_back(live, Some(Way::Testing));
+        }
         inner.publish();
         inner.load.turn(now);
         let status = inner.status();
@@ -143,7 +154,7 @@ impl<DB: Database> Inner<DB> {
     fn shrink(self: &Arc<Self>, by: u32) {
         for _ in 0..by {
             match self.look() {
-                Look::Fresh(conn) | Look::Stale(conn) => self.close_soon(conn),
+                Look::Fresh(live) | Look::Stale(live) => self.close_soon(live),
                 Look::Opening(_) | Look::Nothing | Look::Failed(_) => return,
             }
         }
@@ -154,7 +165,7 @@ impl<DB: Database> Inner<DB> {
         for _ in 0..idle {
             match self.look() {
                 // A return pings, and closes what does not answer.
-                Look::Fresh(conn) | Look::Stale(conn) => self.put_back(conn, Some(Way::Testing)),
+                Look::Fresh(live) | Look::Stale(live) => self.put_back(live, Some(Way::Testing)),
                 Look::Opening(_) | Look::Nothing | Look::Failed(_) => return,
             }
         }
@@ -169,15 +180,15 @@ impl<DB: Database> Inner<DB> {
         }
         // sqlx opens a connection only where none is idle, so they are held meanwhile.
         let mut held = Vec::new();
-        while let Look::Fresh(conn) | Look::Stale(conn) = self.look() {
-            held.push(conn);
+        while let Look::Fresh(live) | Look::Stale(live) = self.look() {
+            held.push(live);
         }
         let mut opened = 0;
         while opened < missing && self.open() {
             opened += 1;
         }
-        for conn in held {
-            self.put_back(conn, Some(Way::Testing));
+        for live in held {
+            self.put_back(live, Some(Way::Testing));
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::desk::Desk;
 use crate::diagnosis::Diagnosis;
 use crate::driver::{Driver, Terms};
 use crate::holders::Holders;
-use crate::hooks::{AfterConnect, DroppedBegins, Hooks};
+use crate::hooks::{AfterConnect, Checks, DroppedBegins, Hooks};
 use crate::lifetimes::Lifetimes;
 use crate::maintenance;
 use crate::metrics::Metrics;
@@ -25,6 +25,7 @@ use crate::pace::Pace;
 use crate::settings::Settings;
 use crate::slots::Slots;
 use crate::supply::Look;
+use crate::warm::Warm;
 use crate::{
     AcquireError, BuildError, PoolBuilder, PoolConnection, Status, StillInUse, Transaction,
 };
@@ -49,14 +50,14 @@ pub(crate) struct Inner<DB: Database> {
     pub(crate) max: u32,
     pub(crate) acquire_timeout: Duration,
     pub(crate) connect_timeout: Duration,
-    pub(crate) ping_timeout: Duration,
-    pub(crate) return_timeout: Option<Duration>,
+    pub(crate) checks: Checks,
     pub(crate) max_connecting: u32,
     pub(crate) begin_statement: Option<&'static str>,
     /// As many as sqlx has permits, in front of them: so that waiting for another caller and
     /// opening a connection are told apart.
     pub(crate) slots: Slots,
     pub(crate) desk: Desk<DB>,
+    pub(crate) warm: Warm<DB>,
     pub(crate) holders: Holders,
     pub(crate) load: Load,
     /// How long handshakes and uses took lately.
@@ -122,6 +123,7 @@ impl<DB: Database> Pool<DB> {
             Inner {
                 slots: Slots::new(settings.max),
                 desk: Desk::default(),
+                warm: Warm::default(),
                 holders: Holders::default(),
                 load: Load::new(Instant::now()),
                 handshakes,
@@ -131,14 +133,13 @@ impl<DB: Database> Pool<DB> {
                 look_after,
                 least_idle: AtomicU32::new(u32::MAX),
                 max_connecting: settings.max_connecting,
-                ping_timeout: settings.checks.ping_timeout,
                 sqlx,
                 name: settings.name,
                 base: settings.base,
                 max: settings.max,
                 acquire_timeout: settings.acquire_timeout,
                 connect_timeout: settings.connect_timeout,
-                return_timeout: settings.checks.return_timeout,
+                checks: settings.checks,
                 begin_statement: settings.begin_statement,
                 metrics,
                 diagnosis,
@@ -185,8 +186,8 @@ impl<DB: Database> Pool<DB> {
     #[track_caller]
     pub fn try_acquire(&self) -> Option<PoolConnection<DB>> {
         let slot = self.inner.slots.try_take().ok()?;
-        let conn = match self.inner.look() {
-            Look::Fresh(conn) | Look::Stale(conn) => conn,
+        let live = match self.inner.look() {
+            Look::Fresh(live) | Look::Stale(live) => live,
             Look::Opening(attempt) => {
                 self.inner.adopt(attempt);
                 return None;
@@ -194,12 +195,7 @@ impl<DB: Database> Pool<DB> {
             Look::Nothing | Look::Failed(_) => return None,
         };
         let inner = Arc::clone(&self.inner);
-        Some(PoolConnection::new(
-            conn,
-            Some(slot),
-            inner,
-            Location::caller(),
-        ))
+        Some(PoolConnection::new(live, slot, inner, Location::caller()))
     }
 
     /// Checks a connection out and begins a transaction on it, with the pool's
@@ -245,6 +241,11 @@ impl<DB: Database> Pool<DB> {
     /// What the pool looks like right now, connections used through the bare sqlx pool included.
     pub fn status(&self) -> Status {
         self.inner.status()
+    }
+
+    /// Whether the pool was closed.
+    pub fn is_closed(&self) -> bool {
+        self.inner.sqlx.is_closed()
     }
 
     /// The pool's name, which is the metrics' label `pool`.
@@ -328,24 +329,34 @@ impl<DB: Database> Pool<DB> {
 }
 
 impl<DB: Database> Inner<DB> {
-    /// Turns waiting and later callers away.
-    pub(crate) fn turn_away(&self) {
+    /// Turns waiting and later callers away, and closes the connections that are kept warm.
+    pub(crate) fn turn_away(self: &Arc<Self>) {
         self.slots.close();
         self.desk.close();
+        for live in self.warm.close() {
+            self.put_back(live, None);
+        }
     }
 
     /// sqlx's count of idle connections can be ahead for an instant, and wrap around below zero
     /// (sqlx #3645).
-    pub(crate) fn idle(&self) -> u32 {
-        self.status().idle
+    pub(crate) fn idle_in_sqlx(&self) -> u32 {
+        self.status_with(0).idle
     }
 
     pub(crate) fn status(&self) -> Status {
+        self.status_with(self.warm.len())
+    }
+
+    fn status_with(&self, warm: u32) -> Status {
+        let idle = self.sqlx.num_idle();
+        // A count below zero is none.
+        let idle = u32::try_from(idle).unwrap_or(0);
         Status::new(
             self.max,
             self.base,
             self.sqlx.size(),
-            self.sqlx.num_idle(),
+            idle.saturating_add(warm) as usize,
             self.metrics.waiting(),
         )
     }
@@ -357,6 +368,10 @@ impl<DB: Database> Inner<DB> {
 
 impl<DB: Database> Drop for Inner<DB> {
     fn drop(&mut self) {
+        for live in self.warm.close() {
+            // Without a goodbye, like sqlx's own idle ones.
+            drop(live.conn.detach());
+        }
         // The idle connections go with the pool.
         self.metrics.publish(Status::default);
     }
@@ -373,7 +388,13 @@ impl<DB: Database> Clone for Pool<DB> {
 impl<DB: Database> Deref for Pool<DB> {
     type Target = sqlx::Pool<DB>;
 
+    /// The bare sqlx pool, for code that asks for it. From the first time on, connections are not
+    /// kept warm any more but go back to it, since callers may wait there: each return costs a ping
+    /// then. [`status`](Pool::status), [`is_closed`](Pool::is_closed) and the like do without.
     fn deref(&self) -> &Self::Target {
+        if self.inner.warm.share() {
+            self.inner.look_after.notify_one();
+        }
         &self.inner.sqlx
     }
 }

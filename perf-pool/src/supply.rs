@@ -11,7 +11,7 @@ use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use sqlx::Database;
+use sqlx::{Connection, Database};
 use tokio::task::coop::unconstrained;
 use tokio::time::timeout;
 
@@ -20,6 +20,7 @@ use crate::desk::Way;
 use crate::hooks::{self, Attempt, Condition};
 use crate::pace::returns_within;
 use crate::pool::Inner;
+use crate::warm::Live;
 
 /// How long an attempt may take before the reason is looked for: above any healthy handshake.
 const STUCK_AFTER: Duration = Duration::from_millis(500);
@@ -33,20 +34,20 @@ const PATIENCE: Duration = Duration::from_millis(250);
 
 /// A connection on its way to a caller; if it is dropped, it goes back to the pool.
 pub(crate) struct Ready<DB: Database> {
-    conn: Option<sqlx::pool::PoolConnection<DB>>,
+    live: Option<Live<DB>>,
     inner: Arc<Inner<DB>>,
 }
 
 impl<DB: Database> Ready<DB> {
-    pub(crate) fn take(mut self) -> Option<sqlx::pool::PoolConnection<DB>> {
-        self.conn.take()
+    pub(crate) fn take(mut self) -> Option<Live<DB>> {
+        self.live.take()
     }
 }
 
 impl<DB: Database> Drop for Ready<DB> {
     fn drop(&mut self) {
-        if let Some(conn) = self.conn.take() {
-            self.inner.put_back(conn, None);
+        if let Some(live) = self.live.take() {
+            self.inner.put_back(live, None);
         }
     }
 }
@@ -57,20 +58,32 @@ struct UnderWay<DB: Database> {
     inner: Weak<Inner<DB>>,
 }
 
+impl<DB: Database> UnderWay<DB> {
+    /// It came, or did not. What is missing now is seen to.
+    fn over(self) {
+        let inner = self.inner.clone();
+        drop(self);
+        if let Some(inner) = inner.upgrade() {
+            inner.supply();
+        }
+    }
+}
+
 impl<DB: Database> Drop for UnderWay<DB> {
+    /// Begins nothing else: a task is dropped where it stands only with its runtime or its pool,
+    /// and the next one would be dropped at once, in here.
     fn drop(&mut self) {
         if let Some(inner) = self.inner.upgrade() {
             inner.desk.end(self.way);
-            inner.supply();
         }
     }
 }
 
 /// What a look at the idle connections found.
 pub(crate) enum Look<DB: Database> {
-    Fresh(sqlx::pool::PoolConnection<DB>),
+    Fresh(Live<DB>),
     /// Was idle for so long that it has to be tested.
-    Stale(sqlx::pool::PoolConnection<DB>),
+    Stale(Live<DB>),
     /// Somebody else took the last one, and sqlx opens another.
     Opening(Attempt<DB>),
     Nothing,
@@ -78,27 +91,53 @@ pub(crate) enum Look<DB: Database> {
 }
 
 impl<DB: Database> Inner<DB> {
-    /// Takes the connection that was idle for longest, without waiting.
+    /// Takes a connection that is idle, without waiting: the warmest, or else the one that was idle
+    /// for longest.
     pub(crate) fn look(self: &Arc<Self>) -> Look<DB> {
+        while let Some((live, idle_for)) = self.warm.pop() {
+            match self
+                .checks
+                .condition(&self.lifetimes, live.born.elapsed(), idle_for)
+            {
+                Condition::Fresh | Condition::New => return Look::Fresh(live),
+                Condition::Stale => return Look::Stale(live),
+                Condition::Over => self.close_soon(live),
+            }
+        }
         let _context = context(&self.runtime);
-        while self.idle() > 0 {
+        while self.idle_in_sqlx() > 0 {
             let mut attempt = hooks::attempt(&self.sqlx);
-            // Unconstrained: a task that used its time up would find nothing ready.
-            let polled = {
-                let mut cx = Context::from_waker(Waker::noop());
-                pin!(unconstrained(&mut attempt)).poll(&mut cx)
-            };
-            match polled {
+            match poll_once(&mut attempt) {
                 Poll::Pending => return Look::Opening(attempt),
                 Poll::Ready(Err(error)) => return Look::Failed(error),
                 Poll::Ready(Ok(found)) => match found.condition {
-                    Condition::Fresh | Condition::New => return Look::Fresh(found.conn),
-                    Condition::Stale => return Look::Stale(found.conn),
-                    Condition::Over => self.close_soon(found.conn),
+                    Condition::Fresh | Condition::New => return Look::Fresh(found.live),
+                    Condition::Stale => return Look::Stale(found.live),
+                    Condition::Over => self.close_soon(found.live),
                 },
             }
         }
         Look::Nothing
+    }
+
+    /// Keeps a connection that came back as it is, for the next caller, if the last thing that
+    /// happened on it was a success, and nothing is left to be sent or read. Else gives it back.
+    pub(crate) fn keep(self: &Arc<Self>, mut live: Live<DB>) -> Result<(), Live<DB>> {
+        if self.lifetimes.are_over(live.born.elapsed()) || live.conn.should_flush() {
+            return Err(live);
+        }
+        let _context = context(&self.runtime);
+        // What a driver does here is to read the answers that are still to come.
+        if !matches!(poll_once(&mut pin!(live.conn.flush())), Poll::Ready(Ok(()))) {
+            return Err(live);
+        }
+        if !self.desk.is_empty() {
+            self.hand_over(live);
+            return Ok(());
+        }
+        self.warm.push(live)?;
+        self.supply();
+        Ok(())
     }
 
     /// Sees to it that as many connections are on their way as callers wait, as far as
@@ -106,16 +145,16 @@ impl<DB: Database> Inner<DB> {
     pub(crate) fn supply(self: &Arc<Self>) {
         loop {
             let unserved = self.desk.unserved();
-            if unserved == 0 || (self.idle() == 0 && unserved <= self.returning_soon()) {
+            if unserved == 0 || (self.status().idle == 0 && unserved <= self.returning_soon()) {
                 return;
             }
             let supplied = match self.look() {
-                Look::Fresh(conn) => {
-                    self.hand_over(conn);
+                Look::Fresh(live) => {
+                    self.hand_over(live);
                     true
                 }
-                Look::Stale(conn) => {
-                    self.test(conn);
+                Look::Stale(live) => {
+                    self.test(live);
                     true
                 }
                 Look::Opening(attempt) => self.adopt(attempt),
@@ -149,30 +188,30 @@ impl<DB: Database> Inner<DB> {
     }
 
     /// Gives the connection to the first caller, or back to the pool.
-    pub(crate) fn hand_over(self: &Arc<Self>, conn: sqlx::pool::PoolConnection<DB>) {
+    pub(crate) fn hand_over(self: &Arc<Self>, live: Live<DB>) {
         let ready = Ready {
-            conn: Some(conn),
+            live: Some(live),
             inner: Arc::clone(self),
         };
         drop(self.desk.give(Ok(ready)));
     }
 
     /// Tests the connection for the callers.
-    pub(crate) fn test(self: &Arc<Self>, mut conn: sqlx::pool::PoolConnection<DB>) {
+    pub(crate) fn test(self: &Arc<Self>, mut live: Live<DB>) {
         let Some(under_way) = self.under_way(Way::Testing, u32::MAX) else {
             return;
         };
         let inner = Arc::clone(self);
         self.spawn(async move {
-            match hooks::ping(&mut *conn, inner.ping_timeout).await {
-                Ok(()) => inner.hand_over(conn),
+            match hooks::ping(&mut *live.conn, inner.checks.ping_timeout).await {
+                Ok(()) => inner.hand_over(live),
                 Err(error) => {
                     tracing::debug!(pool = &*inner.name, %error, "an idle connection was dead");
                     // Without a goodbye, for which a dead peer would be waited.
-                    drop(conn.detach());
+                    drop(live.conn.detach());
                 }
             }
-            drop(under_way);
+            under_way.over();
         });
     }
 
@@ -192,7 +231,7 @@ impl<DB: Database> Inner<DB> {
         let (inner, within) = (Arc::downgrade(self), self.connect_timeout);
         self.spawn(async move {
             opening(attempt, inner, within).await;
-            drop(under_way);
+            under_way.over();
         });
         true
     }
@@ -206,26 +245,24 @@ impl<DB: Database> Inner<DB> {
 
     /// Puts a connection back that no caller holds, or notes it as on its way to the callers
     /// meanwhile.
-    pub(crate) fn put_back(
-        self: &Arc<Self>,
-        mut conn: sqlx::pool::PoolConnection<DB>,
-        way: Option<Way>,
-    ) {
+    pub(crate) fn put_back(self: &Arc<Self>, mut live: Live<DB>, way: Option<Way>) {
         let _context = context(&self.runtime);
         let under_way = way.and_then(|way| self.under_way(way, u32::MAX));
-        let give_back = give_back(returning(&mut conn), None, Arc::clone(self));
+        let give_back = give_back(returning(&mut live.conn), None, Arc::clone(self));
         self.runtime.spawn(async move {
             give_back.await;
-            drop(under_way);
+            if let Some(under_way) = under_way {
+                under_way.over();
+            }
         });
     }
 
     /// Closes a connection that is too old, with a goodbye.
-    pub(crate) fn close_soon(self: &Arc<Self>, conn: sqlx::pool::PoolConnection<DB>) {
+    pub(crate) fn close_soon(self: &Arc<Self>, live: Live<DB>) {
         let inner = Arc::downgrade(self);
         self.spawn(async move {
             // How it went says nothing about the next one.
-            let _ = timeout(GOODBYE, conn.close()).await;
+            let _ = timeout(GOODBYE, live.conn.close()).await;
             if let Some(inner) = inner.upgrade() {
                 inner.publish();
             }
@@ -240,6 +277,12 @@ impl<DB: Database> Inner<DB> {
         };
         self.tasks.spawn_on(task, &self.runtime);
     }
+}
+
+/// Unconstrained: a task that used its time up would find nothing ready.
+fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+    let mut cx = Context::from_waker(Waker::noop());
+    pin!(unconstrained(future)).poll(&mut cx)
 }
 
 async fn opening<DB: Database>(mut attempt: Attempt<DB>, pool: Weak<Inner<DB>>, within: Duration) {
@@ -260,10 +303,10 @@ async fn opening<DB: Database>(mut attempt: Attempt<DB>, pool: Weak<Inner<DB>>, 
     match outcome {
         Some(Ok(found)) => match found.condition {
             // Opened with what has been replaced meanwhile.
-            Condition::New if inner.lifetimes.evicted_since(began) => inner.close_soon(found.conn),
-            Condition::New | Condition::Fresh => inner.hand_over(found.conn),
-            Condition::Stale => inner.test(found.conn),
-            Condition::Over => inner.close_soon(found.conn),
+            Condition::New if inner.lifetimes.evicted_since(began) => inner.close_soon(found.live),
+            Condition::New | Condition::Fresh => inner.hand_over(found.live),
+            Condition::Stale => inner.test(found.live),
+            Condition::Over => inner.close_soon(found.live),
         },
         None | Some(Err(sqlx::Error::PoolTimedOut)) => inner.diagnosis.gave_up(|| {
             sqlx::Error::Io(io::Error::new(

@@ -43,6 +43,7 @@ impl<DB: Database> Transaction<DB> {
     pub async fn commit(mut self) -> Result<(), sqlx::Error> {
         DB::TransactionManager::commit(&mut self.conn).await?;
         self.open = false;
+        self.conn.settled();
         Ok(())
     }
 
@@ -58,6 +59,7 @@ impl<DB: Database> Transaction<DB> {
     pub async fn rollback(mut self) -> Result<(), sqlx::Error> {
         DB::TransactionManager::rollback(&mut self.conn).await?;
         self.open = false;
+        self.conn.settled();
         Ok(())
     }
 }

@@ -46,7 +46,7 @@ impl<DB: Database> Inner<DB> {
         drop(opening);
         let mut returning = JoinSet::new();
         for mut found in open {
-            returning.spawn(hooks::returning(found.conn.return_to_pool()));
+            returning.spawn(hooks::returning(found.live.conn.return_to_pool()));
         }
         let _ = timeout_at(deadline, returning.join_all()).await;
         self.publish();
