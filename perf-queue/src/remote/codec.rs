@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 
 use crate::Undecodable;
 use crate::backend::Why;
+use crate::panics::contained;
 
 /// The bytes of a job.
 pub(crate) fn encode<T: Serialize>(job: &T, max: usize) -> Result<Vec<u8>, Why> {
@@ -27,13 +28,14 @@ pub(crate) fn encode_key<K: Serialize>(key: &K, keyed: bool) -> Result<Vec<u8>, 
     serde_json::to_vec(key).map_err(|error| Why::Encode(Arc::new(error)))
 }
 
-/// The job of the bytes.
+/// The job of the bytes. A type that panics over them must not take along the task that all workers
+/// have their jobs from.
 pub(crate) fn decode<T: DeserializeOwned>(payload: Vec<u8>) -> Result<T, Undecodable> {
-    match serde_json::from_slice(&payload) {
-        Ok(job) => Ok(job),
-        Err(error) => Err(Undecodable {
-            payload,
-            reason: error.to_string(),
-        }),
-    }
+    let decoded = contained(|| serde_json::from_slice(&payload).map_err(|error| error.to_string()));
+    let reason = match decoded {
+        Some(Ok(job)) => return Ok(job),
+        Some(Err(reason)) => reason,
+        None => "its decoding panics".to_owned(),
+    };
+    Err(Undecodable { payload, reason })
 }

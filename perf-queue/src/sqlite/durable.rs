@@ -16,7 +16,6 @@ use crate::backend::{
     Backend, Boxed, Ended, Hold, Limits, Open, Parts, QueueBackend, Ready, Submission, Taken, Why,
 };
 use crate::memory::{Restored, Settings, Store};
-use crate::panics::contained;
 use crate::remote::codec::{decode, encode};
 use crate::remote::{NewJob, Rules};
 use crate::signals::Signals;
@@ -113,14 +112,7 @@ where
             if job.suspect {
                 self.suspects().insert(job.row);
             }
-            let decoded = contained(|| decode::<T>(job.payload));
-            let decoded = decoded.unwrap_or_else(|| {
-                Err(crate::Undecodable {
-                    payload: Vec::new(),
-                    reason: "its decoding panics".to_owned(),
-                })
-            });
-            match decoded {
+            match decode::<T>(job.payload) {
                 Ok(decoded) => jobs.push(Restored {
                     job: decoded,
                     number: job.row.to_u64(),

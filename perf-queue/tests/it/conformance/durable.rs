@@ -240,6 +240,55 @@ where
     workers.shutdown(secs(5)).await;
 }
 
+/// A type that panics over some bytes, as one with an `unwrap` in its conversion does.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+#[serde(from = "String")]
+pub(crate) struct Picky(String);
+
+impl From<String> for Picky {
+    fn from(text: String) -> Self {
+        assert_ne!(text, "bad");
+        Self(text)
+    }
+}
+
+pub(crate) async fn a_job_whose_decoding_panics_goes_to_the_dead_letters<P: Place>(place: P)
+where
+    P::Backend: QueueBackend<String, ()> + QueueBackend<Picky, ()>,
+{
+    let strings = Queue::<String>::builder("q").backend(place.backend(100));
+    let strings = strings.build().await.unwrap();
+    let id = strings.enqueue("bad".to_owned()).await.unwrap();
+    strings.enqueue("good".to_owned()).await.unwrap();
+    drop(strings);
+    let picky = loop {
+        match Queue::<Picky>::builder("q")
+            .backend(place.backend(100))
+            .build()
+            .await
+        {
+            Err(BuildError::Backend(_)) => tokio::task::yield_now().await,
+            built => break built.unwrap(),
+        }
+    };
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let workers = picky.workers(1, move |job: Picky, _| {
+        let _ = tell.send(job.0);
+        async { Ok(()) }
+    });
+    let workers = workers.spawn();
+    let ran = tokio::time::timeout(HANGS, told.recv()).await;
+    assert_eq!(ran.expect("the other one runs").unwrap(), "good");
+    tokio::time::timeout(HANGS, picky.drain())
+        .await
+        .unwrap()
+        .unwrap();
+    let letters = picky.dead_letters().list(9).await.unwrap();
+    assert_eq!((letters.len(), letters[0].id), (1, id));
+    assert_eq!(letters[0].job.as_ref().unwrap_err().payload, b"\"bad\"");
+    workers.shutdown(secs(5)).await;
+}
+
 pub(crate) async fn a_job_that_is_too_large_comes_back<P: Place>(place: P)
 where
     P::Backend: QueueBackend<String, ()>,
@@ -269,6 +318,7 @@ macro_rules! durable {
                 what_was_set_stays_until_the_code_changes,
                 dead_letters_and_attempts_survive_their_queue,
                 what_is_no_job_goes_to_the_dead_letters,
+                a_job_whose_decoding_panics_goes_to_the_dead_letters,
                 a_job_that_is_too_large_comes_back,
             }
         }
