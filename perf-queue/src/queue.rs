@@ -285,7 +285,8 @@ impl<T: Send + 'static> Queue<T> {
     }
 
     /// Starts no more jobs, in any process that shares the queue, until [`resume`](Self::resume).
-    /// What runs goes on, and the queue takes jobs as before.
+    /// What runs goes on, and the queue takes jobs as before. On a server, other processes may still start
+    /// the few jobs that they were handed before.
     ///
     /// # Errors
     ///

@@ -1,24 +1,29 @@
 //! The jobs that this process has on lease: those that wait for their slot or a worker, those that
 //! run, and what is to be told of those that ended. No clock, no tasks, no locks.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::{Ended, How, Lease};
-use crate::JobId;
 use crate::backend::Taken;
+use crate::{JobId, Scope};
 
 /// How late a slot may be used: later, it would crowd those after it. Above any timer's usual lateness,
 /// and small beside the seconds that limits are given in.
 const LATE: Duration = Duration::from_millis(50);
+
+/// How long a job waits for a worker after its slot, before another process may have it: as when the
+/// handlers have become slow, and jobs were leased for fast ones.
+const HELD: Duration = Duration::from_millis(500);
 
 /// A job on lease that has not started.
 #[derive(Debug)]
 pub(super) struct Waiting<T> {
     pub(super) taken: Taken<T>,
     pub(super) lease: Lease,
+    pub(super) key: Vec<u8>,
     pub(super) attempt: u32,
     pub(super) slot: Instant,
     /// When its lease may be over, unless it is prolonged: counted from before the server was asked, by
@@ -36,9 +41,30 @@ pub(super) struct Buffer<T> {
     /// By slot, and by the order in which they came.
     waiting: BTreeMap<(Instant, u64), Waiting<T>>,
     came: u64,
-    running: HashMap<JobId, Lease>,
+    /// With their keys. By lease, as a job whose lease is over may be leased here once more while its
+    /// handler still runs.
+    running: HashMap<Lease, Vec<u8>>,
     ended: Vec<Ended>,
+    recalls: u64,
+    /// What must not start though the server may not know yet, with the number of the recall.
+    recalled: Vec<(u64, What)>,
     pub(super) workers: usize,
+}
+
+/// Which jobs are recalled.
+#[derive(Debug)]
+enum What {
+    All,
+    OfKey(Vec<u8>),
+}
+
+impl What {
+    fn has(&self, key: &[u8]) -> bool {
+        match self {
+            Self::All => true,
+            Self::OfKey(it) => it == key,
+        }
+    }
 }
 
 impl<T> Buffer<T> {
@@ -48,12 +74,19 @@ impl<T> Buffer<T> {
             came: 0,
             running: HashMap::new(),
             ended: Vec::new(),
+            recalls: 0,
+            recalled: Vec::new(),
             workers: 0,
         }
     }
 
-    /// A job was granted.
-    pub(super) fn add(&mut self, job: Waiting<T>) {
+    /// A job was granted, in an exchange that was asked for after so many recalls.
+    pub(super) fn add(&mut self, job: Waiting<T>, asked: u64) {
+        let mut later = self.recalled.iter().filter(|(number, _)| *number > asked);
+        if later.any(|(_, what)| what.has(&job.key)) {
+            self.ended.push(released(job.lease));
+            return;
+        }
         self.came += 1;
         self.waiting.insert((job.slot, self.came), job);
     }
@@ -66,15 +99,12 @@ impl<T> Buffer<T> {
             if first.key().0 > now {
                 return None;
             }
-            let job = first.remove();
+            let mut job = first.remove();
             if now >= job.until || job.limited && now > job.slot + LATE {
-                self.ended.push(Ended {
-                    lease: job.lease,
-                    how: How::Released,
-                });
+                self.ended.push(released(job.lease));
                 continue;
             }
-            self.running.insert(job.lease.id, job.lease);
+            self.running.insert(job.lease, std::mem::take(&mut job.key));
             return Some(job);
         }
     }
@@ -84,10 +114,46 @@ impl<T> Buffer<T> {
         self.waiting.first_key_value().map(|((slot, _), _)| *slot)
     }
 
-    /// A job that ran came to an end.
+    /// A job that ran came to an end. What its penalty stops does not start here, either.
     pub(super) fn end(&mut self, lease: Lease, how: How) {
-        self.running.remove(&lease.id);
+        let key = self.running.remove(&lease);
+        let penalty = penalty(&how);
         self.ended.push(Ended { lease, how });
+        match (penalty, key) {
+            (Some(Scope::Queue), _) => self.recall(What::All),
+            // In a queue without keys it stops every job.
+            (Some(Scope::Key), Some(key)) if key.is_empty() => self.recall(What::All),
+            (Some(Scope::Key), Some(key)) => self.recall(What::OfKey(key)),
+            _ => {}
+        }
+    }
+
+    /// Gives back what has not started, and what comes by an exchange that is under way.
+    pub(super) fn recall_all(&mut self) {
+        self.recall(What::All);
+    }
+
+    fn recall(&mut self, what: What) {
+        let ended = &mut self.ended;
+        self.waiting.retain(|_, job| {
+            let stays = !what.has(&job.key);
+            if !stays {
+                ended.push(released(job.lease));
+            }
+            stays
+        });
+        self.recalls += 1;
+        self.recalled.push((self.recalls, what));
+    }
+
+    /// How many recalls there have been.
+    pub(super) const fn recalls(&self) -> u64 {
+        self.recalls
+    }
+
+    /// The server knows why of so many recalls.
+    pub(super) fn told(&mut self, recalls: u64) {
+        self.recalled.retain(|(number, _)| *number > recalls);
     }
 
     /// A job that never started is none that this process can run.
@@ -99,11 +165,25 @@ impl<T> Buffer<T> {
     /// Gives back all that have not started.
     pub(super) fn release(&mut self) {
         for (_, job) in std::mem::take(&mut self.waiting) {
-            self.ended.push(Ended {
-                lease: job.lease,
-                how: How::Released,
-            });
+            self.ended.push(released(job.lease));
         }
+    }
+
+    /// When the job that has waited the longest for a worker has done so for too long.
+    pub(super) fn stale_at(&self) -> Option<Instant> {
+        self.next_at().map(|slot| slot + HELD)
+    }
+
+    /// Gives back those that have waited for a worker for too long; false if there were none.
+    pub(super) fn release_stale(&mut self, now: Instant) -> bool {
+        let before = self.ended.len();
+        while self.stale_at().is_some_and(|at| at <= now) {
+            let Some((_, job)) = self.waiting.pop_first() else {
+                break;
+            };
+            self.ended.push(released(job.lease));
+        }
+        self.ended.len() > before
     }
 
     /// The leases of what waits, and had come by then, hold for longer.
@@ -115,9 +195,18 @@ impl<T> Buffer<T> {
         }
     }
 
-    /// A lease is somebody else's by now: the job must not start here.
-    pub(super) fn lose(&mut self, id: JobId) {
-        self.waiting.retain(|_, job| job.lease.id != id);
+    /// Of these leases, those of the jobs in `lost` are somebody else's by now: they must not start here.
+    pub(super) fn lose(&mut self, leases: &[Lease], lost: &[JobId]) {
+        let mut over = HashSet::new();
+        for id in lost {
+            // Where a job is leased here twice, the older lease goes first.
+            let held = leases.iter().filter(|lease| lease.id == *id);
+            let held = held.filter(|lease| !over.contains(*lease));
+            if let Some(lease) = held.min_by_key(|lease| lease.token) {
+                over.insert(*lease);
+            }
+        }
+        self.waiting.retain(|_, job| !over.contains(&job.lease));
     }
 
     /// What is to be told, the oldest first, at most so many.
@@ -152,12 +241,17 @@ impl<T> Buffer<T> {
     /// All that are held, and the number of the last job that came.
     pub(super) fn leases(&self) -> (Vec<Lease>, u64) {
         let waiting = self.waiting.values().map(|job| job.lease);
-        let all = waiting.chain(self.running.values().copied()).collect();
+        let all = waiting.chain(self.running.keys().copied()).collect();
         (all, self.came)
     }
 
     pub(super) fn has_ended(&self) -> bool {
         !self.ended.is_empty()
+    }
+
+    /// Whether a penalty is among what is to be told.
+    pub(super) fn has_penalty(&self) -> bool {
+        self.ended.iter().any(|it| penalty(&it.how).is_some())
     }
 
     pub(super) fn running(&self) -> usize {
@@ -170,71 +264,19 @@ impl<T> Buffer<T> {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::backend::{Errors, Hold};
-
-    const LEASE: Duration = Duration::from_secs(30);
-
-    fn job(number: u64, now: Instant) -> Waiting<u64> {
-        let lease = Lease {
-            id: JobId::new(0, number),
-            token: number,
-        };
-        let hold = Hold::Lease {
-            token: number,
-            since: now,
-        };
-        Waiting {
-            taken: Taken {
-                job: number,
-                id: lease.id,
-                trace: None,
-                errors: Errors::default(),
-                hold,
-            },
-            lease,
-            attempt: 1,
-            slot: now,
-            until: now + LEASE,
-            limited: false,
-            enqueued_before: Duration::ZERO,
-            due_before: Duration::ZERO,
-            received: now,
-        }
-    }
-
-    fn started(buffer: &mut Buffer<u64>, now: Instant) -> Option<u64> {
-        buffer.start(now).map(|job| job.taken.job)
-    }
-
-    #[test]
-    fn a_job_whose_lease_may_be_over_does_not_start_and_is_given_back() {
-        let now = Instant::now();
-        let mut buffer = Buffer::new();
-        buffer.add(job(1, now));
-        buffer.add(job(2, now));
-        assert_eq!(started(&mut buffer, now), Some(1));
-        // The process stood still.
-        assert_eq!(started(&mut buffer, now + LEASE), None);
-        let ended = buffer.take_ended(9);
-        assert_eq!(ended.len(), 1);
-        assert_eq!((ended[0].lease.token, &ended[0].how), (2, &How::Released));
-        assert_eq!(buffer.running(), 1, "what runs is its handler's");
-    }
-
-    #[test]
-    fn a_lease_that_was_prolonged_is_one_to_start_by() {
-        let now = Instant::now();
-        let mut buffer = Buffer::new();
-        buffer.add(job(1, now));
-        let (leases, came) = buffer.leases();
-        assert_eq!(leases.len(), 1);
-        // One that came while the server was asked is not among them.
-        buffer.add(job(2, now));
-        buffer.prolong(came, now + 2 * LEASE);
-        assert_eq!(started(&mut buffer, now + LEASE), Some(1));
-        assert_eq!(started(&mut buffer, now + LEASE), None);
+const fn released(lease: Lease) -> Ended {
+    Ended {
+        lease,
+        how: How::Released,
     }
 }
+
+const fn penalty(how: &How) -> Option<Scope> {
+    match how {
+        How::Snooze { penalty, .. } => *penalty,
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

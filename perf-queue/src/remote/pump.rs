@@ -76,10 +76,14 @@ where
             ask_at = Instant::now();
         }
         let now = Instant::now();
-        let (ended, jobs) = {
+        let (ended, jobs, recalls, stale_at) = {
             let mut state = inner.lock();
             if stopping {
                 state.buffer.release();
+            }
+            if state.buffer.release_stale(now) {
+                // Whatever the speed was, the workers are slow now.
+                speed.per_second = 0.0;
             }
             let ahead = if limited {
                 0
@@ -95,12 +99,16 @@ where
             let tell = state.buffer.has_ended();
             // Only for workers that wait, or along with what is to be told.
             let ask = jobs > 0 && ask_at <= now && (free > 0 || tell || ahead > 0);
-            if !tell && !ask {
+            let (ended, jobs) = if !tell && !ask {
                 (Vec::new(), None)
             } else {
                 state.telling = true;
-                (state.buffer.take_ended(AT_ONCE), Some(jobs))
-            }
+                let ended = state.buffer.take_ended(AT_ONCE);
+                // What a penalty stops must not come before the server knows of it.
+                let known = !state.buffer.has_penalty();
+                (ended, Some(if known { jobs } else { 0 }))
+            };
+            (ended, jobs, state.buffer.recalls(), state.buffer.stale_at())
         };
         let Some(jobs) = jobs else {
             if stopping {
@@ -111,6 +119,7 @@ where
                 () = inner.remote.woken() => inner.enqueued.store(true, Relaxed),
                 // Where it is time already, all workers are busy.
                 () = sleep_until(ask_at), if ask_at > now => {}
+                () = sleep_until(stale_at.unwrap_or(now)), if stale_at.is_some() => {}
             }
             continue;
         };
@@ -119,7 +128,10 @@ where
             within: WITHIN,
             lease: inner.lease,
         };
-        let asked = Instant::now();
+        let asked = Asked {
+            at: Instant::now(),
+            recalls,
+        };
         match inner.remote.exchange(&ended, want).await {
             Ok(exchange) => {
                 failures = 0;
@@ -172,8 +184,15 @@ fn untold<T, R>(inner: &Inner<T, R>, ended: Vec<Ended>) {
     state.telling = false;
 }
 
+/// When an exchange was asked for, and after how many recalls.
+#[derive(Clone, Copy)]
+struct Asked {
+    at: Instant,
+    recalls: u64,
+}
+
 /// Puts what was granted where workers find it.
-fn take<T, R>(inner: &Inner<T, R>, exchange: Exchange, asked: Instant, received: Instant)
+fn take<T, R>(inner: &Inner<T, R>, exchange: Exchange, asked: Asked, received: Instant)
 where
     T: DeserializeOwned,
 {
@@ -185,18 +204,19 @@ where
         .meters
         .limited(crate::machine::Limited { by_queue, by_key });
     // Decoding is the user's code, and stays outside of the lock.
-    let until = asked + inner.lease;
+    let until = asked.at + inner.lease;
     let granted: Vec<_> = exchange
         .granted
         .into_iter()
         .map(|job| waiting(job, received, until, inner.max_attempts))
         .collect();
     let mut state = inner.lock();
+    state.buffer.told(asked.recalls);
     let mut more = false;
     for job in granted {
         match job {
             Ok(job) => {
-                state.buffer.add(job);
+                state.buffer.add(job, asked.recalls);
                 more = true;
             }
             Err((lease, error)) => {
@@ -255,6 +275,7 @@ fn waiting<T: DeserializeOwned>(
     let decoded: T = decode(payload).map_err(|error| (job.lease, error.to_string()))?;
     Ok(Waiting {
         lease: job.lease,
+        key: std::mem::take(&mut job.key),
         attempt: job.attempt,
         slot: received + job.starts,
         until,
@@ -282,10 +303,11 @@ pub(super) async fn beat<T: Send + 'static, R: Remote>(inner: Weak<Inner<T, R>>)
         for leases in leases.chunks(BEAT_AT_ONCE) {
             match inner.remote.extend(leases, inner.lease).await {
                 Ok(lost) => {
-                    let mut state = inner.lock();
-                    for id in lost {
+                    for id in &lost {
                         tracing::debug!(job = %id, "the lease is lost");
-                        state.buffer.lose(id);
+                    }
+                    if !lost.is_empty() {
+                        inner.lock().buffer.lose(leases, &lost);
                     }
                 }
                 Err(error) => {

@@ -186,6 +186,9 @@ where
     fn pause(&self, paused: bool) -> Boxed<'_, Result<(), BackendError>> {
         Box::pin(async move {
             repeat(|| self.inner.remote.pause(paused)).await?;
+            if paused {
+                self.inner.lock().buffer.recall_all();
+            }
             self.inner.enqueued.store(true, Relaxed);
             self.inner.news.notify_one();
             Ok(())

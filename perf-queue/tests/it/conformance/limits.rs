@@ -147,6 +147,61 @@ async fn penalty(place: impl Place, scope: Scope) {
     workers.shutdown(secs(5)).await;
 }
 
+/// Jobs that a process has at hand already wait, too.
+pub(crate) async fn a_penalty_stops_a_queue_that_is_running_fast(place: impl Place) {
+    const WAIT: Duration = Duration::from_millis(700);
+    let queue = place.builder().build().await.unwrap();
+    let jobs = (0..2_000).map(|n| job(n % 7, n)).collect();
+    queue.enqueue_batch(jobs).await.unwrap();
+    let (count, refused) = (AtomicU32::new(0), AtomicBool::new(false));
+    let (workers, mut told) = telling(&queue, 1, move |_, _| {
+        let refuse = count.fetch_add(1, SeqCst) == 1_500 && !refused.swap(true, SeqCst);
+        async move {
+            if refuse {
+                return Err(JobError::retry_after(WAIT).penalize(Scope::Queue));
+            }
+            Ok(())
+        }
+    });
+    let mut last = Instant::now();
+    for n in 0..=2_000 {
+        next(&mut told).await;
+        // By the clock of the backend, in milliseconds.
+        let waited = last.elapsed() >= WAIT - ms(20);
+        assert!(waited == (n == 1_501), "{n}: {:?}", last.elapsed());
+        last = Instant::now();
+    }
+    drained(&queue).await;
+    workers.shutdown(secs(5)).await;
+}
+
+pub(crate) async fn nothing_starts_once_a_running_queue_is_paused(place: impl Place) {
+    let queue = place.builder().build().await.unwrap();
+    let jobs = (0..5_000).map(|n| job(n % 7, n)).collect();
+    queue.enqueue_batch(jobs).await.unwrap();
+    let (workers, mut told) = telling(&queue, 1, |_, _| async { Ok(()) });
+    for _ in 0..500 {
+        next(&mut told).await;
+    }
+    queue.pause().await.unwrap();
+    let mut started = 500;
+    while told.try_recv().is_ok() {
+        started += 1;
+    }
+    let before = started;
+    while tokio::time::timeout(ms(200), told.recv()).await.is_ok() {
+        started += 1;
+    }
+    // The worker may have had one that it was about to start.
+    assert!(started - before <= 1, "{before} of {started}");
+    queue.resume().await.unwrap();
+    for _ in started..5_000 {
+        next(&mut told).await;
+    }
+    drained(&queue).await;
+    workers.shutdown(secs(5)).await;
+}
+
 pub(crate) async fn nothing_starts_while_paused(place: impl Place) {
     let queue = place.builder().build().await.unwrap();
     queue.pause().await.unwrap();

@@ -129,6 +129,8 @@ macro_rules! conformance {
                 concurrency_per_key_is_never_exceeded,
                 a_penalty_stops_its_key_alone,
                 a_penalty_stops_the_queue,
+                a_penalty_stops_a_queue_that_is_running_fast,
+                nothing_starts_once_a_running_queue_is_paused,
                 nothing_starts_while_paused,
                 limits_change_while_running,
             }

@@ -177,11 +177,48 @@ pub(crate) async fn a_long_job_keeps_its_lease(place: impl Place) {
     workers.shutdown(secs(5)).await;
 }
 
+/// Jobs that were leased ahead of fast handlers go to another process when these become slow.
+pub(crate) async fn a_process_whose_handlers_hang_keeps_no_jobs_from_others(place: impl Place) {
+    const JOBS: u32 = 3_000;
+    let hung = std::sync::Arc::new(tokio::sync::Notify::new());
+    let build = || place.builder().build();
+    let (queue, other) = (build().await.unwrap(), build().await.unwrap());
+    let jobs = (0..JOBS).map(|n| job(n % 7, n)).collect();
+    queue.enqueue_batch(jobs).await.unwrap();
+    let release = std::sync::Arc::clone(&hung);
+    let (workers, mut told) = telling(&queue, 1, move |job, _| {
+        let hung = std::sync::Arc::clone(&hung);
+        async move {
+            if job.n == JOBS / 2 {
+                hung.notified().await;
+            }
+            Ok(())
+        }
+    });
+    let mut seen = 0;
+    loop {
+        seen += 1;
+        if next(&mut told).await.0.n == JOBS / 2 {
+            break;
+        }
+    }
+    let (others, mut told) = telling(&other, 1, |_, _| async { Ok(()) });
+    while seen < JOBS {
+        next(&mut told).await;
+        seen += 1;
+    }
+    release.notify_one();
+    drained(&queue).await;
+    workers.shutdown(secs(5)).await;
+    others.shutdown(secs(5)).await;
+}
+
 /// The tests of a backend that several processes share.
 macro_rules! shared {
     ($place:path) => {
         $crate::conformance::conformance! { @ $place:
             shared::{
+                a_process_whose_handlers_hang_keeps_no_jobs_from_others,
                 processes_share_the_jobs_in_order,
                 the_limit_holds_over_all_processes,
                 a_pause_and_a_limit_of_one_process_are_those_of_all,
