@@ -12,7 +12,13 @@ use crate::remote::{Ended, Exchange, Granted, How, Lease, Want};
 /// More than this many jobs at once would keep the server busy for too long.
 const MOST_JOBS: usize = 2_000;
 
-pub(super) fn arguments(ended: &[Ended], want: Want, dead_letters: usize, call: &mut Cmd) {
+pub(super) fn arguments(
+    ended: &[Ended],
+    want: Want,
+    dead_letters: usize,
+    has_rules: bool,
+    call: &mut Cmd,
+) {
     let (done, others): (Vec<&Ended>, Vec<&Ended>) =
         ended.iter().partition(|ended| ended.how == How::Done);
     call.arg(want.jobs.min(MOST_JOBS)).arg(micros(want.within));
@@ -20,7 +26,7 @@ pub(super) fn arguments(ended: &[Ended], want: Want, dead_letters: usize, call: 
         .arg(dead_letters.min(u32::MAX as usize));
     call.arg(done.len()).arg(others.len());
     let lowest = done.iter().map(|ended| ended.lease.token).min();
-    call.arg(lowest.unwrap_or(0));
+    call.arg(lowest.unwrap_or(0)).arg(u8::from(has_rules));
     for ended in done {
         call.arg(&wire::lease_bytes(&ended.lease));
     }

@@ -1,11 +1,6 @@
 //! Jobs in Redis. Each verb is one script, so one trip and atomic; see `lua/state.lua` for how the
 //! jobs are kept.
 
-#![cfg_attr(
-    not(test),
-    expect(dead_code, unused_imports, reason = "until the pump is wired in")
-)]
-
 mod connection;
 mod error;
 mod exchange;
@@ -24,6 +19,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::BuildError;
+#[cfg(test)]
 pub(crate) use remote::RedisRemote;
 
 const BACKEND: &str = "Redis";
@@ -34,7 +30,9 @@ const BACKEND: &str = "Redis";
 /// restarts, is refused unless [`allow_data_loss`](Self::allow_data_loss) accepts it. With snapshots
 /// alone (`save`), a server that crashes loses what came after the last; `appendonly yes` with
 /// `appendfsync everysec` loses a second, with `always` nothing. A failover to a replica may lose
-/// what was not replicated yet.
+/// what was not replicated yet. With jobs, such a server forgets which of them it had granted, so that the
+/// windows of limits which were open then may hold more; a process that finds the limits themselves
+/// gone sets them again, as it was built and has set them since, before it takes a job.
 ///
 /// All keys of a queue carry one hash tag, so a cluster keeps them on one node; give the URL of that
 /// node.

@@ -1,5 +1,6 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis::{Cmd, FromRedisValue, cmd};
@@ -20,6 +21,8 @@ pub(crate) struct RedisRemote {
     pub(super) keys: Keys,
     wake: Wake,
     limits: Limits,
+    /// What this process has set. Put back where the server has forgotten it.
+    rules: Mutex<Option<Rules>>,
     /// How many dead letters had been dropped when it was last logged.
     dropped: AtomicU64,
 }
@@ -37,18 +40,13 @@ impl RedisRemote {
             keys,
             wake,
             limits,
+            rules: Mutex::default(),
             dropped: AtomicU64::new(0),
         }
     }
 
-    /// How many jobs fit in.
-    pub(crate) const fn capacity(&self) -> usize {
-        self.limits.capacity
-    }
-
-    /// How many dead letters were dropped for newer ones, over all processes, as far as this one knows.
-    pub(crate) fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
+    fn rules(&self) -> MutexGuard<'_, Option<Rules>> {
+        self.rules.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn run<T: FromRedisValue>(
@@ -95,11 +93,25 @@ impl RedisRemote {
         ended: &[Ended],
         want: Want,
     ) -> Result<(Exchange, u64), BackendError> {
-        let answer = self
-            .run(&script::EXCHANGE, |call| {
-                exchange::arguments(ended, want, self.limits.dead_letters, call);
-            })
-            .await?;
+        let rules = *self.rules();
+        let ask = async || {
+            let arguments = |call: &mut Cmd| {
+                let letters = self.limits.dead_letters;
+                exchange::arguments(ended, want, letters, rules.is_some(), call);
+            };
+            self.server
+                .run(&script::EXCHANGE, &self.keys, arguments)
+                .await
+        };
+        let mut answer = ask().await;
+        if let (Err(error), Some(rules)) = (&answer, &rules)
+            && error.code() == Some("NORULES")
+        {
+            tracing::warn!("Redis had forgotten the limits of the queue: they are set again");
+            self.set(0, rules).await?;
+            answer = ask().await;
+        }
+        let answer = answer.map_err(failed)?;
         let read = exchange::read(answer).ok_or_else(|| unreadable("the answer to an exchange"))?;
         let before = self.dropped.fetch_max(read.dropped, Ordering::Relaxed);
         if read.dropped > before {
@@ -195,7 +207,9 @@ impl Remote for RedisRemote {
     }
 
     async fn set_rules(&self, rules: &Rules) -> Result<(), BackendError> {
-        self.set(0, rules).await
+        self.set(0, rules).await?;
+        *self.rules() = Some(*rules);
+        Ok(())
     }
 
     async fn set_rate(&self, scope: Scope, rate: Option<Quota>) -> Result<(), BackendError> {
@@ -203,7 +217,9 @@ impl Remote for RedisRemote {
             Scope::Queue => 1,
             Scope::Key => 2,
         };
-        self.set(which, &Rules::of(scope, rate)).await
+        self.set(which, &Rules::of(scope, rate)).await?;
+        self.rules().get_or_insert_default().limit(scope, rate);
+        Ok(())
     }
 
     async fn rules(&self) -> Result<Option<Rules>, BackendError> {

@@ -1,14 +1,18 @@
 -- ARGV: base, how many jobs are wanted, within what time, for how long they are leased, how many
 -- dead letters are kept, how many jobs are done, how many ended otherwise, the lowest token of those
--- that are done, then those.
+-- that are done, whether there must be rules, then those jobs.
 local want, within, lease = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local letters, done, other = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+if ARGV[9] == '1' and not state.version then
+  -- Without them nothing would be limited.
+  return redis.error_reply('NORULES the limits of the queue are forgotten')
+end
 local horizon = now + within
 local ring_was_empty = call('EXISTS', R) == 0
 
 local lowest = tonumber(ARGV[8])
-for from = 9, 8 + done, 1000 do settle_done(from, math.min(8 + done, from + 999), lowest) end
-for i = 0, other - 1 do settle_other(9 + done + 5 * i, letters) end
+for from = 10, 9 + done, 1000 do settle_done(from, math.min(9 + done, from + 999), lowest) end
+for i = 0, other - 1 do settle_other(10 + done + 5 * i, letters) end
 reclaim()
 promote()
 

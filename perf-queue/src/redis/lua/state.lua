@@ -25,7 +25,7 @@ local fields = {'seq', 'cap', 'paused', 'hold', 'key_hold', 'limited_queue', 'li
   'queue_step', 'queue_lead', 'queue_quota', 'queue_period', 'queue_since', 'queue_began', 'queue_until',
   'key_step', 'key_lead', 'key_quota', 'key_period', 'key_since', 'key_until', 'key_fresh', 'key_began',
   'era', 'unseen', 'own', 'own_now', 'own_since', 'own_after', 'last', 'token', 'put_off', 'dropped',
-  'reclaimed', 'seen', 'ahead'}
+  'reclaimed', 'seen', 'ahead', 'version'}
 local stored = call('HMGET', S, unpack(fields))
 local state = {}
 for i = 1, #fields do state[fields[i]] = tonumber(stored[i]) end

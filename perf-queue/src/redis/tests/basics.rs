@@ -97,7 +97,6 @@ async fn a_batch_is_added_whole_or_not_at_all() {
         return;
     };
     let remote = backend.capacity(5).open("q", None).await.unwrap();
-    assert_eq!(remote.capacity(), 5);
     remote.add(&jobs("k", 0..3)).await;
     let mut named = jobs("k", 3..6);
     named[2].unique = Some(("name".to_owned(), LONG));

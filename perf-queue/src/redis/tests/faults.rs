@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::support::*;
 use crate::redis::RedisRemote;
 use crate::remote::{How, NewJob, Remote, Rules, Want};
-use crate::{BackendError, JobId, Redis};
+use crate::{BackendError, JobId, Redis, Scope};
 
 pub(super) async fn command<T: redis::FromRedisValue>(
     url: &str,
@@ -110,6 +110,35 @@ async fn a_server_that_does_not_answer_is_given_up_and_left_for_a_new_connection
     // It has the job, and does not take it twice.
     remote.add(&batch).await;
     assert_eq!(remote.claim(100).await.granted.len(), 1);
+}
+
+/// As one without an append-only file that crashes.
+#[tokio::test]
+async fn limits_that_the_server_forgot_are_set_again_before_any_job_is_granted() {
+    let once = quota(1, LONG, 1);
+    let rules = Rules {
+        queue: Some(once),
+        ..one_per_key()
+    };
+    let Some(own) = testkit::Redis::start().await else {
+        return;
+    };
+    let backend = Redis::connect(own.url());
+    let remote = backend.open("q", Some(&rules)).await.unwrap();
+    let forget = async || {
+        command::<()>(&own.url(), &["FLUSHALL"]).await.unwrap();
+        remote.add(&jobs("a", 0..3)).await;
+        remote.add(&jobs("b", 3..6)).await;
+    };
+    forget().await;
+    assert_eq!(remote.claim(9).await.granted.len(), 1);
+    assert_eq!(remote.rules().await.unwrap(), Some(rules));
+    // Those that were set while running, too.
+    remote.set_rate(Scope::Queue, None).await.unwrap();
+    remote.set_rate(Scope::Key, Some(once)).await.unwrap();
+    forget().await;
+    assert_eq!(remote.claim(9).await.granted.len(), 2);
+    assert_eq!(remote.claim(9).await.granted.len(), 0);
 }
 
 #[tokio::test]
