@@ -142,8 +142,9 @@ impl EnqueueOptions {
         self
     }
 
-    /// A W3C `traceparent` that travels with the job, to [`JobContext::trace`] and into the span
-    /// around the handler. Defaults to none.
+    /// A W3C `traceparent` that travels with the job, to [`JobContext::trace`] and as the field
+    /// `traceparent` into the span `job` around the handler, beside `queue`, `id` and `attempt`.
+    /// Defaults to none.
     #[must_use]
     pub fn trace(mut self, traceparent: impl Into<String>) -> Self {
         self.trace = Some(traceparent.into().into_boxed_str());

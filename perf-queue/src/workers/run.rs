@@ -8,6 +8,7 @@ use std::task::Poll;
 
 use tokio::time::sleep_until;
 use tower_service::Service;
+use tracing::Instrument;
 
 use super::Run;
 use super::group::Orders;
@@ -165,6 +166,13 @@ impl<T: Clone + Send + 'static> Hands<T> {
             Ok(copy) => copy,
             Err(panic) => return Some(self.panicked(job, attempt, panic)),
         };
+        let span = tracing::info_span!(
+            "job",
+            queue = self.shared.name,
+            id = %job.id,
+            attempt,
+            traceparent = job.trace.as_deref(),
+        );
         let mut running = Running {
             hands: self,
             job: Some(job),
@@ -174,10 +182,13 @@ impl<T: Clone + Send + 'static> Hands<T> {
             first.await;
         }
         let run = Run::new(copy, cx);
-        let result = caught(async move {
-            poll_fn(|cx| service.poll_ready(cx)).await?;
-            service.call(run).await
-        })
+        let result = caught(
+            async move {
+                poll_fn(|cx| service.poll_ready(cx)).await?;
+                service.call(run).await
+            }
+            .instrument(span),
+        )
         .await;
         self.orders.completed();
         let job = running.job.take()?;

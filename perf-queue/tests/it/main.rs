@@ -25,6 +25,8 @@ mod redis;
 mod retries;
 #[cfg(test)]
 mod shutdown;
+#[cfg(test)]
+mod spans;
 #[cfg(feature = "sqlite")]
 #[cfg(test)]
 mod sqlite;
