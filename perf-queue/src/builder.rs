@@ -1,5 +1,6 @@
 use std::fmt;
 use std::hash::Hash;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -22,6 +23,11 @@ const PURGE_EVERY: Duration = Duration::from_secs(60);
 
 /// How long a job is leased to a process that does not say that it is still at it.
 const LEASE: Duration = Duration::from_secs(30);
+
+/// Shorter ones would be over before a sign of life has reached the server; longer ones are as good as
+/// none.
+const LEASES: RangeInclusive<Duration> =
+    Duration::from_millis(100)..=Duration::from_secs(365 * 86_400);
 
 /// The bytes that a job may take where a backend keeps bytes. Beyond, a reference to the data is what
 /// belongs into a queue.
@@ -114,7 +120,7 @@ impl<T: Send + 'static, K, B> QueueBuilder<T, K, B> {
 
     /// How long a job is leased to this process: if the process dies, the job runs again this long
     /// after the last sign of life, which is given every third of it. For backends that several
-    /// processes share. Defaults to 30 s.
+    /// processes share; from 100 ms to a year. Defaults to 30 s.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.lease = lease;
         self
@@ -185,6 +191,11 @@ impl<T: Send + 'static, K, B> QueueBuilder<T, K, B> {
         B: QueueBackend<T, K>,
     {
         self.backoff.check()?;
+        if !LEASES.contains(&self.lease) {
+            let [min, max] = [*LEASES.start(), *LEASES.end()];
+            let lease = self.lease;
+            return Err(BuildError::Lease { lease, min, max });
+        }
         let limits = self.limits()?;
         let runtime = Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
         contained(|| drop(interval(SAMPLE_EVERY))).ok_or(BuildError::NoTimers)?;

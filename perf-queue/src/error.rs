@@ -1,6 +1,7 @@
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::Rate;
 use crate::backend::{NotReplayed, Rejected, Why};
@@ -34,6 +35,16 @@ pub enum BuildError {
         value: usize,
         /// The largest value.
         max: usize,
+    },
+    /// A lease that cannot be kept.
+    #[error("lease is {lease:?}: it must be from {min:?} to {max:?}")]
+    Lease {
+        /// What it was given.
+        lease: Duration,
+        /// The shortest.
+        min: Duration,
+        /// The longest.
+        max: Duration,
     },
     /// An option about keys, without keys.
     #[error("{option} needs to know the key of a job: add .key(|job| ..)")]

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use perf_queue::{BuildError, Memory, Queue, Rate};
 
 use crate::support::{Log, busiest_window, ms, secs};
@@ -211,6 +213,10 @@ async fn settings_that_do_not_fit_are_refused() {
         .await
         .err();
     assert!(matches!(error, Some(BuildError::Bound { .. })));
+    for lease in [ms(0), ms(99), Duration::MAX] {
+        let error = build().lease(lease).build().await.err();
+        assert!(matches!(error, Some(BuildError::Lease { .. })), "{lease:?}");
+    }
     let error = build().backend(Memory::bounded(0)).build().await.err();
     assert_eq!(
         error.unwrap().to_string(),
