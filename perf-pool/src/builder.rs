@@ -28,7 +28,7 @@ pub struct PoolBuilder<DB: Driver> {
     pub(crate) leak_detection_threshold: Option<Duration>,
     pub(crate) warn: Thresholds,
     pub(crate) alive_bypass_window: Duration,
-    pub(crate) ping_timeout: Duration,
+    pub(crate) ping_timeout: Option<Duration>,
     pub(crate) return_timeout: Option<Duration>,
     pub(crate) begin_statement: Option<&'static str>,
     pub(crate) statement_cache_capacity: Option<usize>,
@@ -53,7 +53,7 @@ impl<DB: Driver> PoolBuilder<DB> {
             leak_detection_threshold: None,
             warn: Thresholds::default(),
             alive_bypass_window: Duration::from_millis(500),
-            ping_timeout: Duration::from_millis(500),
+            ping_timeout: None,
             return_timeout: Some(Duration::from_secs(5)),
             begin_statement: None,
             statement_cache_capacity: None,
@@ -187,9 +187,10 @@ impl<DB: Driver> PoolBuilder<DB> {
     }
 
     /// The longest that a ping before handing out may take; then the connection is closed and
-    /// another opened. Defaults to 500 ms.
+    /// another opened. Defaults to 500 ms; behind PgBouncer in transaction mode, where a ping
+    /// waits for a connection to the server, to 5 seconds.
     pub fn ping_timeout(mut self, timeout: Duration) -> Self {
-        self.ping_timeout = timeout;
+        self.ping_timeout = Some(timeout);
         self
     }
 

@@ -1,5 +1,6 @@
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_core::future::BoxFuture;
 use sqlx::{Connection, Database, Execute};
@@ -34,6 +35,11 @@ pub trait Sealed: Database {
     /// What each new session has to be told, where the connect options cannot; it runs before the
     /// caller's own hook.
     fn session(settings: &Self::Settings) -> Option<AfterConnect<Self>>;
+
+    /// The `ping_timeout` where the caller has given none.
+    fn ping_timeout(_: &Self::Settings) -> Duration {
+        Duration::from_millis(500)
+    }
 
     /// Whether nothing may be prepared.
     fn raw_sql_only(settings: &Self::Settings) -> bool;

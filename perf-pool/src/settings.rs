@@ -48,9 +48,12 @@ impl<DB: Driver> PoolBuilder<DB> {
         let connect_timeout = positive("connect_timeout", self.connect_timeout)?;
         let idle_timeout = optional("idle_timeout", self.idle_timeout)?;
         let max_lifetime = optional("max_lifetime", self.max_lifetime)?;
+        let ping_timeout = self
+            .ping_timeout
+            .unwrap_or_else(|| DB::ping_timeout(&self.driver));
         let checks = Checks {
             alive_bypass_window: self.alive_bypass_window,
-            ping_timeout: positive("ping_timeout", self.ping_timeout)?,
+            ping_timeout: positive("ping_timeout", ping_timeout)?,
             return_timeout: optional("return_timeout", self.return_timeout)?,
         };
         let keepalive_interval = optional("keepalive_interval", self.keepalive_interval)?;

@@ -9,6 +9,8 @@ mod pooler;
 mod pooler_error;
 mod settings;
 
+use std::time::Duration;
+
 use futures_core::future::BoxFuture;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Executor, PgConnection, Postgres, Row};
@@ -38,6 +40,13 @@ impl Sealed for Postgres {
 
     fn session(settings: &PostgresSettings) -> Option<AfterConnect<Self>> {
         settings.session()
+    }
+
+    fn ping_timeout(settings: &PostgresSettings) -> Duration {
+        match settings.pooler {
+            Pooler::PgBouncerTransaction => Duration::from_secs(5),
+            Pooler::Direct | Pooler::PgBouncerSession => Duration::from_millis(500),
+        }
     }
 
     fn raw_sql_only(settings: &PostgresSettings) -> bool {
