@@ -1,3 +1,4 @@
+use std::any::Any;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
@@ -70,6 +71,7 @@ pub struct Group {
     elements: u64,
     entries: Vec<Entry>,
     rounds: Option<usize>,
+    held: Vec<Box<dyn Any>>,
 }
 
 impl Group {
@@ -80,6 +82,7 @@ impl Group {
             elements,
             entries,
             rounds: None,
+            held: Vec::new(),
         }
     }
 
@@ -87,6 +90,13 @@ impl Group {
     #[must_use]
     pub fn at_most(mut self, rounds: usize) -> Self {
         self.rounds = Some(rounds);
+        self
+    }
+
+    /// Keeps what the entries need, such as a proxy, for as long as the group is there.
+    #[must_use]
+    pub fn holding(mut self, resource: impl Any) -> Self {
+        self.held.push(Box::new(resource));
         self
     }
 

@@ -1,0 +1,50 @@
+use std::time::Duration;
+
+/// How long single writes and reads took; said when all is over.
+pub(super) struct Times {
+    name: &'static str,
+    /// The first run warms up.
+    warm: bool,
+    writes: Vec<Duration>,
+    reads: Vec<Duration>,
+}
+
+impl Times {
+    pub(super) fn new(name: &'static str) -> Self {
+        Self {
+            name,
+            warm: false,
+            writes: Vec::new(),
+            reads: Vec::new(),
+        }
+    }
+
+    /// What the tasks of a run took, with whether they wrote.
+    pub(super) fn note(&mut self, run: Vec<(bool, Vec<Duration>)>) {
+        if !std::mem::replace(&mut self.warm, true) {
+            return;
+        }
+        for (writes, took) in run {
+            if writes {
+                self.writes.extend(took);
+            } else {
+                self.reads.extend(took);
+            }
+        }
+    }
+}
+
+impl Drop for Times {
+    fn drop(&mut self) {
+        for (what, times) in [("write", &mut self.writes), ("read", &mut self.reads)] {
+            times.sort_unstable();
+            let at = |percent| times.get(times.len() * percent / 100).copied();
+            if let (Some(half), Some(most)) = (at(50), at(99)) {
+                eprintln!(
+                    "pool/sqlite/mixed: {}: p50 {half:.0?}, p99 {most:.0?} a {what}",
+                    self.name
+                );
+            }
+        }
+    }
+}
