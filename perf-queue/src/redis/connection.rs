@@ -1,3 +1,4 @@
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -19,6 +20,8 @@ pub(super) struct Connection {
     client: Client,
     config: AsyncConnectionConfig,
     current: Mutex<Current>,
+    /// How many attempts to connect have failed.
+    failures: AtomicU64,
 }
 
 #[derive(Default)]
@@ -26,17 +29,20 @@ struct Current {
     connection: Option<MultiplexedConnection>,
     /// How many there have been.
     number: u64,
+    /// Why the last attempt failed.
+    failed: Option<RedisError>,
 }
 
 impl Connection {
     pub(super) fn new(client: Client, response_timeout: Duration) -> Self {
         let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_WITHIN))
+            .set_connection_timeout(Some(CONNECT_WITHIN.min(response_timeout)))
             .set_response_timeout(Some(response_timeout));
         Self {
             client,
             config,
             current: Mutex::default(),
+            failures: AtomicU64::new(0),
         }
     }
 
@@ -76,14 +82,26 @@ impl Connection {
     }
 
     async fn get(&self) -> RedisResult<(MultiplexedConnection, u64)> {
+        let failures = self.failures.load(Relaxed);
         let mut current = self.current.lock().await;
         if let Some(connection) = &current.connection {
             return Ok((connection.clone(), current.number));
         }
+        // Who has waited for an attempt that failed does not wait for one of its own: one by one, they
+        // would wait for minutes for a server that is silent.
+        if let Some(error) = &current.failed
+            && self.failures.load(Relaxed) != failures
+        {
+            return Err(error.clone());
+        }
         let connection = self
             .client
             .get_multiplexed_async_connection_with_config(&self.config)
-            .await?;
+            .await
+            .inspect_err(|error| {
+                current.failed = Some(error.clone());
+                self.failures.fetch_add(1, Relaxed);
+            })?;
         current.number += 1;
         current.connection = Some(connection.clone());
         Ok((connection, current.number))

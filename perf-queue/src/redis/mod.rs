@@ -86,7 +86,7 @@ impl Redis {
         self
     }
 
-    /// How long to wait for an answer before the connection counts as lost. What became of the
+    /// How long to wait for an answer, or for a connection, before it counts as lost. What became of the
     /// request is unknown then: a batch may be in the queue all the same, and trying again does not
     /// add it twice; jobs that were handed out run again when their lease ends. Defaults to 5 s.
     #[must_use]

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use redis::cmd;
@@ -11,6 +11,8 @@ use tokio::time::timeout;
 
 use super::support::*;
 use crate::redis::RedisRemote;
+use crate::redis::connection::Connection;
+use crate::redis::error::failed;
 use crate::remote::{How, NewJob, Remote, Rules, Want};
 use crate::{BackendError, JobId, Redis, Scope};
 
@@ -110,6 +112,43 @@ async fn a_server_that_does_not_answer_is_given_up_and_left_for_a_new_connection
     // It has the job, and does not take it twice.
     remote.add(&batch).await;
     assert_eq!(remote.claim(100).await.granted.len(), 1);
+}
+
+/// One after the other, they would wait for ever longer.
+#[tokio::test]
+async fn calls_share_the_attempt_to_reach_a_server_that_is_silent() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("redis://{}", silent.local_addr().unwrap());
+    let connections = AtomicUsize::new(0);
+    let listen = async {
+        let mut open = Vec::new();
+        loop {
+            open.push(silent.accept().await.unwrap());
+            connections.fetch_add(1, Ordering::SeqCst);
+        }
+    };
+    let server = Connection::new(redis::Client::open(url).unwrap(), 100 * MS);
+    let server = &server;
+    let calls = (0..8).map(|_| async move { server.query::<()>(&cmd("PING")).await });
+    let mut calls: Vec<_> = calls.map(Box::pin).collect();
+    let calls = std::future::poll_fn(|cx| {
+        calls.retain_mut(|call| match call.as_mut().poll(cx) {
+            std::task::Poll::Pending => true,
+            std::task::Poll::Ready(answer) => {
+                assert!(failed(answer.unwrap_err()).is_retryable());
+                false
+            }
+        });
+        match calls.is_empty() {
+            true => std::task::Poll::Ready(()),
+            false => std::task::Poll::Pending,
+        }
+    });
+    tokio::select! {
+        () = calls => {}
+        () = listen => {}
+    }
+    assert_eq!(connections.load(Ordering::SeqCst), 1);
 }
 
 /// As one without an append-only file that crashes.
