@@ -14,6 +14,8 @@ mod schema;
 #[cfg(test)]
 mod tests;
 
+use std::time::Duration;
+
 use sqlx::PgPool;
 
 pub(crate) use remote::PostgresRemote;
@@ -35,6 +37,7 @@ pub struct Postgres {
     schema: String,
     capacity: usize,
     dead_letters: usize,
+    response_timeout: Duration,
     migrate: bool,
 }
 
@@ -48,6 +51,7 @@ impl Postgres {
             schema: "perf_queue".to_owned(),
             capacity: 100_000,
             dead_letters: 1_000,
+            response_timeout: Duration::from_secs(10),
             migrate: true,
         }
     }
@@ -78,6 +82,16 @@ impl Postgres {
     #[must_use]
     pub const fn dead_letters(mut self, letters: usize) -> Self {
         self.dead_letters = letters;
+        self
+    }
+
+    /// How long to wait for an answer, or for a connection of the pool, before the server counts as
+    /// gone, as in a failover that leaves connections open to nowhere. What became of the request is
+    /// unknown then: a batch may be in the queue all the same, and trying again does not add it twice;
+    /// jobs that were handed out run again when their lease ends. Defaults to 10 s.
+    #[must_use]
+    pub const fn response_timeout(mut self, timeout: Duration) -> Self {
+        self.response_timeout = timeout;
         self
     }
 

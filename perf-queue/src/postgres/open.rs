@@ -36,7 +36,14 @@ impl Postgres {
         let (id, channel) = queue_row(&self.pool, &quoted, queue).await?;
         let listener = Listener::spawn(&self.pool, Arc::clone(&channel));
         let bounds = [self.capacity, self.dead_letters];
-        let remote = PostgresRemote::new(self.pool, &quoted, id, bounds, listener);
+        let remote = PostgresRemote::new(
+            self.pool,
+            self.response_timeout,
+            &quoted,
+            id,
+            bounds,
+            listener,
+        );
         if let Some(rules) = rules {
             remote.set_rules(rules).await?;
         }

@@ -1,8 +1,10 @@
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, Row};
+use tokio::time::timeout;
 
 use super::batch::{self, Added, Over, job_id, job_ids};
 use super::error::{backend_error, is_collision};
@@ -18,6 +20,7 @@ const TRIES: usize = 5;
 #[derive(Debug)]
 pub(crate) struct PostgresRemote {
     pool: PgPool,
+    response_timeout: Duration,
     queue: i32,
     capacity: i64,
     dead_letters: i64,
@@ -59,12 +62,29 @@ impl Statements {
     }
 }
 
-/// Runs the query, again where it collided with another transaction.
+/// Runs the query on a connection of the pool, again where it collided with another transaction. One
+/// that gets no answer is left: what became of it is unknown, and its connection is good for nothing.
 macro_rules! trying {
-    ($call:expr) => {{
+    ($this:ident, $conn:ident => $call:expr) => {{
         let mut tries = 1;
         loop {
-            match $call.await {
+            let result = match timeout($this.response_timeout, $this.pool.acquire()).await {
+                Ok(Ok(mut pooled)) => {
+                    let $conn = &mut *pooled;
+                    match timeout($this.response_timeout, $call).await {
+                        Ok(result) => result,
+                        Err(_) => {
+                            // Given back to the pool, it would take a place there for as long as the
+                            // system takes the server for alive.
+                            drop(pooled.detach());
+                            Err(silent())
+                        }
+                    }
+                }
+                Ok(Err(error)) => Err(error),
+                Err(_) => Err(sqlx::Error::PoolTimedOut),
+            };
+            match result {
                 Err(error) if tries < TRIES && is_collision(&error) => tries += 1,
                 result => break result.map_err(backend_error),
             }
@@ -72,9 +92,15 @@ macro_rules! trying {
     }};
 }
 
+fn silent() -> sqlx::Error {
+    let kind = io::ErrorKind::TimedOut;
+    sqlx::Error::Io(io::Error::new(kind, "no answer in time"))
+}
+
 impl PostgresRemote {
     pub(super) fn new(
         pool: PgPool,
+        response_timeout: Duration,
         schema: &str,
         queue: i32,
         [capacity, dead_letters]: [usize; 2],
@@ -82,6 +108,7 @@ impl PostgresRemote {
     ) -> Self {
         Self {
             pool,
+            response_timeout,
             queue,
             capacity: i64::try_from(capacity).unwrap_or(i64::MAX),
             dead_letters: i64::try_from(dead_letters).unwrap_or(i64::MAX),
@@ -129,7 +156,7 @@ impl PostgresRemote {
             .concurrency_per_key
             .map(|n| i32::try_from(n).unwrap_or(i32::MAX));
         let text = rules.to_text();
-        trying!(
+        trying!(self, conn =>
             sqlx::query(AssertSqlSafe(Arc::clone(&self.sql.set_rules)))
                 .bind(self.queue)
                 .bind(which)
@@ -141,7 +168,7 @@ impl PostgresRemote {
                 .bind(key.period)
                 .bind(key.burst)
                 .bind(concurrency)
-                .execute(&self.pool)
+                .execute(conn)
         )?;
         Ok(())
     }
@@ -203,14 +230,14 @@ impl Remote for PostgresRemote {
             return Ok(Some(Vec::new()));
         }
         let added = Added::of(jobs);
-        let row = trying!(self.enqueue_query(&added, false).fetch_one(&self.pool))?;
+        let row = trying!(self, conn => self.enqueue_query(&added, false).fetch_one(conn))?;
         enqueued(&row).map_err(backend_error)
     }
 
     async fn exchange(&self, ended: &[Ended], want: Want) -> Result<Exchange, BackendError> {
         let over = Over::of(ended);
         let (jobs, within, lease) = batch::want(&want);
-        let row = trying!(
+        let row = trying!(self, conn =>
             sqlx::query(AssertSqlSafe(Arc::clone(&self.sql.exchange)))
                 .bind(self.queue)
                 .bind(&over.ids)
@@ -223,30 +250,30 @@ impl Remote for PostgresRemote {
                 .bind(within)
                 .bind(lease)
                 .bind(self.dead_letters)
-                .fetch_one(&self.pool)
+                .fetch_one(conn)
         )?;
         batch::exchange(&row).map_err(backend_error)
     }
 
     async fn extend(&self, leases: &[Lease], lease: Duration) -> Result<Vec<JobId>, BackendError> {
         let (ids, tokens) = batch::leases(leases);
-        let lost: Vec<Vec<u8>> = trying!(
+        let lost: Vec<Vec<u8>> = trying!(self, conn =>
             sqlx::query_scalar(AssertSqlSafe(Arc::clone(&self.sql.extend)))
                 .bind(self.queue)
                 .bind(&ids)
                 .bind(&tokens)
                 .bind(micros_up(lease))
-                .fetch_one(&self.pool)
+                .fetch_one(conn)
         )?;
         job_ids(&lost).map_err(backend_error)
     }
 
     async fn counts(&self) -> Result<Counts, BackendError> {
-        let row = sqlx::query(AssertSqlSafe(Arc::clone(&self.sql.counts)))
-            .bind(self.queue)
-            .fetch_one(&self.pool)
-            .await
-            .map_err(backend_error)?;
+        let row = trying!(self, conn =>
+            sqlx::query(AssertSqlSafe(Arc::clone(&self.sql.counts)))
+                .bind(self.queue)
+                .fetch_one(conn)
+        )?;
         counts(&row).map_err(backend_error)
     }
 
@@ -263,11 +290,11 @@ impl Remote for PostgresRemote {
     }
 
     async fn rules(&self) -> Result<Option<Rules>, BackendError> {
-        let text: Option<String> = sqlx::query_scalar(AssertSqlSafe(Arc::clone(&self.sql.rules)))
-            .bind(self.queue)
-            .fetch_one(&self.pool)
-            .await
-            .map_err(backend_error)?;
+        let text: Option<String> = trying!(self, conn =>
+            sqlx::query_scalar(AssertSqlSafe(Arc::clone(&self.sql.rules)))
+                .bind(self.queue)
+                .fetch_one(conn)
+        )?;
         match text {
             None => Ok(None),
             Some(text) => match Rules::from_text(&text) {
@@ -280,43 +307,43 @@ impl Remote for PostgresRemote {
     }
 
     async fn pause(&self, paused: bool) -> Result<(), BackendError> {
-        trying!(
+        trying!(self, conn =>
             sqlx::query(AssertSqlSafe(Arc::clone(&self.sql.pause)))
                 .bind(self.queue)
                 .bind(paused)
-                .execute(&self.pool)
+                .execute(conn)
         )?;
         Ok(())
     }
 
     async fn dead(&self, at_most: usize) -> Result<Vec<Letter>, BackendError> {
-        let rows = sqlx::query(AssertSqlSafe(Arc::clone(&self.sql.dead)))
-            .bind(self.queue)
-            .bind(i64::try_from(at_most).unwrap_or(i64::MAX))
-            .fetch_all(&self.pool)
-            .await
-            .map_err(backend_error)?;
+        let rows = trying!(self, conn =>
+            sqlx::query(AssertSqlSafe(Arc::clone(&self.sql.dead)))
+                .bind(self.queue)
+                .bind(i64::try_from(at_most).unwrap_or(i64::MAX))
+                .fetch_all(conn)
+        )?;
         rows.iter()
             .map(|row| letter(row).map_err(backend_error))
             .collect()
     }
 
     async fn replay(&self, id: JobId) -> Result<Option<bool>, BackendError> {
-        trying!(
+        trying!(self, conn =>
             sqlx::query_scalar(AssertSqlSafe(Arc::clone(&self.sql.replay)))
                 .bind(self.queue)
                 .bind(id.to_bytes().to_vec())
                 .bind(self.capacity)
-                .fetch_one(&self.pool)
+                .fetch_one(conn)
         )
     }
 
     async fn purge(&self, older_than: Duration) -> Result<u64, BackendError> {
-        let done = trying!(
+        let done = trying!(self, conn =>
             sqlx::query(AssertSqlSafe(Arc::clone(&self.sql.purge)))
                 .bind(self.queue)
                 .bind(micros_up(older_than))
-                .execute(&self.pool)
+                .execute(conn)
         )?;
         Ok(done.rows_affected())
     }

@@ -1,6 +1,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use sqlx::postgres::PgPoolOptions;
+
+use super::super::listen::Listener;
 use super::support::*;
 use crate::remote::{Remote, Rules};
 use crate::{BackendError, Postgres};
@@ -167,4 +170,53 @@ async fn a_dropped_call_leaves_the_queue_whole() {
         ended = answer.granted.iter().map(done).collect();
     }
     assert_eq!(seen, ids(&all).into_iter().collect());
+}
+
+/// As after a failover that leaves connections open to nowhere.
+#[tokio::test]
+async fn a_server_that_does_not_answer_is_given_up_and_takes_no_connections_along() {
+    let Some(server) = testkit::Postgres::shared().await else {
+        return;
+    };
+    let proxy = testkit::Proxy::start(server.address()).await;
+    let pool = PgPoolOptions::new().max_connections(2);
+    let pool = pool.connect(&proxy.url(&server.url())).await.unwrap();
+    let backend = Postgres::new(pool.clone()).schema(testkit::unique("queue"));
+    let remote = backend.response_timeout(ms(300));
+    let remote = remote.open("q", Some(&Rules::default())).await.unwrap();
+    let all = jobs("", 10);
+    proxy.black_hole(true);
+    for _ in 0..4 {
+        let call = remote.enqueue(&all);
+        let answer = tokio::time::timeout(Duration::from_secs(10), call).await;
+        let error = answer.expect("it does not wait for ever").unwrap_err();
+        assert!(error.is_retryable(), "{error}");
+    }
+    assert!(pool.size() <= 2);
+    proxy.heal();
+    add(&remote, &all).await;
+    assert_eq!(remote.counts().await.unwrap().ready, 10);
+}
+
+#[tokio::test]
+async fn who_listens_on_a_connection_to_nowhere_finds_out() {
+    let Some(server) = testkit::Postgres::shared().await else {
+        return;
+    };
+    let proxy = testkit::Proxy::start(server.address()).await;
+    let pool = PgPoolOptions::new()
+        .connect_lazy(&proxy.url(&server.url()))
+        .unwrap();
+    let listener = Listener::pinging(&pool, "channel".into(), ms(100));
+    listener.heard().await;
+    // Asked once in a while, it answers.
+    tokio::time::sleep(ms(500)).await;
+    assert_eq!(proxy.connections(), 1);
+    proxy.black_hole(true);
+    let again = proxy.until(|counts| counts.connections > 1);
+    tokio::time::timeout(Duration::from_secs(10), again)
+        .await
+        .expect("it connects again");
+    proxy.heal();
+    listener.heard().await;
 }

@@ -150,7 +150,7 @@ async fn run(rules: Rules, seed: u64, jobs: usize) {
             process(&other, &world, &rules, seed + 2, jobs),
         )
     };
-    if tokio::time::timeout(Duration::from_secs(60), all)
+    if Box::pin(tokio::time::timeout(Duration::from_secs(60), all))
         .await
         .is_err()
     {
@@ -218,6 +218,6 @@ async fn whatever_processes_do_no_job_is_lost_and_nothing_is_left_behind() {
             key,
             concurrency_per_key,
         };
-        run(rules, seed + 100 * n as u64, 70).await;
+        Box::pin(run(rules, seed + 100 * n as u64, 70)).await;
     }
 }
