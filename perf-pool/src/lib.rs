@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod acquire;
+mod adjust;
 mod advice;
 mod build_error;
 mod builder;
