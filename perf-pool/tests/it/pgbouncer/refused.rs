@@ -111,6 +111,8 @@ async fn who_may_not_ask_the_console_is_told_what_to_do() {
 #[tokio::test]
 async fn another_mode_than_the_declared_one_is_refused() {
     let statement = [CONSOLE, ("pool_mode", "statement")];
+    // The mode of the user goes before that of all.
+    let own = [CONSOLE, ("[users]\npostgres", "pool_mode=session")];
     for (settings, mode, builder, found) in [
         (&[CONSOLE][..], PoolMode::Session, raw_sql(), "session"),
         (
@@ -119,6 +121,7 @@ async fn another_mode_than_the_declared_one_is_refused() {
             behind(Pooler::PgBouncerSession),
             "transaction",
         ),
+        (&own[..], PoolMode::Transaction, raw_sql(), "session"),
         (
             &statement[..],
             PoolMode::Transaction,
