@@ -86,6 +86,8 @@ where
             None => return Vec::new(),
         },
     };
+    // Who wants these now loads them by another load.
+    landings.retain(|landing| !landing.is_over());
     let began = tokio::time::Instant::now();
     let loaded = match place {
         Ok(place) => {

@@ -183,14 +183,19 @@ where
         self.flight.unheard().await;
     }
 
-    /// Ends it without a word if nobody waits for it; says whether.
+    /// Ends it without a word if nobody waits for it; says whether it is to go on no longer.
     pub(crate) fn abandon(&mut self) -> bool {
         let abandoned = match self.table.upgrade() {
-            Some(table) => table.abandon(&self.ticket),
-            None => true,
+            Some(table) if !self.over => table.abandon(&self.ticket, &self.flight),
+            _ => Some(true),
         };
-        self.over |= abandoned;
-        abandoned
+        self.over |= abandoned == Some(true);
+        // After a panic it may still be listed, and joined: who drops it tells those who do.
+        abandoned.unwrap_or(true)
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.over
     }
 
     /// Ends it: `keep` does what is to be done in the table and counts, knowing whether somebody

@@ -111,23 +111,25 @@ where
 
     /// Ends a load: if it is still listed, unlists it and runs `keep`. Says whether it was.
     pub(crate) fn finish(&self, ticket: &Ticket<K>, keep: impl FnOnce(K)) -> bool {
-        self.finish_if(ticket, |_| true, keep)
-    }
-
-    /// The same on a condition, which is evaluated under the lock, as joining is.
-    pub(crate) fn finish_if(
-        &self,
-        ticket: &Ticket<K>,
-        condition: impl FnOnce(&F) -> bool,
-        keep: impl FnOnce(K),
-    ) -> bool {
         let mut stripe = self.stripe(ticket.stripe);
-        let listed = stripe.flights.get(&ticket.key);
-        if !listed.is_some_and(|listed| listed.id == ticket.id && condition(&listed.flight)) {
+        if !stripe.lists(ticket) {
             return false;
         }
         if let Some((key, _)) = stripe.flights.remove_entry(&ticket.key) {
             keep(key);
+        }
+        true
+    }
+
+    /// Ends a load that is of no use, which is said under the lock, as joining is. Says whether. One
+    /// that is not listed is ended too: nobody can join it any more.
+    pub(crate) fn abandon(&self, ticket: &Ticket<K>, is_useless: impl FnOnce() -> bool) -> bool {
+        let mut stripe = self.stripe(ticket.stripe);
+        if !is_useless() {
+            return false;
+        }
+        if stripe.lists(ticket) {
+            stripe.flights.remove(&ticket.key);
         }
         true
     }
@@ -159,6 +161,11 @@ where
 }
 
 impl<K: Hash + Eq + Clone, F, S: BuildHasher> Stripe<K, F, S> {
+    fn lists(&self, ticket: &Ticket<K>) -> bool {
+        let listed = self.flights.get(&ticket.key);
+        listed.is_some_and(|listed| listed.id == ticket.id)
+    }
+
     fn list(&mut self, key: &K, stripe: usize, stamp: Stamp, flight: F) -> Ticket<K> {
         let id = self.next_id;
         self.next_id += 1;

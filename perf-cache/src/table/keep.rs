@@ -82,12 +82,11 @@ where
         listed.unwrap_or(false)
     }
 
-    /// Ends a load if nobody waits for it.
-    pub(crate) fn abandon(&self, ticket: &Ticket<K>) -> bool {
+    /// Ends a load if nobody waits for it; says whether. `None`: the key's `Hash` or `Eq` panicked.
+    pub(crate) fn abandon(&self, ticket: &Ticket<K>, flight: &Flight<V>) -> Option<bool> {
         let _section = deferred::section();
-        let unheard = |flight: &Flight<V>| !flight.is_heard();
-        let abandon = || self.flights.finish_if(ticket, unheard, |_| ());
-        catch_unwind(AssertUnwindSafe(abandon)).unwrap_or(false)
+        let abandon = || self.flights.abandon(ticket, || !flight.is_heard());
+        catch_unwind(AssertUnwindSafe(abandon)).ok()
     }
 
     /// Lists an insertion that the shared tier is about to be told of; it is kept as the value of a

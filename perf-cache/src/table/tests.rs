@@ -146,17 +146,19 @@ fn nobody_joins_a_load_from_before_an_invalidation_of_all_and_its_value_is_hidde
 #[test]
 fn a_load_that_nobody_waits_for_can_be_abandoned_and_one_that_is_joined_cannot() {
     let table = table();
-    let Asked::Leads(ticket, _flight, waiter) = table.ask(&1) else {
+    let Asked::Leads(ticket, flight, waiter) = table.ask(&1) else {
         panic!("it is not there");
     };
-    assert!(!table.abandon(&ticket));
+    let is_abandoned = || table.abandon(&ticket, &flight).unwrap();
+    assert!(!is_abandoned());
     drop(waiter);
     let Asked::Joined(joined, _) = table.ask(&1) else {
         panic!("it is in flight");
     };
-    assert!(!table.abandon(&ticket));
+    assert!(!is_abandoned());
     drop(joined);
-    assert!(table.abandon(&ticket) && !table.abandon(&ticket));
+    // Nor is it ever anything else again.
+    assert!(is_abandoned() && is_abandoned());
     assert_eq!(table.flights.len(), 0);
     lead(&table, 1);
 }

@@ -19,6 +19,8 @@ mod metrics;
 #[cfg(test)]
 mod peers;
 #[cfg(test)]
+mod places;
+#[cfg(test)]
 #[cfg(feature = "redis")]
 mod redis;
 #[cfg(test)]
