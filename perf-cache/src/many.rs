@@ -236,12 +236,16 @@ where
         }
         let asked = self.table.versions().now();
         let (mut landings, mut waiting) = (Vec::new(), Vec::new());
+        let mut failed = None;
         for key in std::mem::take(&mut asking.missing) {
             match self.table.ask(&key) {
                 Asked::Found(Ok(value)) => {
                     asking.found.insert(key, value);
                 }
-                Asked::Found(Err(error)) => self.settle(asking, key, Err(error))?,
+                Asked::Found(Err(error)) => {
+                    let settled = self.settle(asking, key, Err(error));
+                    failed = failed.or(settled.err());
+                }
                 Asked::Joined(waiter, stamp) => waiting.push((key, waiter, Some(stamp))),
                 Asked::Leads(ticket, flight, waiter) => {
                     landings.push(self.landing(ticket, flight));
@@ -252,6 +256,10 @@ where
         if !landings.is_empty() {
             let env = self.env.clone();
             self.detach(load_many(landings, Cause::Missing, loader(), env));
+        }
+        // Not before: others may wait for these loads by now.
+        if let Some(error) = failed {
+            return Err(error);
         }
         for (key, waiter, joined) in waiting {
             let outcome = self.wait(asking, &key, waiter).await;
@@ -322,5 +330,33 @@ where
         };
         asking.found.insert(key, value);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// It failed between the look at what is in memory and the look for loads in flight.
+    #[tokio::test]
+    async fn a_key_that_has_just_failed_does_not_end_the_loads_of_the_others() {
+        let cache = Cache::<u64, u64>::builder("test");
+        let cache = cache.negative_ttl(std::time::Duration::from_secs(60));
+        let cache = cache.build().await.unwrap();
+        let mut asking = Asking::new(2);
+        for key in [1, 2] {
+            cache.inner.note(&key, &mut asking).unwrap();
+        }
+        let fails = |_| async { Err::<u64, _>("down") };
+        cache.get_or_load(&2, fails).await.unwrap_err();
+        let load = |keys: Vec<u64>| async move {
+            let rows = keys.into_iter().map(|key| (key, key * 10));
+            Ok::<_, &str>(rows.collect::<Vec<_>>())
+        };
+        let asked = cache.inner.ask_many(&mut asking, || boxed(load)).await;
+        assert!(matches!(asked, Err(LoadError::Failed(_))));
+        // Joins what was just started.
+        let unused = |_| async { Err::<u64, _>("another load") };
+        assert_eq!(*cache.get_or_load(&1, unused).await.unwrap(), 10);
     }
 }

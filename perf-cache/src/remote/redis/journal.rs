@@ -8,6 +8,9 @@ use tokio::sync::{Notify, oneshot};
 /// When so many keys and tags wait, all of them become one invalidation of everything.
 pub(super) const MOST: usize = 10_000;
 
+/// So many waiters that have gone are kept.
+const MOST_GONE: usize = 64;
+
 pub(super) type Token = [u8; 16];
 
 /// An invalidation of one thing.
@@ -60,7 +63,16 @@ pub(super) struct Targets {
     /// Shared with reads that began; changed as a copy while there are some.
     pub(super) tags: Arc<HashSet<Arc<str>>>,
     pub(super) all: bool,
-    waiters: Vec<oneshot::Sender<u64>>,
+    waiters: Waiters,
+}
+
+/// Who is to be told the sequence. While Redis is down nobody waits for long, and invalidations go on:
+/// those who have gone are forgotten now and then, which costs no more than to add them.
+#[derive(Debug, Default)]
+struct Waiters {
+    all: Vec<oneshot::Sender<u64>>,
+    /// How many of them were still there when it was last looked.
+    there: usize,
 }
 
 /// The journal as it was when a read began.
@@ -138,7 +150,7 @@ impl Journal {
     /// What was sent is done; returns how many.
     pub(super) fn done(&self, sequence: u64) -> usize {
         let done = std::mem::take(&mut self.state().sent);
-        for waiter in done.waiters {
+        for waiter in done.waiters.all {
             // Or nobody waits any more.
             let _ = waiter.send(sequence);
         }
@@ -151,7 +163,7 @@ impl Journal {
         let mut sent = std::mem::take(&mut state.sent);
         let waiting = std::mem::take(&mut state.waiting);
         sent.append(waiting);
-        sent.waiters.clear();
+        sent.waiters = Waiters::default();
         state.waiting = sent;
     }
 
@@ -162,9 +174,24 @@ impl Journal {
         state.waiting.len() + state.sent.len()
     }
 
+    #[cfg(test)]
+    pub(super) fn waiters(&self) -> usize {
+        self.state().waiting.waiters.all.len()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         // Nothing of a user's runs under this lock.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waiters {
+    fn push(&mut self, waiter: oneshot::Sender<u64>) {
+        if self.all.len() >= MOST_GONE.max(2 * self.there) {
+            self.all.retain(|waiter| !waiter.is_closed());
+            self.there = self.all.len();
+        }
+        self.all.push(waiter);
     }
 }
 
@@ -238,7 +265,7 @@ impl Targets {
         }
         // Whoever inserts gave up on it.
         self.void_leases();
-        self.waiters.extend(later.waiters);
+        self.waiters.all.extend(later.waiters.all);
     }
 
     fn is_empty(&self) -> bool {

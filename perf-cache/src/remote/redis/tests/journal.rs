@@ -145,3 +145,20 @@ async fn what_nobody_waits_for_is_sent_all_the_same() {
     assert_eq!(journal.close(), 1);
     assert!(journal.add(gone("b")).is_err());
 }
+
+#[tokio::test]
+async fn those_who_waited_for_a_server_that_is_down_do_not_add_up() {
+    let journal = Journal::default();
+    let waits = journal.add(gone("first")).unwrap();
+    for _ in 0..100_000 {
+        drop(journal.add(gone("a")).unwrap());
+    }
+    assert!(journal.waiters() <= 128, "{}", journal.waiters());
+    let many: Vec<_> = (0..1_000).map(|_| journal.add(gone("a"))).collect();
+    assert_eq!(journal.send(lengths), Some((2, 0, false)));
+    journal.done(7);
+    assert_eq!(waits.await, Ok(7));
+    for told in many {
+        assert_eq!(told.unwrap().await, Ok(7));
+    }
+}
