@@ -8,6 +8,7 @@ use tokio::runtime::Handle;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use crate::backend::{KeyOf, Limits, Parts, QueueBackend, Ready};
+use crate::job_error::chain;
 use crate::machine::Rules;
 use crate::metrics::Meters;
 use crate::panics::contained;
@@ -289,12 +290,16 @@ async fn sample<T: Send + 'static>(
         {
             purged = Some(Instant::now());
             if let Err(error) = shared.backend.purge(time).await {
-                tracing::debug!(queue = shared.name, %error, "no old dead letters dropped");
+                let error = chain(&error);
+                tracing::debug!(queue = shared.name, error, "no old dead letters dropped");
             }
         }
         match shared.backend.stats().await {
             Ok(stats) => shared.meters.sample(&stats),
-            Err(error) => tracing::debug!(queue = shared.name, %error, "no stats"),
+            Err(error) => {
+                let error = chain(&error);
+                tracing::debug!(queue = shared.name, error, "no stats");
+            }
         }
     }
 }

@@ -67,19 +67,29 @@ pub enum BuildError {
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum BackendError {
-    /// It cannot be reached, or did not answer: the same call may succeed later.
-    #[error("{backend} cannot be reached or did not answer: {source}")]
+    /// It cannot be reached, did not answer or has no room: the same call may succeed later.
+    #[error(
+        "{} is down, full or out of reach: see to that, and try again",
+        at(backend, address)
+    )]
     Unavailable {
         /// The name of the backend.
         backend: &'static str,
+        /// Where it is, without user and password; empty if that is not known.
+        address: String,
         /// The error of its client.
         source: Arc<dyn Error + Send + Sync>,
     },
     /// It refused the request, and would again.
-    #[error("{backend} refused the request: {source}")]
+    #[error(
+        "{} refused the request, and would again: see to what its own error says",
+        at(backend, address)
+    )]
     Refused {
         /// The name of the backend.
         backend: &'static str,
+        /// Where it is, without user and password; empty if that is not known.
+        address: String,
         /// The error of its client.
         source: Arc<dyn Error + Send + Sync>,
     },
@@ -99,6 +109,22 @@ impl BackendError {
     pub const fn is_retryable(&self) -> bool {
         matches!(self, Self::Unavailable { .. })
     }
+
+    /// Says where the backend is.
+    #[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis"))]
+    pub(crate) fn at(mut self, place: &str) -> Self {
+        if let Self::Unavailable { address, .. } | Self::Refused { address, .. } = &mut self {
+            place.clone_into(address);
+        }
+        self
+    }
+}
+
+fn at(backend: &str, address: &str) -> String {
+    match address {
+        "" => backend.to_owned(),
+        address => format!("{backend} at {address}"),
+    }
 }
 
 /// A job was not enqueued.
@@ -106,7 +132,7 @@ impl BackendError {
 #[non_exhaustive]
 pub enum EnqueueError<T> {
     /// The queue takes no more jobs; here is the job back.
-    #[error("the queue is closed")]
+    #[error("the queue is closed: it takes no more jobs here")]
     Closed(T),
     /// The job is too large for the queue; here it is back.
     #[error(
@@ -121,7 +147,7 @@ pub enum EnqueueError<T> {
         max: usize,
     },
     /// The job cannot be made into bytes; here it is back.
-    #[error("the job cannot be serialized: {source}")]
+    #[error("the job cannot be serialized: give it a Serialize that JSON takes")]
     Encode {
         /// The job.
         job: T,
@@ -130,7 +156,9 @@ pub enum EnqueueError<T> {
     },
     /// The backend failed; here is the job back. Where the answer was lost, the job may be in the queue
     /// all the same: to enqueue it again is safe with a [unique](crate::EnqueueOptions::unique) name.
-    #[error("{source}")]
+    #[error(
+        "the job may not be in the queue: enqueue it again, under a unique name where it must not run twice"
+    )]
     Backend {
         /// The job.
         job: T,
@@ -246,7 +274,7 @@ fn other<J>(job: J, why: Why) -> EnqueueError<J> {
 #[non_exhaustive]
 pub enum ReplayError {
     /// The queue takes no more jobs; the letter stays where it is.
-    #[error("the queue is closed")]
+    #[error("the queue is closed: it takes no more jobs here")]
     Closed,
     /// The backend failed.
     #[error(transparent)]

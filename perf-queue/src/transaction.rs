@@ -61,7 +61,7 @@ pub enum EnqueueInError {
     #[error("the queue is full: roll back and try again later, raise its bound or add workers")]
     Full,
     /// The queue takes no more jobs.
-    #[error("the queue is closed")]
+    #[error("the queue is closed: it takes no more jobs here")]
     Closed,
     /// The job is too large for the queue.
     #[error(
@@ -74,19 +74,19 @@ pub enum EnqueueInError {
         max: usize,
     },
     /// The job cannot be made into bytes.
-    #[error("the job cannot be serialized: {source}")]
+    #[error("the job cannot be serialized: give it a Serialize that JSON takes")]
     Encode {
         /// What kept it from that.
         source: Arc<dyn Error + Send + Sync>,
     },
     /// The database refused; the transaction may have failed with it.
-    #[error("the job was not added to the transaction: {source}")]
+    #[error("the job was not added to the transaction: roll it back, and try again")]
     Database {
         /// Why.
         source: sqlx::Error,
     },
     /// The backend refused; the transaction may have failed with it.
-    #[error("the job was not added to the transaction: {source}")]
+    #[error("the job was not added to the transaction: roll it back, and try again")]
     Backend {
         /// Why.
         #[from]

@@ -31,11 +31,13 @@ pub(super) fn backend_error(error: sqlx::Error) -> BackendError {
     if retryable {
         BackendError::Unavailable {
             backend: NAME,
+            address: String::new(),
             source,
         }
     } else {
         BackendError::Refused {
             backend: NAME,
+            address: String::new(),
             source,
         }
     }

@@ -20,7 +20,7 @@ use sqlx::PgPool;
 
 pub(crate) use remote::PostgresRemote;
 
-pub(crate) const NAME: &str = "postgres";
+pub(crate) const NAME: &str = "Postgres";
 
 /// The Postgres backend: jobs live in tables of their own schema, shared by all processes that use
 /// the same database. Needs Postgres 13 or later.

@@ -4,6 +4,7 @@ use sqlx::{AssertSqlSafe, PgPool, Row};
 
 use super::error::{backend_error, is_collision};
 use super::listen::Listener;
+use super::remote::address;
 use super::{NAME, Postgres, PostgresRemote, migrate, schema};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -16,6 +17,16 @@ impl Postgres {
     /// Makes the tables where it may, and the queue where there is none of this name. Rules that are
     /// given replace those that are stored.
     pub(crate) async fn open(
+        self,
+        queue: &str,
+        rules: Option<&Rules>,
+    ) -> Result<PostgresRemote, BackendError> {
+        let address = address(&self.pool);
+        let opened = self.try_open(queue, rules).await;
+        opened.map_err(|error| error.at(&address))
+    }
+
+    async fn try_open(
         self,
         queue: &str,
         rules: Option<&Rules>,

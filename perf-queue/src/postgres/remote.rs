@@ -21,6 +21,7 @@ const TRIES: usize = 5;
 pub(crate) struct PostgresRemote {
     pool: PgPool,
     response_timeout: Duration,
+    address: String,
     queue: i32,
     capacity: i64,
     dead_letters: i64,
@@ -92,6 +93,16 @@ macro_rules! trying {
     }};
 }
 
+/// Host, port and database.
+pub(super) fn address(pool: &PgPool) -> String {
+    let options = pool.connect_options();
+    let database = options.get_database().unwrap_or_default();
+    match options.get_socket() {
+        Some(socket) => format!("{}/{database}", socket.display()),
+        None => format!("{}:{}/{database}", options.get_host(), options.get_port()),
+    }
+}
+
 fn silent() -> sqlx::Error {
     let kind = io::ErrorKind::TimedOut;
     sqlx::Error::Io(io::Error::new(kind, "no answer in time"))
@@ -107,6 +118,7 @@ impl PostgresRemote {
         listener: Listener,
     ) -> Self {
         Self {
+            address: address(&pool),
             pool,
             response_timeout,
             queue,
@@ -203,6 +215,10 @@ fn enqueued(row: &PgRow) -> Result<Option<Vec<JobId>>, sqlx::Error> {
 
 impl Remote for PostgresRemote {
     const NEXT_IS_EARLY: bool = false;
+
+    fn address(&self) -> &str {
+        &self.address
+    }
 
     async fn enqueue_in(
         &self,

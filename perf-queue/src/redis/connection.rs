@@ -18,6 +18,7 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// by its own schedule; here a call that fails says so, and when to try again is its caller's matter.
 pub(super) struct Connection {
     client: Client,
+    address: String,
     config: AsyncConnectionConfig,
     current: Mutex<Current>,
     /// How many attempts to connect have failed.
@@ -38,12 +39,20 @@ impl Connection {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_WITHIN.min(response_timeout)))
             .set_response_timeout(Some(response_timeout));
+        let info = client.get_connection_info();
+        let address = format!("{}/{}", info.addr(), info.redis_settings().db());
         Self {
             client,
+            address,
             config,
             current: Mutex::default(),
             failures: AtomicU64::new(0),
         }
+    }
+
+    /// Host, port and database.
+    pub(super) fn address(&self) -> &str {
+        &self.address
     }
 
     pub(super) fn client(&self) -> &Client {

@@ -31,11 +31,13 @@ pub(super) fn failed(error: RedisError) -> BackendError {
     if passing {
         BackendError::Unavailable {
             backend: BACKEND,
+            address: String::new(),
             source,
         }
     } else {
         BackendError::Refused {
             backend: BACKEND,
+            address: String::new(),
             source,
         }
     }

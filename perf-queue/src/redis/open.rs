@@ -1,11 +1,10 @@
 use redis::Client;
 
 use super::connection::Connection;
-use super::error::failed;
 use super::keys::Keys;
 use super::remote::{Limits, RedisRemote};
 use super::wake::Wake;
-use super::{Redis, fit};
+use super::{BACKEND, Redis, fit};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -20,8 +19,24 @@ impl Redis {
         queue: &str,
         rules: Option<&Rules>,
     ) -> Result<RedisRemote, BackendError> {
-        let client = Client::open(self.url.as_str()).map_err(failed)?;
+        // Its own error would show what may be a password.
+        let client = Client::open(self.url.as_str()).map_err(|_| BackendError::Unfit {
+            backend: BACKEND,
+            reason: "its URL is none: give redis://[user:password@]host[:port][/database]"
+                .to_owned(),
+        })?;
         let server = Connection::new(client, self.response_timeout);
+        let address = server.address().to_owned();
+        let opened = self.open_on(server, queue, rules).await;
+        opened.map_err(|error| error.at(&address))
+    }
+
+    async fn open_on(
+        self,
+        server: Connection,
+        queue: &str,
+        rules: Option<&Rules>,
+    ) -> Result<RedisRemote, BackendError> {
         fit::check(&server, self.data_loss_allowed).await?;
         let keys = Keys::new(&self.prefix, queue);
         let wake = Wake::listen(server.client().clone(), keys.wake());

@@ -128,6 +128,10 @@ impl RedisRemote {
 impl Remote for RedisRemote {
     const NEXT_IS_EARLY: bool = true;
 
+    fn address(&self) -> &str {
+        self.server.address()
+    }
+
     async fn enqueue(&self, jobs: &[NewJob]) -> Result<Option<Vec<JobId>>, BackendError> {
         if let Some(key) = key_of_alike(jobs) {
             match self.enqueue_alike(jobs, key).await? {

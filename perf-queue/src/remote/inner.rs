@@ -7,7 +7,10 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::Remote;
 use super::buffer::Buffer;
+use super::repeat::repeat;
+use crate::BackendError;
 use crate::crew::Crew;
 use crate::machine::Time;
 use crate::metrics::Meters;
@@ -50,6 +53,17 @@ pub(super) struct Tally {
     pub(super) died: u64,
     /// Jobs that workers were done with, whatever the outcome.
     pub(super) ended: u64,
+}
+
+impl<T, R: Remote> Inner<T, R> {
+    /// Calls the server until it succeeds, or has failed too often for the caller to wait on.
+    pub(super) async fn ask<V, F>(&self, call: impl FnMut() -> F) -> Result<V, BackendError>
+    where
+        F: Future<Output = Result<V, BackendError>>,
+    {
+        let answer = repeat(call).await;
+        answer.map_err(|error| error.at(self.remote.address()))
+    }
 }
 
 impl<T, R> Inner<T, R> {

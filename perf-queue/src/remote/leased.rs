@@ -16,7 +16,6 @@ use tokio::time::{Instant, sleep};
 use super::buffer::Buffer;
 use super::codec::{encode, encode_key};
 use super::inner::{Inner, State, Tally};
-use super::repeat::repeat;
 use super::{How, Lease, NewJob, Remote, pump};
 use crate::backend::{Ended, Hold, KeyOf, Limits, Parts, Ready, Submission, Why};
 use crate::crew::Crew;
@@ -115,7 +114,7 @@ where
             if self.closed.load(Relaxed) {
                 return Err(Why::Closed);
             }
-            let added = repeat(|| self.inner.remote.enqueue(&new)).await;
+            let added = self.inner.ask(|| self.inner.remote.enqueue(&new)).await;
             if let Some(ids) = added.map_err(Why::Backend)? {
                 self.inner.lock().tally.enqueued += new.len() as u64;
                 self.inner.meters.enqueued(new.len());

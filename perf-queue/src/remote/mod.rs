@@ -37,6 +37,9 @@ pub(crate) trait Remote: Send + Sync + 'static {
     /// Whether [`Exchange::next`] is when to ask for a slot of a limit, rather than when the slot is.
     const NEXT_IS_EARLY: bool;
 
+    /// Where the server is, without user and password.
+    fn address(&self) -> &str;
+
     /// Adds all jobs, in their order, or none. An id that is there already (because an answer was
     /// lost and the caller tried again) is not added twice.
     ///

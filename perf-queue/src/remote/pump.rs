@@ -13,6 +13,7 @@ use super::codec::decode;
 use super::inner::Inner;
 use super::{Ended, Exchange, Granted, Remote, Want};
 use crate::backend::{Hold, Taken};
+use crate::job_error::chain;
 
 /// How often the server is asked though it did not call: what a lost notification costs.
 const POLL: Duration = Duration::from_secs(1);
@@ -147,7 +148,13 @@ where
                 take(&inner, exchange, asked, received);
             }
             Err(error) => {
-                tracing::warn!(%error, failures, "the queue's server did not take an exchange");
+                let (error, at) = (chain(&error), inner.remote.address());
+                tracing::warn!(
+                    error,
+                    at,
+                    failures,
+                    "the queue's server did not take an exchange"
+                );
                 untold(&inner, ended);
                 if stopping {
                     // The leases end by themselves.
@@ -311,7 +318,8 @@ pub(super) async fn beat<T: Send + 'static, R: Remote>(inner: Weak<Inner<T, R>>)
                     }
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "leases were not prolonged");
+                    let (error, at) = (chain(&error), inner.remote.address());
+                    tracing::warn!(error, at, "leases were not prolonged");
                     all = false;
                 }
             }

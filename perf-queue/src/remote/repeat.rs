@@ -3,6 +3,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use crate::BackendError;
+use crate::job_error::chain;
 
 /// How often a call that failed on the way is tried again before the caller gets the error, and how
 /// long after. Every verb is safe to repeat.
@@ -16,7 +17,7 @@ where
     for wait in TRIES {
         match call().await {
             Err(error) if error.is_retryable() => {
-                tracing::debug!(%error, "trying again");
+                tracing::debug!(error = chain(&error), "trying again");
                 sleep(Duration::from_millis(fastrand::u64(wait / 2..=wait))).await;
             }
             ended => return ended,

@@ -12,6 +12,7 @@ use super::state::Setting;
 use crate::backend::{
     Backend, Boxed, Claim, Ended, Enqueued, NotReplayed, Role, Submission, Why, rejected,
 };
+use crate::job_error::chain;
 use crate::remote::{NewJob, Quota};
 use crate::{
     BackendError, Connection, DeadLetter, EnqueueInError, EnqueueOptions, JobId, Rate, Scope, Stats,
@@ -53,7 +54,11 @@ where
                 let journal = Arc::clone(&self.journal);
                 started.first = Some(Box::pin(async move {
                     if let Err(error) = journal.started_for_sure(row).await {
-                        tracing::warn!(%error, "a job that may have killed the process was not marked");
+                        let error = chain(&error);
+                        tracing::warn!(
+                            error,
+                            "a job that may have killed the process was not marked"
+                        );
                     }
                 }));
             } else {

@@ -29,6 +29,7 @@ pub(super) fn backend(error: sqlx::Error) -> BackendError {
         Some(BUSY | LOCKED | NO_MEMORY | IO | FULL | CANNOT_OPEN) => unavailable(error),
         Some(_) => BackendError::Refused {
             backend: BACKEND,
+            address: String::new(),
             source: Arc::new(error),
         },
         None => unavailable(error),
@@ -66,6 +67,7 @@ fn primary_code(error: &sqlx::Error) -> Option<i32> {
 pub(super) fn unavailable(error: impl Error + Send + Sync + 'static) -> BackendError {
     BackendError::Unavailable {
         backend: BACKEND,
+        address: String::new(),
         source: Arc::new(error),
     }
 }
@@ -73,6 +75,7 @@ pub(super) fn unavailable(error: impl Error + Send + Sync + 'static) -> BackendE
 pub(super) fn refused(reason: &'static str) -> BackendError {
     BackendError::Refused {
         backend: BACKEND,
+        address: String::new(),
         source: Arc::new(io::Error::other(reason)),
     }
 }

@@ -130,7 +130,7 @@ impl Journal {
         // At most `WAITING`, which fits.
         let wanted = jobs.len().min(WAITING) as u32;
         let room = Arc::clone(&self.room).acquire_many_owned(wanted);
-        let _room = room.await.map_err(|_| ended())?;
+        let _room = room.await.map_err(|_| self.at(ended()))?;
         self.ask(|reply| {
             Op::Append(Append {
                 jobs,
@@ -320,8 +320,17 @@ impl Journal {
             inbox: &self.inbox,
             reply,
         };
-        self.inbox.push(op(sender)).map_err(|_| ended())?;
-        (&mut asked.reply).await.map_err(|_| ended())?
+        let pushed = self.inbox.push(op(sender));
+        pushed.map_err(|_| self.at(ended()))?;
+        let answer = (&mut asked.reply).await;
+        answer
+            .map_err(|_| ended())
+            .flatten()
+            .map_err(|error| self.at(error))
+    }
+
+    fn at(&self, error: BackendError) -> BackendError {
+        error.at(&self.path.to_string_lossy())
     }
 }
 

@@ -24,6 +24,11 @@ impl Sqlite {
     ///
     /// Dropping it lets go of the queue; attempts of jobs that were started may be counted already.
     pub(crate) async fn start(&self, queue: &str) -> Result<(Journal, Vec<Stored>), BackendError> {
+        let started = self.try_start(queue).await;
+        started.map_err(|error| error.at(&self.path.to_string_lossy()))
+    }
+
+    async fn try_start(&self, queue: &str) -> Result<(Journal, Vec<Stored>), BackendError> {
         let path = self.path.clone();
         let name = queue.to_owned();
         let file = tokio::task::spawn_blocking(move || OwnedFile::take(&path, &name));

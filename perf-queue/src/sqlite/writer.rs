@@ -15,6 +15,7 @@ use super::inbox::{Append, Due, Inbox, Op};
 use super::watch::Watch;
 use super::{Added, start};
 use crate::BackendError;
+use crate::job_error::chain;
 
 /// How long ended jobs wait for others, to be written with them; nobody waits for them.
 const LINGER: Duration = Duration::from_millis(5);
@@ -250,7 +251,13 @@ impl Writer {
             None => (now, first),
         };
         let jobs = self.changes.len();
-        tracing::warn!(%error, jobs, ?wait, "the queue's file was not written; ended jobs are kept");
+        let error = chain(error);
+        tracing::warn!(
+            error,
+            jobs,
+            ?wait,
+            "the queue's file was not written; ended jobs are kept"
+        );
         self.failing = Some(Failing {
             since,
             wait,

@@ -4,6 +4,9 @@
 mod basics;
 #[cfg(test)]
 mod conformance;
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis"))]
+#[cfg(test)]
+mod errors;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]

@@ -8,7 +8,6 @@ use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep};
 
 use super::super::buffer::Waiting;
-use super::super::repeat::repeat;
 use super::super::{Quota, Remote};
 use super::{Leased, ROOM_AGAIN};
 use crate::backend::{
@@ -130,7 +129,7 @@ where
                     state.buffer.is_quiet() && !state.telling
                 };
                 if is_quiet {
-                    let counts = repeat(|| self.inner.remote.counts()).await?;
+                    let counts = self.inner.ask(|| self.inner.remote.counts()).await?;
                     if counts.ready + counts.scheduled + counts.limited + counts.in_flight == 0 {
                         return Ok(());
                     }
@@ -171,21 +170,27 @@ where
             if self.closed.load(Relaxed) {
                 return Err(crate::EnqueueInError::Closed);
             }
-            self.inner.remote.enqueue_in(conn, &new?).await
+            let added = self.inner.remote.enqueue_in(conn, &new?).await;
+            added.map_err(|error| match error {
+                crate::EnqueueInError::Backend { source } => crate::EnqueueInError::Backend {
+                    source: source.at(self.inner.remote.address()),
+                },
+                error => error,
+            })
         })
     }
 
     fn stats(&self) -> Boxed<'_, Result<Stats, BackendError>> {
         Box::pin(async move {
-            let counts = repeat(|| self.inner.remote.counts()).await?;
-            let rules = repeat(|| self.inner.remote.rules()).await?;
+            let counts = self.inner.ask(|| self.inner.remote.counts()).await?;
+            let rules = self.inner.ask(|| self.inner.remote.rules()).await?;
             Ok(self.look(&counts, rules.unwrap_or_default().into()))
         })
     }
 
     fn pause(&self, paused: bool) -> Boxed<'_, Result<(), BackendError>> {
         Box::pin(async move {
-            repeat(|| self.inner.remote.pause(paused)).await?;
+            self.inner.ask(|| self.inner.remote.pause(paused)).await?;
             if paused {
                 self.inner.lock().buffer.recall_all();
             }
@@ -198,7 +203,9 @@ where
     fn set_rate(&self, scope: Scope, rate: Option<Rate>) -> Boxed<'_, Result<(), BackendError>> {
         Box::pin(async move {
             let quota = rate.map(Quota::from);
-            repeat(|| self.inner.remote.set_rate(scope, quota)).await?;
+            self.inner
+                .ask(|| self.inner.remote.set_rate(scope, quota))
+                .await?;
             self.inner.enqueued.store(true, Relaxed);
             self.inner.news.notify_one();
             Ok(())
@@ -216,7 +223,7 @@ where
         T: Clone,
     {
         Box::pin(async move {
-            let letters = repeat(|| self.inner.remote.dead(at_most)).await?;
+            let letters = self.inner.ask(|| self.inner.remote.dead(at_most)).await?;
             Ok(letters.into_iter().map(DeadLetter::from).collect())
         })
     }
@@ -228,7 +235,7 @@ where
                 if self.closed.load(Relaxed) {
                     return Err(NotReplayed::Closed);
                 }
-                let replayed = repeat(|| self.inner.remote.replay(id)).await;
+                let replayed = self.inner.ask(|| self.inner.remote.replay(id)).await;
                 if let Some(replayed) = replayed.map_err(NotReplayed::Backend)? {
                     self.inner.enqueued.store(true, Relaxed);
                     self.inner.news.notify_one();
@@ -242,7 +249,10 @@ where
 
     fn purge(&self, older_than: Duration) -> Boxed<'_, Result<usize, BackendError>> {
         Box::pin(async move {
-            let purged = repeat(|| self.inner.remote.purge(older_than)).await?;
+            let purged = self
+                .inner
+                .ask(|| self.inner.remote.purge(older_than))
+                .await?;
             Ok(usize::try_from(purged).unwrap_or(usize::MAX))
         })
     }
