@@ -79,8 +79,8 @@ impl Meters {
         }
     }
 
-    pub(crate) fn enqueued(&self, jobs: usize) {
-        self.enqueued.increment(jobs as u64);
+    pub(crate) fn enqueued(&self, jobs: u64) {
+        self.enqueued.increment(jobs);
     }
 
     pub(crate) fn started(&self, waited: Duration) {

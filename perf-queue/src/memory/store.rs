@@ -189,11 +189,14 @@ where
             return Err(jobs.into_iter().map(|(.., job)| job).collect());
         }
         let mut rest = jobs.into_iter();
+        let mut added = 0;
         loop {
             let now = self.now();
+            let before = state.tally.enqueued;
             for (key, pace, job) in rest.by_ref().take(PUSH_AT_ONCE) {
                 ids.push(self.add(&mut state, key, pace, job, now));
             }
+            added += state.tally.enqueued - before;
             self.finish(state, now, None);
             if ids.len() == count {
                 break;
@@ -201,7 +204,7 @@ where
             // Not asked again whether the queue is closed: the batch goes in whole.
             state = self.lock();
         }
-        self.settings.meters.enqueued(count);
+        self.settings.meters.enqueued(added);
         Ok(ids)
     }
 
@@ -307,7 +310,7 @@ where
     #[cfg(feature = "sqlite")]
     pub(crate) fn enqueued(&self, jobs: usize) {
         self.lock().tally.enqueued += jobs as u64;
-        self.settings.meters.enqueued(jobs);
+        self.settings.meters.enqueued(jobs as u64);
     }
 
     pub(super) fn is_empty(&self) -> bool {

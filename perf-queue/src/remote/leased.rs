@@ -116,8 +116,11 @@ where
             }
             let added = self.inner.ask(|| self.inner.remote.enqueue(&new)).await;
             if let Some(ids) = added.map_err(Why::Backend)? {
-                self.inner.lock().tally.enqueued += new.len() as u64;
-                self.inner.meters.enqueued(new.len());
+                // The others' names were taken.
+                let added = new.iter().zip(&ids).filter(|(job, id)| job.id == **id);
+                let added = added.count() as u64;
+                self.inner.lock().tally.enqueued += added;
+                self.inner.meters.enqueued(added);
                 self.inner.enqueued.store(true, Relaxed);
                 self.inner.news.notify_one();
                 return Ok(ids);

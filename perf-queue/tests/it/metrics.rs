@@ -6,7 +6,7 @@ use perf_queue::{Backoff, EnqueueOptions, JobError, Queue, Rate};
 use crate::support::secs;
 
 /// `name{label=value,..}` of all that was recorded; a histogram counts its samples.
-fn values(snapshot: metrics_util::debugging::Snapshot) -> BTreeMap<String, f64> {
+pub(crate) fn values(snapshot: metrics_util::debugging::Snapshot) -> BTreeMap<String, f64> {
     let all = snapshot.into_vec();
     let described = all.iter().all(|(_, _, text, _)| text.is_some());
     assert!(described, "a metric has no description");

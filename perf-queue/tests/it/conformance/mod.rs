@@ -6,6 +6,7 @@ pub(crate) mod enqueue;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 pub(crate) mod faults;
 pub(crate) mod limits;
+pub(crate) mod metrics;
 pub(crate) mod order;
 pub(crate) mod outcomes;
 pub(crate) mod pruning;
@@ -138,6 +139,9 @@ macro_rules! conformance {
                 keys_have_rates_of_their_own_by_a_closure,
                 a_delayed_job_brings_the_rate_of_its_key,
                 a_replayed_letter_brings_the_rate_of_its_key,
+            }
+            metrics::{
+                every_backend_has_the_metrics_of_the_contract,
             }
             pruning::{
                 dead_letters_are_kept_up_to_a_number_and_the_dropped_are_counted,
