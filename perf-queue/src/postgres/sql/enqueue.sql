@@ -107,6 +107,13 @@ BEGIN
     IF at_commit AND current_setting('transaction_isolation') IN ('repeatable read', 'serializable') THEN
         RETURN '{}';
     END IF;
+    IF names IS NOT NULL THEN
+        -- As with keys: one too long for an index is replaced by its hash.
+        names := array(
+            SELECT CASE WHEN length(u.name) <= 255 THEN u.name ELSE sha256(u.name) END
+            FROM unnest(names) WITH ORDINALITY AS u(name, i) ORDER BY u.i
+        );
+    END IF;
     SELECT sum(n) INTO here FROM counts WHERE queue = q;
     IF here IS NULL THEN
         RAISE EXCEPTION 'no queue %', q USING ERRCODE = 'no_data_found';

@@ -165,6 +165,20 @@ pub(crate) async fn a_unique_job_is_enqueued_once(place: impl Place) {
     workers.shutdown(secs(5)).await;
 }
 
+pub(crate) async fn a_unique_name_may_be_long(place: impl Place) {
+    let queue = place.builder().build().await.unwrap();
+    // Nothing that could be compressed.
+    let long: String = std::iter::repeat_with(fastrand::alphanumeric)
+        .take(10_000)
+        .collect();
+    let once = |end: &str| EnqueueOptions::new().unique(format!("{long}{end}"), secs(60));
+    let first = queue.enqueue_with(job(1, 1), once("a")).await.unwrap();
+    let again = queue.enqueue_with(job(1, 2), once("a")).await.unwrap();
+    let other = queue.enqueue_with(job(1, 3), once("b")).await.unwrap();
+    assert_eq!((again, queue.stats().await.unwrap().ready), (first, 2));
+    assert_ne!(other, first);
+}
+
 pub(crate) async fn the_trace_travels_with_the_job(place: impl Place) {
     let queue = place.builder().build().await.unwrap();
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";

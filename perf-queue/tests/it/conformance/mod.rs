@@ -114,6 +114,7 @@ macro_rules! conformance {
                 a_closed_queue_gives_jobs_back,
                 a_delayed_job_runs_when_its_time_has_come,
                 a_unique_job_is_enqueued_once,
+                a_unique_name_may_be_long,
                 the_trace_travels_with_the_job,
                 stats_say_where_jobs_are,
             }
