@@ -71,7 +71,7 @@ impl<T: Send + 'static> Queue<T> {
     ///
     /// # Errors
     ///
-    /// [`EnqueueError::Closed`], with the job, once the queue is [closed](Self::close).
+    /// As [`enqueue`](Self::enqueue).
     ///
     /// # Cancel safety
     ///
@@ -263,6 +263,10 @@ impl<T: Send + 'static> Queue<T> {
     /// # let _ = (drained, drain);
     /// # }
     /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the backend fails; the in-memory one never does.
     ///
     /// # Cancel safety
     ///

@@ -32,11 +32,11 @@ pub struct Stats {
     pub concurrency_per_key: Option<u32>,
     /// How long the job that has been due the longest has waited to start; `None` without one.
     pub oldest_age: Option<Duration>,
-    /// Workers that wait for a job.
+    /// Workers of this process that wait for a job.
     pub workers_idle: usize,
-    /// Workers that run one.
+    /// Workers of this process that run one.
     pub workers_busy: usize,
-    /// Jobs enqueued since the start.
+    /// Jobs enqueued since the start, by this process; likewise those below.
     pub enqueued: u64,
     /// Jobs completed since the start.
     pub completed: u64,
