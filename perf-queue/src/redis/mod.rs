@@ -63,8 +63,7 @@ impl Redis {
 
     /// Holds up to `jobs` jobs, over all processes, those that run among them. When it is full,
     /// [`enqueue`](crate::Queue::enqueue) waits and [`try_enqueue`](crate::Queue::try_enqueue) gives
-    /// the job back. Each process goes by its own setting. A batch takes 170,000 jobs at most. Defaults
-    /// to 100,000.
+    /// the job back. Each process goes by its own setting. Defaults to 100,000.
     #[must_use]
     pub const fn capacity(mut self, jobs: usize) -> Self {
         self.capacity = jobs;

@@ -1,7 +1,7 @@
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use std::{fmt, io};
 
 use redis::{Cmd, FromRedisValue, cmd};
 
@@ -133,9 +133,6 @@ impl Remote for RedisRemote {
     }
 
     async fn enqueue(&self, jobs: &[NewJob]) -> Result<Option<Vec<JobId>>, BackendError> {
-        if jobs.len() > MOST_AT_ONCE {
-            return Err(too_many(jobs.len()));
-        }
         if let Some(key) = key_of_alike(jobs) {
             match self.enqueue_alike(jobs, key).await? {
                 None => return Ok(None),
@@ -288,18 +285,6 @@ impl fmt::Debug for RedisRemote {
         f.debug_struct("RedisRemote")
             .field("keys", &self.keys.base())
             .finish_non_exhaustive()
-    }
-}
-
-/// Redis takes 1,048,576 arguments at most, and cuts the connection at more; a job has up to six.
-const MOST_AT_ONCE: usize = 170_000;
-
-fn too_many(jobs: usize) -> BackendError {
-    let reason = format!("a batch of {jobs} jobs: split it, one call takes {MOST_AT_ONCE}");
-    BackendError::Refused {
-        backend: super::BACKEND,
-        address: String::new(),
-        source: Arc::new(io::Error::other(reason)),
     }
 }
 

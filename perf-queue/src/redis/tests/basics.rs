@@ -118,25 +118,6 @@ async fn a_batch_is_added_whole_or_not_at_all() {
     assert_eq!(remote.enqueue(&jobs("k", 7..8)).await.unwrap(), None);
 }
 
-/// Redis would cut the connection, and with it the calls of others.
-#[tokio::test]
-async fn a_batch_that_no_call_can_hold_is_refused_with_the_remedy() {
-    let Some(backend) = backend().await else {
-        return;
-    };
-    let remote = backend.capacity(1_000_000).open("q", None).await.unwrap();
-    let delayed = |number| NewJob {
-        delay: LONG,
-        ..job("k", number)
-    };
-    let batch: Vec<NewJob> = (0..263_000).map(delayed).collect();
-    let error = remote.enqueue(&batch).await.unwrap_err();
-    let BackendError::Refused { source, .. } = error else {
-        panic!("{error:?}");
-    };
-    assert!(source.to_string().contains("split it"), "{source}");
-}
-
 #[tokio::test]
 async fn a_name_is_taken_for_its_time_also_when_the_job_is_done() {
     let Some(remote) = open().await else { return };
