@@ -10,7 +10,6 @@ use sqlx_core::transaction::TransactionManager;
 use tokio::runtime::{EnterGuard, Handle};
 use tokio::time::{Instant, timeout};
 
-use crate::driver::Terms;
 use crate::holders::Place;
 use crate::pool::Inner;
 use crate::slots::Slot;
@@ -141,7 +140,8 @@ impl<DB: Database> PoolConnection<DB> {
         self.take().conn
     }
 
-    pub(crate) fn terms(&self) -> &Terms<DB> {
+    #[cfg(any(feature = "postgres", feature = "sqlite"))]
+    pub(crate) fn terms(&self) -> &crate::driver::Terms<DB> {
         &self.inner.terms
     }
 

@@ -61,7 +61,7 @@ pub enum PoolerStatements {
     },
     /// None: all that goes through the pool is `sqlx::raw_sql`, or a plain string that is executed,
     /// as in `pool.execute("..")`. Works with every version. `sqlx::query` prepares a statement
-    /// even without arguments, so through `&pool` it is turned away; on a connection, in a
-    /// transaction and through the bare sqlx pool nothing checks it.
+    /// even without arguments, so through `&pool` and `&mut conn` it is turned away; in a
+    /// transaction, on `&mut *conn` and through the bare sqlx pool nothing checks it.
     RawSql,
 }

@@ -24,6 +24,10 @@ async fn where_raw_sql_was_promised_what_would_be_prepared_is_turned_away() {
         query().bind(1).fetch_all(&pool).await.map(drop),
         (&pool).prepare("SELECT 1".into_sql_str()).await.map(drop),
         (&pool).describe("SELECT 1".into_sql_str()).await.map(drop),
+        query()
+            .execute(&mut pool.acquire().await.unwrap())
+            .await
+            .map(drop),
     ] {
         let error = refused.unwrap_err().to_string();
         assert!(error.contains("use sqlx::raw_sql"), "{error}");
