@@ -1,5 +1,6 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use sqlx::Database;
 use tokio::sync::oneshot;
@@ -19,12 +20,17 @@ pub(crate) struct Desk<DB: Database> {
 }
 
 struct State<DB: Database> {
-    callers: VecDeque<oneshot::Sender<Answer<DB>>>,
+    callers: VecDeque<Caller<DB>>,
     /// Connections that are being opened.
     opening: u32,
     /// Connections that are being tested.
     testing: u32,
     closed: bool,
+}
+
+struct Caller<DB: Database> {
+    since: Instant,
+    answer: oneshot::Sender<Answer<DB>>,
 }
 
 /// How a connection comes to the desk.
@@ -57,7 +63,10 @@ impl<DB: Database> Desk<DB> {
         let (caller, answer) = oneshot::channel();
         let mut state = self.state();
         if !state.closed {
-            state.callers.push_back(caller);
+            state.callers.push_back(Caller {
+                since: Instant::now(),
+                answer: caller,
+            });
         }
         answer
     }
@@ -71,6 +80,12 @@ impl<DB: Database> Desk<DB> {
     /// How many callers wait.
     pub(crate) fn len(&self) -> usize {
         self.state().callers.len()
+    }
+
+    /// How long the first caller has waited.
+    pub(crate) fn longest_wait(&self) -> Duration {
+        let first = self.state().callers.front().map(|caller| caller.since);
+        first.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     /// How many callers wait for whom no connection is on its way.
@@ -108,7 +123,7 @@ impl<DB: Database> Desk<DB> {
                 return Err(answer);
             };
             // Not under the lock: what comes back is put back if it is dropped.
-            match caller.send(answer) {
+            match caller.answer.send(answer) {
                 Ok(()) => return Ok(()),
                 Err(back) => answer = back,
             }
@@ -133,6 +148,6 @@ impl<DB: Database> State<DB> {
 
     /// Callers that gave up leave.
     fn leave(&mut self) {
-        self.callers.retain(|caller| !caller.is_closed());
+        self.callers.retain(|caller| !caller.answer.is_closed());
     }
 }

@@ -17,6 +17,7 @@ use crate::diagnosis::Diagnosis;
 use crate::lifetimes::Lifetimes;
 use crate::metrics::Metrics;
 use crate::pace::Pace;
+use crate::supply::STUCK_AFTER;
 use crate::warm::Live;
 
 /// The caller's `after_connect`.
@@ -204,7 +205,10 @@ impl<DB: Database> Hooks<DB> {
                         noted.condition.set(Condition::New);
                         let took = noted.since.elapsed();
                         metrics.created(took);
-                        handshakes.note(took);
+                        // What took longer waited for a server that was away.
+                        if took < STUCK_AFTER {
+                            handshakes.note(took);
+                        }
                     });
                     Ok(())
                 })

@@ -23,7 +23,7 @@ use crate::pool::Inner;
 use crate::warm::Live;
 
 /// How long an attempt may take before the reason is looked for: above any healthy handshake.
-const STUCK_AFTER: Duration = Duration::from_millis(500);
+pub(crate) const STUCK_AFTER: Duration = Duration::from_millis(500);
 
 /// The longest a goodbye may take.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -172,6 +172,10 @@ impl<DB: Database> Inner<DB> {
         let Some(handshake) = self.handshakes.get() else {
             return 0;
         };
+        // An expectation that does not come true costs no more than a handshake.
+        if self.desk.longest_wait() >= handshake {
+            return 0;
+        }
         // Whoever has a slot and does not wait has a connection, gives it back, or is about to get
         // one. Those who use the bare sqlx pool are not known, and nothing is expected of them.
         let out = self.slots.taken().saturating_sub(self.desk.len());

@@ -155,6 +155,27 @@ async fn whoever_returns_first_serves_a_caller_that_waits_for_a_handshake() {
     drop(proxy);
 }
 
+/// What is held for long for the first time is expected back by nobody for longer than a handshake.
+#[tokio::test]
+async fn callers_do_not_wait_for_those_who_keep_theirs() {
+    let Some((_proxy, url)) = server().await else {
+        return;
+    };
+    let (builder, _) = taking(pool(), Duration::from_millis(100));
+    let pool = builder.connect(&url).await.unwrap();
+    let mut kept = Vec::new();
+    for _ in 0..6 {
+        let asked = Instant::now();
+        kept.push(pool.acquire().await.unwrap());
+        // Waits for a return for as long as a handshake takes, then for the handshake.
+        assert!(
+            asked.elapsed() < Duration::from_secs(1),
+            "{:?}",
+            asked.elapsed()
+        );
+    }
+}
+
 /// Of a listener that accepts nobody.
 async fn silent_port() -> u16 {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -26,6 +26,8 @@ mod logs;
 #[cfg(test)]
 mod metrics;
 #[cfg(test)]
+mod outages;
+#[cfg(test)]
 mod pgbouncer;
 #[cfg(test)]
 mod pings;
