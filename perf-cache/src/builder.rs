@@ -202,7 +202,7 @@ where
     /// How long a caller waits for a load if there is a stale value that it can have instead
     /// ([`stale_if_error`](Self::stale_if_error)). The load goes on.
     ///
-    /// Defaults to the [`hard_timeout`](Self::hard_timeout).
+    /// Defaults to the [`hard_timeout`](Self::hard_timeout), and is never longer.
     pub fn soft_timeout(mut self, timeout: Duration) -> Self {
         self.soft_timeout = Some(timeout);
         self
@@ -223,7 +223,7 @@ where
     /// its key, and its place among the [`max_concurrent_loads`](Self::max_concurrent_loads), for
     /// ever.
     ///
-    /// Defaults to 60 s.
+    /// Defaults to 60 s. With zero `build` says [`BuildError::NoTime`].
     pub fn load_timeout(mut self, timeout: Duration) -> Self {
         self.load_timeout = timeout;
         self
@@ -246,7 +246,8 @@ where
     /// most once a minute, about the last minute or longer if it had at least 1,000 requests.
     /// Customary are 0.8 and 0.7.
     ///
-    /// Defaults to none.
+    /// Defaults to none. If they are no ratios, or the second is above the first, `build` says
+    /// [`BuildError::HitRatio`].
     pub fn hit_ratio_thresholds(mut self, warn_below: f64, alert_below: f64) -> Self {
         self.hit_ratio = Some((warn_below, alert_below));
         self
@@ -265,7 +266,7 @@ where
     /// Builds the cache. The metric handles are fetched here, so install the recorder before.
     ///
     /// With a bus it returns when it hears the other processes, or, where Redis does not answer, after
-    /// the bus's heartbeat and timeout: what is loaded before is not kept.
+    /// the bus's heartbeat and timeout, and 5 s at most: what is loaded before is not kept.
     ///
     /// # Errors
     ///
@@ -319,7 +320,7 @@ where
         let inner = Inner {
             table,
             env: env.into(),
-            soft_timeout: self.soft_timeout,
+            soft_timeout: shorter(self.soft_timeout, self.hard_timeout),
             hard_timeout: self.hard_timeout,
             tasks: TaskTracker::new(),
             runtime,
@@ -345,6 +346,20 @@ where
         if let Some(value) = refused {
             return Err(BuildError::RefreshAhead { value });
         }
+        if let Some((warn_below, alert_below)) = self.hit_ratio {
+            // In this order, so that what is no number is refused as well.
+            let fit = 0.0 <= alert_below && alert_below <= warn_below && warn_below <= 1.0;
+            if !fit {
+                return Err(BuildError::HitRatio {
+                    warn_below,
+                    alert_below,
+                });
+            }
+        }
+        if self.load_timeout.is_zero() {
+            let setting = "load_timeout";
+            return Err(BuildError::NoTime { setting });
+        }
         if self.max_concurrent_loads == 0 {
             return Err(BuildError::NoLoads);
         }
@@ -355,6 +370,11 @@ where
         self.redis.check()?;
         Ok(())
     }
+}
+
+/// The shorter of two times that may have no end.
+fn shorter(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
+    one.into_iter().chain(other).min()
 }
 
 impl<K, V> fmt::Debug for Builder<K, V> {

@@ -22,6 +22,8 @@ pub(crate) async fn load_many<K, V>(
     V: Send + Sync + 'static,
 {
     let stop = env.stop.clone();
+    // Those that end by what the shared tier has are gone at the end.
+    let table = landings.first().map(Landing::weak_table);
     let fills = tokio::select! {
         biased;
         () = stop.cancelled() => {
@@ -39,7 +41,7 @@ pub(crate) async fn load_many<K, V>(
             () = remote.fill(fills) => (),
         }
     }
-    let table = landings.first().and_then(Landing::table);
+    let table = table.and_then(|table| table.upgrade());
     if let Some(table) = table.filter(|table| table.is_sweep_due()) {
         sweep(table).await;
     }

@@ -40,7 +40,7 @@ pub struct Cache<K, V> {
 pub(crate) struct Inner<K, V> {
     pub(crate) table: Arc<Table<K, V>>,
     pub(crate) env: Env<K, V>,
-    /// How long callers wait who have something else, and who have not.
+    /// How long callers wait who have something else, no longer than those who have not.
     pub(crate) soft_timeout: Option<Duration>,
     pub(crate) hard_timeout: Option<Duration>,
     pub(crate) tasks: TaskTracker,

@@ -33,6 +33,15 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
+/// Longer than any process runs. A moment this far ahead can still be counted, a `Duration::MAX` ahead
+/// it cannot.
+const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 3_600);
+
+/// Some time after a moment of tokio's clock, or as good as never.
+pub(crate) fn later(moment: tokio::time::Instant, by: Duration) -> tokio::time::Instant {
+    moment + by.min(FAR)
+}
+
 /// The clock of a cache.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Clock {
@@ -127,6 +136,13 @@ mod tests {
         assert_eq!(NEVER.before(Duration::from_secs(1)), NEVER);
         assert_eq!(Instant(5).before(Duration::from_secs(1)), Instant(0));
         assert_eq!(Instant(5).since(Instant(9)), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_moment_that_never_comes_can_be_counted() {
+        let clock = Clock::start();
+        let never = later(tokio::time::Instant::now(), Duration::MAX);
+        assert!(clock.at(never) > clock.now().after(FAR / 2) && clock.at(never) < NEVER);
     }
 
     #[tokio::test(start_paused = true)]

@@ -21,6 +21,23 @@ pub enum BuildError {
         /// The refused value.
         value: f64,
     },
+    /// The hit ratios to warn below are not such, or the lower one is above the other.
+    #[error(
+        "hit_ratio_thresholds are {warn_below} and {alert_below}: take two ratios from 0.0 to 1.0, the \
+         second not above the first"
+    )]
+    HitRatio {
+        /// The first.
+        warn_below: f64,
+        /// The second.
+        alert_below: f64,
+    },
+    /// A time is zero in which something has to happen.
+    #[error("{setting} is zero, so nothing would ever be in time: take a millisecond or more")]
+    NoTime {
+        /// Which.
+        setting: &'static str,
+    },
     /// No load could ever run.
     #[error("max_concurrent_loads is 0, so nothing could ever be loaded: take 1 or more")]
     NoLoads,

@@ -178,6 +178,10 @@ where
         self.table.upgrade()
     }
 
+    pub(crate) fn weak_table(&self) -> Weak<Table<K, V>> {
+        Weak::clone(&self.table)
+    }
+
     /// Returns when nobody has waited for it for a moment.
     pub(crate) async fn unheard(&self) {
         self.flight.unheard().await;

@@ -126,6 +126,9 @@ where
     /// The value of `key` if it is in memory or in the shared tier. A value that may be served
     /// stale is; nothing is loaded.
     ///
+    /// With a shared tier, a load of the key that is in flight is waited for, no longer than for the
+    /// [`hard_timeout`](crate::Builder::hard_timeout).
+    ///
     /// # Cancel safety
     ///
     /// Nothing is lost when the future is dropped.
@@ -212,7 +215,7 @@ where
             return Err(LoadError::Closed);
         }
         let limit = match has_fallback {
-            true => self.soft_timeout.or(self.hard_timeout),
+            true => self.soft_timeout,
             false => self.hard_timeout,
         };
         within(limit, self.wait_or_load_for_ever(key, loader)).await
@@ -275,6 +278,11 @@ where
         if self.env.remote.is_none() || self.env.stop.is_cancelled() {
             return None;
         }
+        let looking = async { self.look_further(key).await.ok_or(LoadError::Closed) };
+        within(self.hard_timeout, looking).await.ok()
+    }
+
+    async fn look_further(&self, key: &K) -> Option<Arc<V>> {
         let asked = self.table.versions().now();
         match self.table.ask(key) {
             Asked::Found(found) => found.ok(),

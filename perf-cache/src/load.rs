@@ -87,7 +87,12 @@ pub(crate) async fn load<K, V>(
         Found::Value(shared) => {
             let (lease, refresh) = (shared.lease, matches!(cause, Cause::Behind(_)));
             match raise(&mut landing, shared, refresh, &env) {
-                None => return,
+                None => {
+                    if let Some(table) = landing.table().filter(|table| table.is_sweep_due()) {
+                        Box::pin(sweep(table)).await;
+                    }
+                    return;
+                }
                 there => (Some(lease), there),
             }
         }

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use crate::bulk::load_many;
 use crate::cache::{Cache, Inner};
+use crate::clock::later;
 use crate::core::versions::Stamp;
 use crate::error::LoadError;
 use crate::flight::{Outcome, Waiter};
@@ -299,14 +300,13 @@ where
         mut waiter: Waiter<V>,
     ) -> Result<Outcome<V>, LoadError> {
         let limit = match asking.fallbacks.contains_key(key) {
-            true => self.soft_timeout.or(self.hard_timeout),
+            true => self.soft_timeout,
             false => self.hard_timeout,
         };
         let Some(after) = limit else {
             return Ok(waiter.outcome().await);
         };
-        let until = asking.since.checked_add(after);
-        let until = until.unwrap_or_else(|| asking.since + std::time::Duration::from_secs(1 << 30));
+        let until = later(asking.since, after);
         let outcome = tokio::time::timeout_at(until, waiter.outcome()).await;
         outcome.map_err(|_| LoadError::TimedOut { after })
     }

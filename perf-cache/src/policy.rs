@@ -88,6 +88,12 @@ impl Policy {
         };
     }
 
+    /// Whether a value of such times is kept at all: one without a time to live is not served stale
+    /// either.
+    pub(crate) fn is_kept(&self, times: Times) -> bool {
+        !(times.own.or(self.time_to_live)).is_some_and(|ttl| ttl.is_zero())
+    }
+
     fn jittered(&self, ttl: Duration) -> Duration {
         if self.jitter > 0.0 {
             ttl.saturating_sub(multiply(ttl, self.jitter * fastrand::f64()))

@@ -30,10 +30,14 @@ impl<K, V> Settings<K, V> {
         }
     }
 
-    pub(super) const fn check(&self) -> Result<(), BuildError> {
-        match (&self.tier, &self.bus) {
-            (None, Some(_)) => Err(BuildError::NoSharedTier),
-            _ => Ok(()),
+    pub(super) fn check(&self) -> Result<(), BuildError> {
+        if let (None, Some(_)) = (&self.tier, &self.bus) {
+            return Err(BuildError::NoSharedTier);
+        }
+        let tier = self.tier.as_ref().and_then(|(tier, _)| tier.without_time());
+        match tier.or_else(|| self.bus.as_ref()?.without_time()) {
+            Some(setting) => Err(BuildError::NoTime { setting }),
+            None => Ok(()),
         }
     }
 

@@ -118,7 +118,7 @@ where
             }));
         }
         self.policy.set_times(&mut entry, now, kept.times);
-        if entry.useful_until > now {
+        if entry.useful_until > now && self.policy.is_kept(kept.times) {
             self.insert_entry(key, entry);
         } else {
             self.engine.remove(&key);

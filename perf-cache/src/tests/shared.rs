@@ -186,6 +186,23 @@ async fn a_fill_that_an_invalidation_overtook_does_not_reach_the_shared_tier() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_get_waits_for_a_load_in_flight_no_longer_than_the_hard_timeout() {
+    let server = Server::new();
+    let (cache, _) = process_with(&server, |builder| builder.hard_timeout(100 * MS)).await;
+    let loading = cache.clone();
+    let load = |key| async move {
+        sleep(1_000 * MS).await;
+        Ok::<_, Infallible>(key)
+    };
+    let caller = tokio::spawn(async move { loading.get_or_load(&1, load).await });
+    settle().await;
+    let began = Instant::now();
+    assert_eq!(cache.get(&1).await, None);
+    assert_eq!(began.elapsed(), 100 * MS);
+    caller.await.unwrap().unwrap_err();
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_a_lease_there_is_no_fill_and_the_value_is_kept_here() {
     let server = Server::new();
     let (a, at_a) = process(&server).await;

@@ -75,6 +75,27 @@ async fn impossible_settings_are_refused_with_their_value() {
         assert!(matches!(error, BuildError::Jitter { .. }));
         assert!(error.to_string().contains(&jitter.to_string()), "{error}");
     }
+    for (warn, alert) in [
+        (0.7, 0.8),
+        (1.1, 0.5),
+        (0.5, -0.1),
+        (f64::NAN, 0.5),
+        (0.5, f64::NAN),
+    ] {
+        let thresholds = Cache::<u64, u64>::builder("c").hit_ratio_thresholds(warn, alert);
+        let error = thresholds.build().await.unwrap_err();
+        assert!(matches!(error, BuildError::HitRatio { .. }), "{error}");
+    }
+    for (warn, alert) in [(1.0, 0.0), (0.8, 0.8)] {
+        let thresholds = Cache::<u64, u64>::builder("c").hit_ratio_thresholds(warn, alert);
+        assert!(thresholds.build().await.is_ok());
+    }
+    let none = Cache::<u64, u64>::builder("c").load_timeout(std::time::Duration::ZERO);
+    let error = none.build().await.unwrap_err();
+    assert!(
+        error.to_string().starts_with("load_timeout is zero"),
+        "{error}"
+    );
     let none = Cache::<u64, u64>::builder("c").max_concurrent_loads(0);
     assert_eq!(none.build().await.unwrap_err(), BuildError::NoLoads);
     let huge = Cache::<u64, u64>::builder("c").max_concurrent_loads(usize::MAX);

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use perf_cache::{Builder, Cache};
+use perf_cache::{Builder, Cache, LoadContext};
 
 const TTL: Duration = Duration::from_secs(60);
 
@@ -73,6 +73,22 @@ async fn with_a_zero_time_to_live_every_ask_loads() {
     counted.cache.insert(1, 1).await.unwrap();
     assert_eq!(counted.cache.get(&1).await, None);
     assert_eq!(counted.cache.stats().entries, 0);
+}
+
+#[tokio::test]
+async fn what_has_no_time_to_live_is_not_served_stale_either() {
+    let stale = |b: Builder<u64, u64>| b.stale_while_revalidate(TTL).stale_if_error(TTL);
+    let counted = Counted::new(|b| stale(b).time_to_live(Duration::ZERO)).await;
+    for n in 1..=3 {
+        assert_eq!(counted.ask(1).await, n);
+    }
+    let counted = Counted::new(stale).await;
+    for n in 1..=3 {
+        let load = move |_, cx: LoadContext<u64>| async move {
+            Ok::<_, std::convert::Infallible>(cx.value(n).ttl(Duration::ZERO))
+        };
+        assert_eq!(*counted.cache.get_or_load_with(&1, load).await.unwrap(), n);
+    }
 }
 
 #[tokio::test]

@@ -192,6 +192,19 @@ async fn the_soft_timeout_serves_the_stale_value_and_the_load_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nobody_waits_longer_than_the_hard_timeout_whatever_the_soft_one_is() {
+    let timeouts = |c: Builder<u64, u64>| c.soft_timeout(9 * SECOND).hard_timeout(2 * SECOND);
+    let cache = cache(|c| timeouts(c.stale_if_error(TTL))).await;
+    let origin = Origin::default();
+    assert_eq!(get(&cache, &origin).await, 1);
+    advance(TTL).await;
+    origin.takes(5 * SECOND);
+    let asked = tokio::time::Instant::now();
+    assert_eq!(get(&cache, &origin).await, 1);
+    assert_eq!(asked.elapsed(), 2 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_hard_timeout_ends_the_waiting_and_not_the_load() {
     let cache = cache(|c| c.hard_timeout(2 * SECOND)).await;
     let origin = Origin::default();

@@ -25,6 +25,7 @@ use super::message::{self, Heard};
 use super::script::READ;
 use super::server::{Down, Server};
 use super::tier::RedisBus;
+use crate::clock::later;
 use crate::remote::{Local, Target};
 
 const RECONNECT_AFTER: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(1)];
@@ -87,14 +88,16 @@ impl<K: DeserializeOwned> Listener<K> {
         if std::mem::replace(before, true) {
             self.server.meters.gap();
         }
-        local.trusted_until(began + self.bus.bound());
+        local.trusted_until(later(began, self.bus.bound()));
         drop(local);
         self.heard.send_replace(true);
         let ears = Ears {
             listener: self,
             sequence,
         };
-        Ok(ears.hear(sink, messages, began + self.bus.heartbeat).await)
+        Ok(ears
+            .hear(sink, messages, later(began, self.bus.heartbeat))
+            .await)
     }
 
     async fn subscribe(&self) -> redis::RedisResult<PubSub> {
@@ -164,8 +167,8 @@ impl<K: DeserializeOwned> Ears<'_, K> {
                     let Some(local) = self.listener.local.upgrade() else {
                         return End::Gone;
                     };
-                    local.trusted_until(began + self.listener.bus.bound());
-                    next_check = began + self.listener.bus.heartbeat;
+                    local.trusted_until(later(began, self.listener.bus.bound()));
+                    next_check = later(began, self.listener.bus.heartbeat);
                 }
                 message = next(&mut messages) => match message {
                     Some(message) => if self.take(&message).is_none() { return End::Gone },
@@ -202,7 +205,7 @@ impl<K: DeserializeOwned> Ears<'_, K> {
         let local = self.listener.local.upgrade()?;
         let missed = match message::read(message.get_payload_bytes()) {
             Some((sequence, origin, heard)) => {
-                let missed = sequence > self.sequence + 1;
+                let missed = sequence > self.sequence.saturating_add(1);
                 self.sequence = self.sequence.max(sequence);
                 // The code of a key may panic.
                 let told = catch_unwind(AssertUnwindSafe(|| {

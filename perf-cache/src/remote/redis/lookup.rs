@@ -124,7 +124,7 @@ fn in_chunks(names: usize, mut next: impl FnMut() -> Option<Vec<Found>>) -> Vec<
 fn plain(when: Value, time: Value, values: Value) -> Option<Vec<Found>> {
     let [sequence, all, tagged] = numbers(when)?;
     let [seconds, micros] = numbers(time)?;
-    let now = seconds * 1_000 + micros / 1_000;
+    let now = seconds.saturating_mul(1_000).saturating_add(micros / 1_000);
     let when = When {
         sequence,
         all,

@@ -25,6 +25,9 @@ use super::tier::{RedisBus, RedisTier};
 use crate::CacheError;
 use crate::remote::{BoxFuture, Fill, Invalidation, Lease, Local, Read, Remote, Shared, Target};
 
+/// How long the other processes are waited for at most.
+const LISTENED_FOR: Duration = Duration::from_secs(5);
+
 /// The tier of one cache in Redis.
 pub(crate) struct RedisRemote<K, V> {
     server: Arc<Server>,
@@ -325,7 +328,8 @@ where
             if let Some(bus) = &self.bus {
                 let mut heard = self.heard.subscribe();
                 // Without it the cache does what it does when the bus is lost.
-                let _ = timeout(bus.bound(), heard.wait_for(|heard| *heard)).await;
+                let at_most = bus.bound().min(LISTENED_FOR);
+                let _ = timeout(at_most, heard.wait_for(|heard| *heard)).await;
             }
         })
     }

@@ -95,11 +95,17 @@ impl RedisTier {
 
     /// How long to wait for an answer. When one does not come in time, or the connection is lost,
     /// the cache does without the tier at once, for all keys, until a connection that is made in the
-    /// background works. So a server that is down costs this time once. Defaults to 100 ms.
+    /// background works. So a server that is down costs this time once. Defaults to 100 ms; with zero
+    /// `build` says [`BuildError::NoTime`](crate::BuildError::NoTime).
     #[must_use]
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
+    }
+
+    /// What is set to zero and must not be.
+    pub(crate) fn without_time(&self) -> Option<&'static str> {
+        self.timeout.is_zero().then_some("RedisTier::timeout")
     }
 }
 
@@ -162,14 +168,16 @@ impl RedisBus {
         }
     }
 
-    /// How often it is checked that nothing was missed: two round trips. Defaults to 1 s.
+    /// How often it is checked that nothing was missed: two round trips. Defaults to 1 s; with zero
+    /// `build` says [`BuildError::NoTime`](crate::BuildError::NoTime).
     #[must_use]
     pub const fn heartbeat(mut self, heartbeat: Duration) -> Self {
         self.heartbeat = heartbeat;
         self
     }
 
-    /// How long a check may take before something counts as missed. Defaults to 500 ms.
+    /// How long a check may take before something counts as missed. Defaults to 500 ms; with zero
+    /// `build` says [`BuildError::NoTime`](crate::BuildError::NoTime).
     #[must_use]
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
@@ -179,6 +187,15 @@ impl RedisBus {
     /// The longest that an invalidation whose message is lost can go unnoticed.
     pub(crate) const fn bound(&self) -> Duration {
         self.heartbeat.saturating_add(self.timeout)
+    }
+
+    /// What is set to zero and must not be.
+    pub(crate) fn without_time(&self) -> Option<&'static str> {
+        if self.heartbeat.is_zero() {
+            Some("RedisBus::heartbeat")
+        } else {
+            self.timeout.is_zero().then_some("RedisBus::timeout")
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use perf_cache::{BuildError, Cache, Invalidation, RedisTier, Value};
 use tokio::sync::oneshot;
 
-use super::{Origin, bus, cache, cache_with, tier, until_there};
+use super::{HANGS, Origin, bus, cache, cache_with, tier, until_there};
 
 #[tokio::test]
 async fn what_one_cache_loaded_the_other_one_reads() {
@@ -140,6 +140,36 @@ async fn values_of_another_schema_version_are_loaded_again() {
 async fn a_bus_without_a_tier_is_an_error() {
     let builder = Cache::<u64, u64>::builder("no tier").invalidation(bus());
     assert_eq!(builder.build().await.unwrap_err(), BuildError::NoSharedTier);
+}
+
+#[tokio::test]
+async fn times_in_which_nothing_can_happen_are_errors_that_name_them() {
+    let Some(tier) = tier().await else { return };
+    let zero = Duration::ZERO;
+    let settings = [
+        ("RedisTier::timeout", tier.clone().timeout(zero), bus()),
+        ("RedisBus::heartbeat", tier.clone(), bus().heartbeat(zero)),
+        ("RedisBus::timeout", tier, bus().timeout(zero)),
+    ];
+    for (setting, tier, bus) in settings {
+        let builder = Cache::<u64, u64>::builder("no time").redis(tier);
+        let refused = builder.invalidation(bus).build().await.unwrap_err();
+        assert_eq!(refused, BuildError::NoTime { setting });
+    }
+}
+
+/// Then messages alone count.
+#[tokio::test]
+async fn a_bus_may_check_as_rarely_as_never() {
+    let Some(tier) = tier().await else { return };
+    let never = bus().heartbeat(Duration::MAX).timeout(Duration::MAX);
+    let build = cache_with(&tier, |builder| builder.invalidation(never));
+    let b = tokio::time::timeout(HANGS, build).await.unwrap();
+    let (a, origin) = (cache(&tier).await, Origin::default());
+    origin.get(&b, 1).await;
+    let written = origin.write();
+    assert_eq!(a.invalidate(&1).await.unwrap(), Invalidation::Applied);
+    origin.until(&b, 1, &written).await;
 }
 
 #[tokio::test]
