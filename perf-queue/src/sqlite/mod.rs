@@ -41,6 +41,9 @@ pub(crate) use rows::{Added, End, Place, RowId, Stored};
 /// own, and tables of the application's.
 ///
 /// The file is in WAL mode, and a job is on the disk (`synchronous = FULL`) when its enqueue returns.
+///
+/// Limits count what this process has started. Those of the queue and penalties outlive it, but not what
+/// it had started: a window that spans a restart may hold up to twice the quota.
 #[derive(Debug, Clone)]
 pub struct Sqlite {
     path: PathBuf,
