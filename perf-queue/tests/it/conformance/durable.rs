@@ -11,23 +11,11 @@ use super::{HANGS, Job, Place, drained, job, next, telling};
 use crate::support::{ms, secs};
 
 /// Builds the queue, as soon as those that had it before have let go of it.
-async fn reopen(place: &impl Place) -> Queue<Job> {
-    let retry = Backoff::exponential(ms(1)..ms(2)).max_attempts(3);
-    let start = std::time::Instant::now();
-    loop {
-        let builder = place.builder().concurrency_per_key(1).retry(retry.clone());
-        match builder.build().await {
-            Ok(queue) => return queue,
-            Err(BuildError::Backend(_)) if start.elapsed() < HANGS => {
-                tokio::task::yield_now().await;
-            }
-            Err(error) => panic!("{error}"),
-        }
-    }
-}
-
-/// The same, by a builder of its own.
-async fn build<P: Place>(builder: impl Fn() -> QueueBuilder<Job, u32, P::Backend>) -> Queue<Job> {
+async fn build<T, K, B>(builder: impl Fn() -> QueueBuilder<T, K, B>) -> Queue<T>
+where
+    T: Send + 'static,
+    B: QueueBackend<T, K>,
+{
     let start = std::time::Instant::now();
     loop {
         match builder().build().await {
@@ -38,6 +26,15 @@ async fn build<P: Place>(builder: impl Fn() -> QueueBuilder<Job, u32, P::Backend
             Err(error) => panic!("{error}"),
         }
     }
+}
+
+async fn reopen(place: &impl Place) -> Queue<Job> {
+    let retry = Backoff::exponential(ms(1)..ms(2)).max_attempts(3);
+    build(|| {
+        let builder = place.builder().concurrency_per_key(1);
+        builder.retry(retry.clone())
+    })
+    .await
 }
 
 /// Runs the queue's first job, which says this, and lets go of the queue.
@@ -60,12 +57,12 @@ pub(crate) async fn a_retry_blocks_its_key_after_a_restart_too<P: Place>(place: 
         let retry = Backoff::exponential(secs(60)..secs(60));
         place.builder().concurrency_per_key(1).retry(retry)
     };
-    let queue = build::<P>(one_by_one).await;
+    let queue = build(one_by_one).await;
     let jobs = vec![job(1, 0), job(1, 1), job(1, 2)];
     queue.enqueue_batch(jobs).await.unwrap();
     say_and_drop(queue, || JobError::retry_after(ms(2_500))).await;
     let start = std::time::Instant::now();
-    let queue = build::<P>(one_by_one).await;
+    let queue = build(one_by_one).await;
     queue.enqueue(job(2, 9)).await.unwrap();
     let (workers, mut told) = telling(&queue, 2, |_, _| async { Ok(()) });
     assert_eq!(next(&mut told).await.0, job(2, 9), "another key's");
@@ -79,12 +76,12 @@ pub(crate) async fn a_retry_blocks_its_key_after_a_restart_too<P: Place>(place: 
 }
 
 pub(crate) async fn a_penalty_of_the_queue_outlives_it<P: Place>(place: P) {
-    let queue = build::<P>(|| place.builder()).await;
+    let queue = build(|| place.builder()).await;
     queue.enqueue_batch(vec![job(1, 0)]).await.unwrap();
     let said = || JobError::retry_after(ms(2_500)).penalize(Scope::Queue);
     say_and_drop(queue, said).await;
     let start = std::time::Instant::now();
-    let queue = build::<P>(|| place.builder()).await;
+    let queue = build(|| place.builder()).await;
     queue.enqueue(job(2, 9)).await.unwrap();
     let (workers, mut told) = telling(&queue, 2, |_, _| async { Ok(()) });
     for _ in 0..2 {
@@ -96,7 +93,7 @@ pub(crate) async fn a_penalty_of_the_queue_outlives_it<P: Place>(place: P) {
 }
 
 pub(crate) async fn limits_and_a_pause_outlive_their_queue<P: Place>(place: P) {
-    let queue = build::<P>(|| place.builder().rate_limit(Rate::per_second(500))).await;
+    let queue = build(|| place.builder().rate_limit(Rate::per_second(500))).await;
     let never = Rate::new(1, secs(3_600));
     queue.set_rate_limit_per_key(never).await.unwrap();
     queue.pause().await.unwrap();
@@ -104,7 +101,7 @@ pub(crate) async fn limits_and_a_pause_outlive_their_queue<P: Place>(place: P) {
     queue.enqueue_batch(jobs).await.unwrap();
     drop(queue);
 
-    let queue = build::<P>(|| place.builder()).await;
+    let queue = build(|| place.builder()).await;
     assert!(queue.stats().await.unwrap().paused);
     let (workers, mut told) = telling(&queue, 2, |_, _| async { Ok(()) });
     let started = tokio::time::timeout(ms(200), told.recv()).await;
@@ -117,7 +114,7 @@ pub(crate) async fn limits_and_a_pause_outlive_their_queue<P: Place>(place: P) {
     drop((queue, workers));
 
     // Who names other limits than the last builder sets them.
-    let queue = build::<P>(|| place.builder().rate_limit_per_key(Rate::per_second(500))).await;
+    let queue = build(|| place.builder().rate_limit_per_key(Rate::per_second(500))).await;
     assert!(!queue.stats().await.unwrap().paused);
     let (workers, mut told) = telling(&queue, 2, |_, _| async { Ok(()) });
     queue.enqueue(job(1, 2)).await.unwrap();
@@ -131,11 +128,11 @@ pub(crate) async fn what_was_set_stays_until_the_code_changes<P: Place>(place: P
     let never = Rate::new(1, secs(3_600));
     let code = || place.builder().rate_limit(never).concurrency_per_key(3);
     // One of the limits that it was built with, and one that it was not.
-    let queue = build::<P>(code).await;
+    let queue = build(code).await;
     queue.set_rate_limit(Rate::per_second(900)).await.unwrap();
     queue.set_rate_limit_per_key(never).await.unwrap();
     drop(queue);
-    let queue = build::<P>(code).await;
+    let queue = build(code).await;
     let jobs = vec![job(1, 0), job(2, 0), job(1, 1)];
     queue.enqueue_batch(jobs).await.unwrap();
     let (workers, mut told) = telling(&queue, 3, |_, _| async { Ok(()) });
@@ -148,7 +145,7 @@ pub(crate) async fn what_was_set_stays_until_the_code_changes<P: Place>(place: P
     drop((queue, workers, told));
     // What changes in the code takes effect, and nothing else does.
     let code = || place.builder().rate_limit(never).concurrency_per_key(2);
-    let queue = build::<P>(code).await;
+    let queue = build(code).await;
     let jobs = vec![job(3, 0), job(3, 1)];
     queue.enqueue_batch(jobs).await.unwrap();
     let (workers, mut told) = telling(&queue, 3, |_, _| async { Ok(()) });
@@ -158,7 +155,7 @@ pub(crate) async fn what_was_set_stays_until_the_code_changes<P: Place>(place: P
     }
     workers.shutdown(secs(5)).await;
     drop((queue, workers, told));
-    let queue = build::<P>(|| code().rate_limit_per_key(Rate::per_second(500))).await;
+    let queue = build(|| code().rate_limit_per_key(Rate::per_second(500))).await;
     let (workers, mut told) = telling(&queue, 3, |_, _| async { Ok(()) });
     while next(&mut told).await.0 != job(3, 1) {}
     drained(&queue).await;
@@ -261,16 +258,7 @@ where
     let id = strings.enqueue("bad".to_owned()).await.unwrap();
     strings.enqueue("good".to_owned()).await.unwrap();
     drop(strings);
-    let picky = loop {
-        match Queue::<Picky>::builder("q")
-            .backend(place.backend(100))
-            .build()
-            .await
-        {
-            Err(BuildError::Backend(_)) => tokio::task::yield_now().await,
-            built => break built.unwrap(),
-        }
-    };
+    let picky = build(|| Queue::<Picky>::builder("q").backend(place.backend(100))).await;
     let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
     let workers = picky.workers(1, move |job: Picky, _| {
         let _ = tell.send(job.0);
