@@ -308,7 +308,13 @@ async fn opening<DB: Database>(mut attempt: Attempt<DB>, pool: Weak<Inner<DB>>, 
         Some(Ok(found)) => match found.condition {
             // Opened with what has been replaced meanwhile.
             Condition::New if inner.lifetimes.evicted_since(began) => inner.close_soon(found.live),
-            Condition::New | Condition::Fresh => inner.hand_over(found.live),
+            Condition::New | Condition::Fresh => {
+                inner.hand_over(found.live);
+                if inner.sqlx.size() < inner.base {
+                    // It worked, so the rest of the base need not wait for the next round.
+                    inner.look_after.notify_one();
+                }
+            }
             Condition::Stale => inner.test(found.live),
             Condition::Over => inner.close_soon(found.live),
         },

@@ -90,6 +90,30 @@ async fn idle_connections_are_pinged_and_dead_ones_replaced() {
     assert!(pids(&pool, 2).await.is_disjoint(&victims));
 }
 
+/// As many at a time as `max_connecting` says, but all of them at once, not some each second.
+#[tokio::test]
+async fn a_lost_base_is_opened_again_without_pauses() {
+    let Some(pg) = testkit::Postgres::start().await else {
+        return;
+    };
+    let pool = of(20, 20)
+        .max_connecting(2)
+        .connect(&pg.url())
+        .await
+        .unwrap();
+    let before = pids(&pool, 20).await;
+    pool.soft_evict();
+    let evicted = Instant::now();
+    eventually("the end of the old ones", || pool.status().idle < 20).await;
+    eventually("the new base", || pool.status().idle == 20).await;
+    assert!(
+        evicted.elapsed() < Duration::from_secs(6),
+        "{:?}",
+        evicted.elapsed()
+    );
+    assert!(pids(&pool, 20).await.is_disjoint(&before));
+}
+
 #[tokio::test]
 async fn without_keepalive_nothing_is_pinged() {
     let Some(pg) = testkit::Postgres::shared().await else {
