@@ -6,6 +6,7 @@ use sqlx::Database;
 use tokio::sync::TryAcquireError;
 use tokio::time::{Instant, timeout_at};
 
+use crate::Status;
 use crate::connection::PoolConnection;
 use crate::error::{AcquireError, Phase};
 use crate::pool::Inner;
@@ -64,7 +65,7 @@ impl<DB: Database> Inner<DB> {
             Err(TryAcquireError::Closed) => return Err(Failure::Closed),
             Err(TryAcquireError::NoPermits) => {}
         }
-        if let Some(held) = self.holders.of_this_task() {
+        if let Some(held) = self.holders.to_warn_of() {
             tracing::warn!(
                 pool = &*self.name,
                 %taken_at,
@@ -89,6 +90,8 @@ impl<DB: Database> Inner<DB> {
         if self.desk.is_empty() {
             look = self.look();
         }
+        // What is tested for this caller is supply enough for now.
+        let mut supplied = matches!(look, Look::Stale(_));
         let answer = match look {
             Look::Fresh(live) => return Ok((live, Duration::ZERO)),
             Look::Failed(error) => return Err(error.into()),
@@ -107,7 +110,9 @@ impl<DB: Database> Inner<DB> {
         let asked = Instant::now();
         let mut answer = answer;
         let answered = loop {
-            self.supply();
+            if !std::mem::take(&mut supplied) {
+                self.supply();
+            }
             let again = Instant::now() + self.patience();
             match timeout_at(again.min(deadline), &mut answer).await {
                 Err(_) if again < deadline => {}
@@ -137,7 +142,9 @@ impl<DB: Database> Inner<DB> {
             // Connections held through the bare sqlx pool take no slot, so a caller can have its
             // slot and still wait for one of those.
             phase: match phase {
-                Phase::Connect if status.in_use == status.max && last_connect_error.is_none() => {
+                Phase::Connect
+                    if self.is_held_elsewhere(&status) && last_connect_error.is_none() =>
+                {
                     Phase::Wait
                 }
                 phase => phase,
@@ -147,6 +154,14 @@ impl<DB: Database> Inner<DB> {
             last_connect_error,
             holders: self.holders.longest(NAMED),
         }
+    }
+
+    /// Whether all connections are in use, some of them by users of the bare sqlx pool.
+    fn is_held_elsewhere(&self, status: &Status) -> bool {
+        let (opening, testing) = self.desk.under_way();
+        let ours = self.slots.taken().saturating_sub(self.desk.len());
+        let known = ours + (opening + testing) as usize;
+        status.in_use == status.max && status.in_use as usize > known
     }
 
     /// Finds out beside a stuck attempt why no connection comes. Ends within `connect_timeout`.

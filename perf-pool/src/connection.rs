@@ -37,7 +37,7 @@ pub struct PoolConnection<DB: Database> {
     taken_at: &'static Location<'static>,
     /// Among the holders, until the connection is given up.
     place: Option<Place>,
-    /// Set while a transaction begins, so that a begin which is dropped leaves its trace.
+    /// Set while a transaction begins, so that a begin which is dropped or fails leaves its trace.
     beginning: bool,
     inner: Arc<Inner<DB>>,
 }
@@ -51,6 +51,7 @@ impl<DB: Database> PoolConnection<DB> {
     ) -> Self {
         inner.publish();
         let Status { idle, in_use, .. } = inner.status();
+        let idle = idle.saturating_add(inner.swept.load(Ordering::Acquire));
         inner.least_idle.fetch_min(idle, Ordering::AcqRel);
         let since = Instant::now();
         Self {
@@ -92,7 +93,8 @@ impl<DB: Database> PoolConnection<DB> {
         } = self;
         (*settled, *beginning) = (false, true);
         let begun = sqlx::Transaction::begin(&mut *held(live).conn, statement).await;
-        *beginning = false;
+        // One that failed may have begun nevertheless: `BEGIN; SELECT 1/0`.
+        *beginning = begun.is_err();
         begun
     }
 
@@ -103,7 +105,7 @@ impl<DB: Database> PoolConnection<DB> {
     ) -> Result<(), sqlx::Error> {
         self.beginning = true;
         let begun = DB::TransactionManager::begin(self, statement).await;
-        self.beginning = false;
+        self.beginning = begun.is_err();
         begun
     }
 
@@ -111,7 +113,8 @@ impl<DB: Database> PoolConnection<DB> {
     ///
     /// # Errors
     ///
-    /// The driver's error from saying goodbye. The connection is gone nevertheless.
+    /// The driver's error from saying goodbye, or that it took longer than
+    /// [`return_timeout`](crate::PoolBuilder::return_timeout). The connection is gone nevertheless.
     ///
     /// # Cancel safety
     ///
@@ -119,8 +122,9 @@ impl<DB: Database> PoolConnection<DB> {
     pub async fn close(mut self) -> Result<(), sqlx::Error> {
         let live = self.take();
         self.given_up();
-        let closed = live.conn.close().await;
-        self.inner.publish();
+        let within = self.inner.checks.return_timeout;
+        let closed = hooks::bounded(within, live.conn.close()).await;
+        self.make_room();
         closed
     }
 
@@ -131,8 +135,15 @@ impl<DB: Database> PoolConnection<DB> {
         let _context = context(&runtime);
         let conn = self.take().conn.detach();
         self.given_up();
-        self.inner.publish();
+        self.make_room();
         conn
+    }
+
+    /// The connection is gone: another one may be opened in its place.
+    fn make_room(&mut self) {
+        drop(self.slot.take());
+        self.inner.publish();
+        self.inner.supply();
     }
 
     /// Hands the connection over to sqlx's own guard, which gives it back by itself.
@@ -262,7 +273,7 @@ impl<DB: Database> Drop for PoolConnection<DB> {
         };
         self.given_up();
         let (inner, slot) = (Arc::clone(&self.inner), self.slot.take());
-        let mut live = match self.settled {
+        let mut live = match self.settled && !self.beginning {
             true => match inner.keep(live) {
                 Ok(()) => {
                     // After the connection is back, so that the next caller finds it.
@@ -316,7 +327,7 @@ pub(crate) async fn give_back<DB: Database>(
     inner.supply();
 }
 
-/// Gives a connection back on which a begin was dropped half-way.
+/// Gives a connection back on which a begin failed or was dropped half-way.
 async fn settle<DB: Database>(
     mut conn: sqlx::pool::PoolConnection<DB>,
     slot: Option<Slot>,
@@ -329,7 +340,7 @@ async fn settle<DB: Database>(
             give_back(returning, slot, inner).await;
         }
         Err(error) => {
-            tracing::warn!(pool = &*inner.name, %error, "closed a connection whose begin was cancelled");
+            tracing::warn!(pool = &*inner.name, %error, "closed a connection on which a begin failed or was dropped");
             drop(conn.detach());
             drop(slot);
             inner.publish();

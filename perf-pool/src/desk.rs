@@ -88,11 +88,13 @@ impl<DB: Database> Desk<DB> {
         first.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
-    /// How many callers wait for whom no connection is on its way.
-    pub(crate) fn unserved(&self) -> usize {
+    /// How many callers wait for whom no connection is on its way. Those that are being tested do
+    /// not count where it takes `too_long`.
+    pub(crate) fn unserved(&self, too_long: bool) -> usize {
         let mut state = self.state();
         state.leave();
-        let under_way = (state.opening + state.testing) as usize;
+        let testing = if too_long { 0 } else { state.testing };
+        let under_way = (state.opening + testing) as usize;
         state.callers.len().saturating_sub(under_way)
     }
 

@@ -148,7 +148,10 @@ impl<'a, DB: Database> Acquire<'a> for &'_ Pool<DB> {
             // Declared after `begin`, so that it is dropped first: before the connection goes back.
             let dropped = pool.dropped_begins.guard();
             let begun = (&mut begin).await;
-            dropped.disarm();
+            // One that failed may have begun nevertheless.
+            if begun.is_ok() {
+                dropped.disarm();
+            }
             begun
         })
     }

@@ -43,7 +43,12 @@ struct Entry {
 #[derive(Debug, Default)]
 pub(crate) struct Holders {
     entries: Mutex<Slab<Entry>>,
+    /// When a task was warned of last.
+    warned: Mutex<Option<Instant>>,
 }
+
+/// A task that waits for many at once is warned of once, and not for each.
+const WARN_EVERY: Duration = Duration::from_secs(10);
 
 /// A place among the holders.
 #[derive(Debug)]
@@ -84,8 +89,19 @@ impl Holders {
         oldest.map(|since| since.elapsed())
     }
 
+    /// What the task that asks holds already, unless somebody was warned a moment ago.
+    pub(crate) fn to_warn_of(&self) -> Option<Holder> {
+        let held = self.of_this_task()?;
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        if warned.is_some_and(|last| last.elapsed() < WARN_EVERY) {
+            return None;
+        }
+        *warned = Some(Instant::now());
+        Some(held)
+    }
+
     /// What the task that asks holds already, if it holds something.
-    pub(crate) fn of_this_task(&self) -> Option<Holder> {
+    fn of_this_task(&self) -> Option<Holder> {
         let task = task::try_id()?;
         let now = Instant::now();
         let entries = self.entries();

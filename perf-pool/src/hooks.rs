@@ -264,7 +264,7 @@ pub(crate) async fn ping<C: Connection>(conn: &mut C, within: Duration) -> Resul
     bounded(Some(within), conn.ping()).await
 }
 
-async fn bounded<T>(
+pub(crate) async fn bounded<T>(
     within: Option<Duration>,
     answer: impl Future<Output = Result<T, sqlx::Error>>,
 ) -> Result<T, sqlx::Error> {

@@ -8,9 +8,10 @@ use std::time::Duration;
 use sqlx::Database;
 use sqlx::pool::CloseEvent;
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use crate::desk::Way;
+use crate::hooks;
 use crate::pool::Inner;
 use crate::supply::Look;
 use crate::thresholds::{Passed, Thresholds};
@@ -24,6 +25,9 @@ const LEAST: Duration = Duration::from_millis(10);
 
 /// How long a connection that came back may wait for its next caller before it goes back to sqlx.
 const COLD_AFTER: Duration = Duration::from_millis(500);
+
+/// Idle connections that are pinged at a time.
+const SWEPT_AT_A_TIME: u32 = 4;
 
 /// What there is to do, and when.
 #[derive(Debug, Clone, Copy)]
@@ -108,7 +112,7 @@ impl Rounds {
             false => COLD_AFTER,
         };
         for live in inner.warm.take_older(cold_after) {
-            inner.put_back(live, Some(Way::Testing));
+            inner.put_back(live);
         }
         inner.publish();
         inner.load.turn(now);
@@ -132,10 +136,11 @@ impl Rounds {
             }
         }
         let surplus = self.upkeep.idle_timeout.map_or(0, |idle_timeout| {
-            let low = inner
-                .least_idle
-                .swap(u32::MAX, Ordering::AcqRel)
-                .min(status.idle);
+            let low = inner.least_idle.swap(u32::MAX, Ordering::AcqRel).min(
+                status
+                    .idle
+                    .saturating_add(inner.swept.load(Ordering::Acquire)),
+            );
             self.low_water.look(low, idle_timeout, now)
         });
         inner.shrink(surplus.min(status.size.saturating_sub(self.upkeep.base)));
@@ -160,15 +165,44 @@ impl<DB: Database> Inner<DB> {
         }
     }
 
-    /// Closes idle connections that are too old, and pings the others.
+    /// Closes idle connections that are too old, and pings the others, a few at a time, so that the
+    /// rest serves callers meanwhile.
     fn sweep(self: &Arc<Self>, idle: u32) {
-        for _ in 0..idle {
-            match self.look() {
-                // A return pings, and closes what does not answer.
-                Look::Fresh(live) | Look::Stale(live) => self.put_back(live, Some(Way::Testing)),
-                Look::Opening(_) | Look::Nothing | Look::Failed(_) => return,
+        let pool = Arc::downgrade(self);
+        // Where the database is in this process, no ping can find it gone.
+        let within = self.checks.return_timeout.map(|_| self.checks.ping_timeout);
+        self.spawn(async move {
+            let mut left = idle;
+            while left > 0 {
+                let Some(inner) = pool.upgrade() else { return };
+                let mut returns = JoinSet::new();
+                for _ in 0..left.min(SWEPT_AT_A_TIME) {
+                    let (Look::Fresh(mut live) | Look::Stale(mut live)) = inner.look() else {
+                        break;
+                    };
+                    let returning = hooks::returning(live.conn.return_to_pool());
+                    // One that does not answer is dropped, and so closed.
+                    returns.spawn(async move {
+                        let returned = async {
+                            returning.await;
+                            Ok(())
+                        };
+                        let _ = hooks::bounded(within, returned).await;
+                    });
+                }
+                let count = u32::try_from(returns.len()).unwrap_or(u32::MAX);
+                if count == 0 {
+                    return;
+                }
+                left -= count.min(left);
+                inner.swept.store(count, Ordering::Release);
+                drop(inner);
+                returns.join_all().await;
+                let Some(inner) = pool.upgrade() else { return };
+                inner.swept.store(0, Ordering::Release);
+                inner.supply();
             }
-        }
+        });
     }
 
     /// Opens what is missing of the base.
@@ -188,7 +222,7 @@ impl<DB: Database> Inner<DB> {
             opened += 1;
         }
         for live in held {
-            self.put_back(live, Some(Way::Testing));
+            self.put_back(live);
         }
     }
 }

@@ -68,6 +68,8 @@ pub(crate) struct Inner<DB: Database> {
     pub(crate) look_after: Arc<Notify>,
     /// The least connections that were idle since the maintenance looked.
     pub(crate) least_idle: AtomicU32,
+    /// Idle connections that the maintenance has in its hands.
+    pub(crate) swept: AtomicU32,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) diagnosis: Arc<Diagnosis>,
     pub(crate) terms: Terms<DB>,
@@ -130,6 +132,7 @@ impl<DB: Database> Pool<DB> {
                 lifetimes: settings.lifetimes,
                 look_after,
                 least_idle: AtomicU32::new(u32::MAX),
+                swept: AtomicU32::new(0),
                 max_connecting: settings.max_connecting,
                 sqlx,
                 name: settings.name,
@@ -183,6 +186,10 @@ impl<DB: Database> Pool<DB> {
     /// Checks a connection out if one is idle, without waiting and without testing it.
     #[track_caller]
     pub fn try_acquire(&self) -> Option<PoolConnection<DB>> {
+        if !self.inner.desk.is_empty() {
+            // They were here before.
+            return None;
+        }
         let slot = self.inner.slots.try_take().ok()?;
         let live = match self.inner.look() {
             Look::Fresh(live) | Look::Stale(live) => live,
@@ -298,7 +305,7 @@ impl<DB: Database> Inner<DB> {
         self.slots.close();
         self.desk.close();
         for live in self.warm.close() {
-            self.put_back(live, None);
+            self.put_back(live);
         }
     }
 

@@ -47,7 +47,7 @@ impl<DB: Database> Ready<DB> {
 impl<DB: Database> Drop for Ready<DB> {
     fn drop(&mut self) {
         if let Some(live) = self.live.take() {
-            self.inner.put_back(live, None);
+            self.inner.put_back(live);
         }
     }
 }
@@ -123,7 +123,9 @@ impl<DB: Database> Inner<DB> {
     /// Keeps a connection that came back as it is, for the next caller, if the last thing that
     /// happened on it was a success, and nothing is left to be sent or read. Else gives it back.
     pub(crate) fn keep(self: &Arc<Self>, mut live: Live<DB>) -> Result<(), Live<DB>> {
-        if self.lifetimes.are_over(live.born.elapsed()) || live.conn.should_flush() {
+        // Where others wait in sqlx's pool, it is for that one to say who is next.
+        let elsewhere = self.warm.is_shared() || self.lifetimes.are_over(live.born.elapsed());
+        if elsewhere || live.conn.should_flush() {
             return Err(live);
         }
         let _context = context(&self.runtime);
@@ -140,25 +142,27 @@ impl<DB: Database> Inner<DB> {
         Ok(())
     }
 
-    /// Sees to it that as many connections are on their way as callers wait, as far as
-    /// `max_connecting` allows, but for callers whom a return will serve sooner than a handshake.
+    /// Serves callers from what is idle, and sees to it that as many connections are on their way as
+    /// callers wait, as far as `max_connecting` allows, but for callers whom a return will serve
+    /// sooner than a handshake.
     pub(crate) fn supply(self: &Arc<Self>) {
-        loop {
-            let unserved = self.desk.unserved();
-            if unserved == 0 || (self.status().idle == 0 && unserved <= self.returning_soon()) {
-                return;
-            }
+        while !self.desk.is_empty() {
+            // By then a test that is under way has failed.
+            let too_long = self.desk.longest_wait() >= self.checks.ping_timeout;
+            let unserved = self.desk.unserved(too_long);
             let supplied = match self.look() {
+                // Sooner than whatever is on its way.
                 Look::Fresh(live) => {
                     self.hand_over(live);
                     true
                 }
+                // One more than are awaited, if the others are slow.
                 Look::Stale(live) => {
                     self.test(live);
-                    true
+                    unserved > 0
                 }
                 Look::Opening(attempt) => self.adopt(attempt),
-                Look::Nothing => self.open(),
+                Look::Nothing => unserved > self.returning_soon() && self.open(),
                 Look::Failed(_) => false,
             };
             if !supplied {
@@ -247,18 +251,11 @@ impl<DB: Database> Inner<DB> {
         })
     }
 
-    /// Puts a connection back that no caller holds, or notes it as on its way to the callers
-    /// meanwhile.
-    pub(crate) fn put_back(self: &Arc<Self>, mut live: Live<DB>, way: Option<Way>) {
+    /// Puts a connection back that no caller holds.
+    pub(crate) fn put_back(self: &Arc<Self>, mut live: Live<DB>) {
         let _context = context(&self.runtime);
-        let under_way = way.and_then(|way| self.under_way(way, u32::MAX));
         let give_back = give_back(returning(&mut live.conn), None, Arc::clone(self));
-        self.runtime.spawn(async move {
-            give_back.await;
-            if let Some(under_way) = under_way {
-                under_way.over();
-            }
-        });
+        self.runtime.spawn(give_back);
     }
 
     /// Closes a connection that is too old, with a goodbye.

@@ -161,6 +161,12 @@ async fn a_begin_dropped_at_any_point_leaves_no_transaction_open() {
             is_clean(&pool).await,
             "PoolConnection::begin, {polls} polls"
         );
+        // A success after it says nothing about the transaction.
+        let mut conn = pool.acquire().await.unwrap();
+        drop(wait::at_most(polls, conn.begin()).await);
+        sqlx::query("SELECT 1").execute(&mut conn).await.unwrap();
+        drop(conn);
+        assert!(is_clean(&pool).await, "and a query, {polls} polls");
         let mut conn = pool.acquire().await.unwrap();
         drop(wait::at_most(polls, Acquire::begin(&mut conn)).await);
         drop(conn);
@@ -170,4 +176,32 @@ async fn a_begin_dropped_at_any_point_leaves_no_transaction_open() {
         );
     }
     assert_eq!(pool.status().size, 1);
+}
+
+/// sqlx alone hands such a connection to the next user, in a transaction that has failed.
+#[tokio::test]
+async fn a_begin_that_fails_leaves_no_transaction_open() {
+    let Some(pg) = testkit::Postgres::shared().await else {
+        return;
+    };
+    let failing = "BEGIN; SELECT 1/0";
+    let pool = Pool::<Postgres>::builder()
+        .min_connections(0)
+        .max_connections(1)
+        .begin_statement(failing)
+        .connect(&pg.url())
+        .await
+        .unwrap();
+    for _ in 0..2 {
+        pool.begin().await.unwrap_err();
+        assert!(is_clean(&pool).await, "Pool::begin");
+        pool.begin_with(failing).await.unwrap_err();
+        assert!(is_clean(&pool).await, "Pool::begin_with");
+        Acquire::begin(&pool).await.map(drop).unwrap_err();
+        assert!(is_clean(&pool).await, "Acquire for &Pool");
+        let mut conn = pool.acquire().await.unwrap();
+        conn.begin().await.map(drop).unwrap_err();
+        drop(conn);
+        assert!(is_clean(&pool).await, "PoolConnection::begin");
+    }
 }

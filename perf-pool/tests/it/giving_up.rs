@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use perf_pool::{AcquireError, Phase, Pool, PoolBuilder};
-use sqlx::{Executor, Postgres};
+use sqlx::{Executor, PgConnection, Postgres};
 use testkit::Proxy;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::relay::Relay;
 use crate::wait::eventually;
 
 fn pool() -> PoolBuilder<Postgres> {
@@ -136,11 +137,20 @@ async fn a_connection_that_nobody_waits_for_any_more_becomes_idle() {
 
 #[tokio::test]
 async fn whoever_returns_first_serves_a_caller_that_waits_for_a_handshake() {
+    for tested in [false, true] {
+        served_by_a_return(tested).await;
+    }
+}
+
+async fn served_by_a_return(tested: bool) {
     let Some((proxy, url)) = server().await else {
         return;
     };
     let pool = pool().connect(&url).await.unwrap();
-    let held = pool.acquire().await.unwrap();
+    let mut held = pool.acquire().await.unwrap();
+    if tested {
+        let _: &mut PgConnection = &mut held;
+    }
     // New connections take for ever from now on.
     pool.set_connect_options(
         (*pool.connect_options())
@@ -211,16 +221,12 @@ async fn a_timeout_tells_a_silent_test_from_a_silent_handshake() {
         error.to_string().contains("did not answer a ping"),
         "{error}"
     );
-    // A second caller finds no idle connection.
+    // For a second caller the same test goes on.
     let error = pool.acquire().await.unwrap_err();
     let AcquireError::Timeout { phase, .. } = &error else {
         panic!("{error:?}")
     };
-    assert_eq!(
-        *phase,
-        Phase::Validate,
-        "the test serves whoever is first: {error}"
-    );
+    assert_eq!(*phase, Phase::Validate, "{error}");
 }
 
 /// Tasks of a runtime that ends are dropped where they stand, and new ones at once.
@@ -247,4 +253,61 @@ fn a_runtime_may_end_while_connections_are_being_opened() {
         assert_eq!(pool.status().pending, 0);
         assert!(pool.try_acquire().is_none());
     }
+}
+
+#[tokio::test]
+async fn many_dead_connections_cost_one_caller_little_more_than_one() {
+    let Some(pg) = testkit::Postgres::shared().await else {
+        return;
+    };
+    let relay = Relay::to(&pg.url()).await;
+    let ping_timeout = Duration::from_millis(500);
+    let pool = pool()
+        .min_connections(12)
+        .alive_bypass_window(Duration::ZERO)
+        .ping_timeout(ping_timeout)
+        .connect(&relay.url)
+        .await
+        .unwrap();
+    assert_eq!(pool.status().idle, 12);
+    relay.silence_those_there_are();
+    let asked = Instant::now();
+    pool.acquire()
+        .await
+        .unwrap()
+        .execute("SELECT 1")
+        .await
+        .unwrap();
+    assert!(asked.elapsed() < 4 * ping_timeout, "{:?}", asked.elapsed());
+}
+
+#[tokio::test]
+async fn a_round_of_pings_on_silent_connections_holds_nobody_up() {
+    let Some(pg) = testkit::Postgres::shared().await else {
+        return;
+    };
+    let relay = Relay::to(&pg.url()).await;
+    let pool = pool()
+        .min_connections(4)
+        .keepalive_interval(Duration::from_millis(50))
+        .return_timeout(Duration::from_secs(60))
+        .ping_timeout(Duration::from_millis(300))
+        .connect(&relay.url)
+        .await
+        .unwrap();
+    relay.silence_those_there_are();
+    // In the middle of it.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let asked = Instant::now();
+    pool.acquire()
+        .await
+        .unwrap()
+        .execute("SELECT 1")
+        .await
+        .unwrap();
+    assert!(
+        asked.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        asked.elapsed()
+    );
 }

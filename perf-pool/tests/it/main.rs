@@ -47,3 +47,5 @@ mod types;
 mod upkeep;
 #[cfg(test)]
 mod wait;
+#[cfg(test)]
+mod what_holds;

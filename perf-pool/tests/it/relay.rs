@@ -13,6 +13,8 @@ pub(crate) struct Seen {
     connections: AtomicUsize,
     pings: AtomicUsize,
     silent: AtomicBool,
+    /// Connections of a lower number are silent for good.
+    silent_below: AtomicUsize,
 }
 
 /// Ends its connections when dropped.
@@ -50,6 +52,13 @@ impl Relay {
         self.seen.pings.load(Ordering::SeqCst)
     }
 
+    /// From now on nothing passes on the connections there are; new ones work.
+    pub(crate) fn silence_those_there_are(&self) {
+        self.seen
+            .silent_below
+            .store(self.connections(), Ordering::SeqCst);
+    }
+
     /// From now on nothing passes on the connections there are, and they stay open; with `false`
     /// new ones work again.
     pub(crate) fn silence(&self, silent: bool) {
@@ -63,18 +72,18 @@ async fn accept(listener: TcpListener, server: String, seen: Arc<Seen>) {
         let Ok(server) = TcpStream::connect(&server).await else {
             continue;
         };
-        seen.connections.fetch_add(1, Ordering::SeqCst);
+        let number = seen.connections.fetch_add(1, Ordering::SeqCst);
         client.set_nodelay(true).unwrap();
         server.set_nodelay(true).unwrap();
         let (from_client, to_client) = client.into_split();
         let (from_server, to_server) = server.into_split();
-        connections.spawn(requests(from_client, to_server, Arc::clone(&seen)));
-        connections.spawn(replies(from_server, to_client, Arc::clone(&seen)));
+        connections.spawn(requests(from_client, to_server, Arc::clone(&seen), number));
+        connections.spawn(replies(from_server, to_client, Arc::clone(&seen), number));
     }
 }
 
 /// Passes whole messages on and counts the pings among them.
-async fn requests(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, seen: Arc<Seen>) {
+async fn requests(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, seen: Arc<Seen>, number: usize) {
     let mut between_queries = false;
     let mut started = false;
     loop {
@@ -91,7 +100,7 @@ async fn requests(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, seen: Arc<See
         if from.read_exact(&mut body).await.is_err() {
             return;
         }
-        silence(&seen).await;
+        silence(&seen, number).await;
         if kind == b'S' && between_queries {
             seen.pings.fetch_add(1, Ordering::SeqCst);
         }
@@ -110,10 +119,10 @@ async fn requests(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, seen: Arc<See
     }
 }
 
-async fn replies(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, seen: Arc<Seen>) {
+async fn replies(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, seen: Arc<Seen>, number: usize) {
     let mut buffer = vec![0; 8192];
     while let Ok(n @ 1..) = from.read(&mut buffer).await {
-        silence(&seen).await;
+        silence(&seen, number).await;
         if to.write_all(&buffer[..n]).await.is_err() {
             return;
         }
@@ -121,8 +130,8 @@ async fn replies(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, seen: Arc<Seen
 }
 
 /// Never returns for a connection on which something was to pass in silence.
-async fn silence(seen: &Seen) {
-    if seen.silent.load(Ordering::SeqCst) {
+async fn silence(seen: &Seen, number: usize) {
+    if seen.silent.load(Ordering::SeqCst) || number < seen.silent_below.load(Ordering::SeqCst) {
         std::future::pending::<()>().await;
     }
 }
