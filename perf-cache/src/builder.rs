@@ -112,7 +112,8 @@ where
     }
 
     /// What an entry weighs, in the unit of [`max_weight`](Self::max_weight): bytes, say. Called
-    /// once when an entry is stored, or more often, so it must be cheap and always say the same.
+    /// once when an entry is stored, or more often, so it must be cheap and always say the same. None
+    /// weighs less than 1.
     ///
     /// Defaults to 1 for each entry.
     pub fn weigher(mut self, weigher: impl Fn(&K, &V) -> u32 + Send + Sync + 'static) -> Self {

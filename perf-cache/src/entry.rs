@@ -65,6 +65,12 @@ impl<V> Entry<V> {
         self.more.as_ref().map_or(&[], |more| &*more.tags)
     }
 
+    /// When it was last asked for, where that counts.
+    pub(crate) fn last_used(&self) -> Option<Instant> {
+        let used = self.more.as_ref()?.used.as_ref()?;
+        Some(Instant(used.load(Ordering::Relaxed)))
+    }
+
     /// Marks it as used at `now`; the previous time that it was.
     pub(crate) fn touch(&self, now: Instant) -> Option<Instant> {
         let used = self.more.as_ref()?.used.as_ref()?;

@@ -30,8 +30,10 @@ pub(crate) struct Table<K, V> {
     untrusted_age: Duration,
     /// Whether anything is ever kept.
     keeps: bool,
-    /// Entries stored since the last sweep.
+    /// Entries stored since it was last looked whether a sweep is due.
     stored: AtomicU64,
+    /// Before this moment no entry can have ended, so there is nothing to sweep.
+    ends_from: AtomicU64,
     meters: Arc<crate::meters::Meters>,
 }
 
@@ -77,6 +79,7 @@ where
             untrusted_age: untrusted_age.unwrap_or_default(),
             keeps,
             stored: AtomicU64::new(0),
+            ends_from: AtomicU64::new(NEVER.0),
             meters,
         }
     }

@@ -9,7 +9,7 @@ mod tests;
 use std::hash::Hash;
 use std::sync::Arc;
 
-use crate::clock::{Instant, NEVER};
+use crate::clock::Instant;
 use crate::entry::Entry;
 use crate::meters::Meters;
 
@@ -72,8 +72,9 @@ pub(crate) trait Hold<K, V>: Send + Sync {
     /// Does what is outstanding, so that the counts are up to date.
     fn settle(&self);
 
-    /// Reclaims the memory of entries that were of no use by `now`.
-    fn sweep(&self, now: Instant);
+    /// Reclaims the memory of entries that were of no use by `now`, of which `end` says since when.
+    /// Says when the first of the others will be.
+    fn sweep(&self, now: Instant, end: &dyn Fn(&Entry<V>) -> Instant) -> Instant;
 }
 
 /// The engines as one type, so that a hit goes through a branch and not through a pointer.
@@ -141,17 +142,14 @@ where
         each!(self, engine => engine.settle());
     }
 
-    fn sweep(&self, now: Instant) {
-        each!(self, engine => engine.sweep(now));
+    fn sweep(&self, now: Instant, end: &dyn Fn(&Entry<V>) -> Instant) -> Instant {
+        each!(self, engine => engine.sweep(now, end))
     }
 }
 
-/// The weight of an entry; failures that are remembered weigh 1.
+/// The weight of an entry; failures that are remembered weigh 1, and nothing less: of what weighs
+/// nothing there could be any number.
 fn weight<K, V>(weigher: &Weigher<K, V>, key: &K, entry: &Entry<V>) -> u32 {
-    entry.value.as_ref().map_or(1, |value| weigher(key, value))
-}
-
-/// Whether an entry was of no use by `now`.
-fn is_over<V>(entry: &Entry<V>, now: Instant) -> bool {
-    entry.useful_until != NEVER && entry.useful_until <= now
+    let weight = entry.value.as_ref().map(|value| weigher(key, value));
+    weight.map_or(1, |weight| weight.max(1))
 }

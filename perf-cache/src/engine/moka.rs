@@ -4,8 +4,8 @@ use std::sync::Arc;
 use foldhash::quality::RandomState;
 use moka::notification::RemovalCause;
 
-use super::{Hold, Setup, is_over, weight};
-use crate::clock::Instant;
+use super::{Hold, Setup, weight};
+use crate::clock::{Instant, NEVER};
 use crate::deferred;
 use crate::entry::Entry;
 use crate::meters::Meters;
@@ -75,14 +75,19 @@ where
         self.entries.run_pending_tasks();
     }
 
-    fn sweep(&self, now: Instant) {
+    fn sweep(&self, now: Instant, end: &dyn Fn(&Entry<V>) -> Instant) -> Instant {
+        let mut next = NEVER;
         for (key, entry) in &self.entries {
-            if is_over(&entry, now) {
+            let end = end(&entry);
+            if end <= now {
                 // Whoever stores a new one between these two lines will load it again.
                 self.entries.invalidate(&*key);
                 self.meters.expired();
+            } else {
+                next = next.min(end);
             }
         }
         self.entries.run_pending_tasks();
+        next
     }
 }

@@ -1,3 +1,4 @@
+use std::cell::Cell;
 use std::hash::Hash;
 use std::sync::Arc;
 
@@ -5,8 +6,8 @@ use foldhash::quality::RandomState;
 use quick_cache::sync::Cache;
 use quick_cache::{Lifecycle, Weighter};
 
-use super::{Hold, Setup, Weigher, is_over, weight};
-use crate::clock::Instant;
+use super::{Hold, Setup, Weigher, weight};
+use crate::clock::{Instant, NEVER};
 use crate::entry::Entry;
 use crate::meters::Meters;
 
@@ -75,15 +76,20 @@ where
 
     fn settle(&self) {}
 
-    fn sweep(&self, now: Instant) {
+    fn sweep(&self, now: Instant, end: &dyn Fn(&Entry<V>) -> Instant) -> Instant {
+        let next = Cell::new(NEVER);
         self.entries.retain(|_, entry| {
-            let over = is_over(entry, now);
+            let end = end(entry);
+            let over = end <= now;
             if over {
                 self.meters.removed();
                 self.meters.expired();
+            } else {
+                next.set(next.get().min(end));
             }
             !over
         });
+        next.get()
     }
 }
 
@@ -98,8 +104,7 @@ impl<K, V> Clone for Weights<K, V> {
 impl<K, V> Weighter<K, Entry<V>> for Weights<K, V> {
     fn weight(&self, key: &K, entry: &Entry<V>) -> u64 {
         match &self.0 {
-            // Not 0: it would never be evicted.
-            Some(weigher) => u64::from(weight(weigher, key, entry).max(1)),
+            Some(weigher) => u64::from(weight(weigher, key, entry)),
             None => 1,
         }
     }

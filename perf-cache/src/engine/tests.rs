@@ -46,7 +46,9 @@ impl Held {
     }
 
     fn entries(&self) -> u64 {
-        self.engine.sweep(self.clock.now());
+        let _ = self
+            .engine
+            .sweep(self.clock.now(), &|entry| entry.useful_until);
         self.meters.stats().entries
     }
 }
@@ -115,6 +117,17 @@ fn the_capacity_may_be_one_of_weights() {
             !held.engine.contains(&500),
             "{engine:?}: too heavy by itself"
         );
+    });
+}
+
+#[test]
+fn what_is_said_to_weigh_nothing_is_bounded_as_well() {
+    each(|engine| {
+        let held = held(engine, 100, Some(Arc::new(|_, _| 0)));
+        for key in 0..1_000 {
+            held.put(key, key, None);
+        }
+        assert!(held.entries() <= 100, "{engine:?}: {}", held.entries());
     });
 }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Kept, Table};
 use crate::LoadError;
-use crate::clock::Instant;
+use crate::clock::{Instant, NEVER};
 use crate::core::flights::Ticket;
 use crate::core::versions::Stamp;
 use crate::deferred;
@@ -127,7 +127,10 @@ where
 
     fn insert_entry(&self, key: K, entry: Entry<V>) {
         if self.keeps {
+            let end = self.end(&entry);
             self.engine.insert(key, entry);
+            // After it is there: a sweep that begins in between sees it, or this.
+            self.ends(end);
             self.stored.fetch_add(1, Ordering::Relaxed);
             // Not before: the key's `Hash` or `Eq` may have panicked.
             self.meters.stored();
@@ -179,8 +182,23 @@ where
         self.engine.settle();
     }
 
-    /// Whether so much was stored since the last sweep that one is due. It goes over all entries,
-    /// so that comes to a few entries for each that is stored.
+    /// From when on an entry is of no use unless it is used until then.
+    fn end(&self, entry: &Entry<V>) -> Instant {
+        let idle = self.policy.time_to_idle.zip(entry.last_used());
+        let idle = idle.map(|(after, used)| used.after(after));
+        idle.map_or(entry.useful_until, |idle| idle.min(entry.useful_until))
+    }
+
+    /// There is an entry that ends then.
+    fn ends(&self, end: Instant) {
+        // Hardly ever: one that is stored later ends later.
+        if end.0 < self.ends_from.load(Ordering::Acquire) {
+            self.ends_from.fetch_min(end.0, Ordering::AcqRel);
+        }
+    }
+
+    /// Whether a sweep is due: entries can have ended, and so much was stored since that was last looked
+    /// at that going over all entries comes to a few for each that was stored.
     pub(crate) fn is_sweep_due(&self) -> bool {
         let stored = self.stored.load(Ordering::Relaxed);
         let due = SWEPT_AT_LEAST.max(self.meters.entries() / 2);
@@ -191,13 +209,36 @@ where
         Some(stored)
             .filter(|stored| *stored >= due)
             .map(free)
-            .is_some_and(|won| won.is_ok())
+            .is_some_and(|won| won.is_ok() && self.can_have_ended())
+    }
+
+    fn can_have_ended(&self) -> bool {
+        let from = Instant(self.ends_from.load(Ordering::Acquire));
+        from != NEVER && from <= self.clock.now()
     }
 
     /// Forgets what is of no use; to be called where it may take a while.
     pub(crate) fn sweep(&self) {
         let _section = deferred::section();
-        self.engine.sweep(self.clock.now());
+        // What is stored meanwhile lowers it, so that it is not missed.
+        let mut next = Ends {
+            from: &self.ends_from,
+            next: self.ends_from.swap(NEVER.0, Ordering::AcqRel),
+        };
+        let end = |entry: &Entry<V>| self.end(entry);
+        next.next = self.engine.sweep(self.clock.now(), &end).0;
+    }
+}
+
+/// When the next entry ends, to be noted when a sweep is over; if that panics, as it was.
+struct Ends<'a> {
+    from: &'a AtomicU64,
+    next: u64,
+}
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.from.fetch_min(self.next, Ordering::AcqRel);
     }
 }
 

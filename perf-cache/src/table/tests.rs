@@ -353,3 +353,40 @@ fn supersede(running: &mut [Running], which: impl Fn(u8) -> bool) {
         load.superseded |= which(load.ticket.key);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_sweep_is_due_only_when_an_entry_can_have_ended() {
+    let second = Duration::from_secs(1);
+    for engine in ENGINES {
+        let table = table_of(*engine, POLICY, None);
+        let fill = |ttl: Option<Duration>| {
+            for n in 0..2_000 {
+                let mut kept = kept(&table, n, &[]);
+                kept.times.own = ttl;
+                table.insert(n as u8, kept);
+            }
+        };
+        fill(None);
+        assert!(!table.is_sweep_due(), "nothing ever ends");
+        fill(Some(2 * second));
+        table.insert(1, kept(&table, 1, &[]));
+        assert!(!table.is_sweep_due(), "not yet");
+        tokio::time::advance(second).await;
+        fill(Some(3 * second));
+        assert!(!table.is_sweep_due(), "not yet");
+        tokio::time::advance(second).await;
+        assert!(!table.is_sweep_due(), "nothing was stored since");
+        fill(Some(3 * second));
+        assert!(table.is_sweep_due());
+        // It finds that the next ends later.
+        table.sweep();
+        fill(None);
+        tokio::time::advance(2 * second).await;
+        fill(Some(9 * second));
+        assert!(!table.is_sweep_due(), "the sweep saw that nothing ends yet");
+        table.sweep();
+        tokio::time::advance(9 * second).await;
+        fill(None);
+        assert!(table.is_sweep_due(), "what was stored last has ended");
+    }
+}

@@ -118,6 +118,34 @@ async fn without_a_capacity_of_its_own_a_cache_holds_ten_thousand() {
     assert_eq!(counted.cache.stats().entries, 10_000);
 }
 
+/// By the real clock: the paused one stands still while there is something to do.
+async fn swept_to(cache: &Cache<u64, u64>, entries: u64) {
+    let began = std::time::Instant::now();
+    while cache.stats().entries > entries {
+        let stats = cache.stats();
+        assert!(began.elapsed() < Duration::from_secs(20), "{stats:?}");
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn idle_entries_are_reclaimed_as_others_are_stored_and_those_that_are_used_stay() {
+    let tti = Duration::from_secs(10);
+    let cache = Cache::<u64, u64>::builder("test").time_to_idle(tti);
+    let cache = cache.max_capacity(100_000).build().await.unwrap();
+    for key in 0..2_000 {
+        cache.insert(key, key).await.unwrap();
+    }
+    tokio::time::advance(tti / 2).await;
+    assert_eq!(cache.get(&7).await.as_deref(), Some(&7));
+    tokio::time::advance(tti / 2).await;
+    for key in 10_000..12_000 {
+        cache.insert(key, key).await.unwrap();
+    }
+    swept_to(&cache, 2_001).await;
+    assert_eq!(cache.get(&7).await.as_deref(), Some(&7));
+}
+
 #[tokio::test(start_paused = true)]
 async fn expired_entries_are_reclaimed_as_others_are_stored() {
     let ttl = Duration::from_secs(10);
@@ -131,14 +159,6 @@ async fn expired_entries_are_reclaimed_as_others_are_stored() {
         let load = |key| async move { Ok::<_, std::convert::Infallible>(key) };
         cache.get_or_load(&key, load).await.unwrap();
     }
-    let swept = async {
-        while cache.stats().entries > 2_000 {
-            tokio::task::yield_now().await;
-        }
-    };
-    // The paused clock goes on when there is nothing else to do.
-    tokio::time::timeout(Duration::from_secs(3_600), swept)
-        .await
-        .unwrap();
+    swept_to(&cache, 2_000).await;
     assert!(cache.stats().evictions >= 2_000);
 }
