@@ -1,6 +1,7 @@
 //! Metrics.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use metrics_util::debugging::DebuggingRecorder;
 use perf_queue::{Backoff, EnqueueOptions, JobError, Rate};
@@ -30,12 +31,16 @@ pub(crate) async fn every_backend_has_the_metrics_of_the_contract(place: impl Pl
         .retry(Backoff::exponential(ms(0)..ms(0)).max_attempts(2));
     let queue = queue.build().await.unwrap();
     drop(local);
-    let (workers, mut told) = telling(&queue, 2, |job, cx| async move {
-        match job.key {
-            1 => Err(JobError::retry("no")),
-            2 => Err(JobError::discard("no")),
-            3 if cx.age() < ms(50) => Err(JobError::retry_after(ms(50))),
-            _ => Ok(()),
+    let snoozed = AtomicBool::new(false);
+    let (workers, mut told) = telling(&queue, 2, move |job, _| {
+        let snooze = job.key == 3 && !snoozed.swap(true, SeqCst);
+        async move {
+            match job.key {
+                1 => Err(JobError::retry("no")),
+                2 => Err(JobError::discard("no")),
+                3 if snooze => Err(JobError::retry_after(ms(50))),
+                _ => Ok(()),
+            }
         }
     });
     for key in [1, 2, 3, 4, 4] {
