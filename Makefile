@@ -30,7 +30,7 @@ bench-cache-peers: ## Print the ratios of perf-cache's memory tier with more pee
 rush: ## Run the quiz rush, before and after; pass options as ARGS="--quick"
 	cargo run --release --bin quiz_rush $(LOCKED) -- $(ARGS)
 
-servers: ## Install Postgres, PgBouncer and Redis where they are missing
+servers: ## Install Postgres, PgBouncer, Redis and Prometheus where they are missing
 	@.ci/servers
 
 fmt: ## Format the code

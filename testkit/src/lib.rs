@@ -6,6 +6,7 @@ mod availability;
 mod binaries;
 mod pgbouncer;
 mod postgres;
+mod prometheus;
 mod proxy;
 mod redis;
 mod unique;
@@ -13,6 +14,7 @@ mod watchdog;
 
 pub use pgbouncer::{PgBouncer, PoolMode};
 pub use postgres::{OwnPostgres, Postgres, PostgresOptions};
+pub use prometheus::{Prometheus, PrometheusOptions, Promtool};
 pub use proxy::{Counts, Proxy, contains, nth};
 pub use redis::{OwnRedis, Redis};
 pub use unique::unique;

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use testkit::{Postgres, Redis};
+use testkit::{Postgres, Prometheus, PrometheusOptions, Promtool, Redis};
 
 /// This binary, set to run one of the tests below and none else.
 pub(crate) fn command(test: &str) -> Command {
@@ -24,7 +24,9 @@ async fn asks_for_servers() {
     let postgres = Postgres::shared().await.is_some();
     let own = Postgres::start().await.is_some();
     let redis = Redis::shared().await.is_some();
-    println!("found {postgres} {own} {redis}");
+    let prometheus = Prometheus::start(PrometheusOptions::default()).await;
+    let (prometheus, promtool) = (prometheus.is_some(), Promtool::find().is_some());
+    println!("found {postgres} {own} {redis} {prometheus} {promtool}");
 }
 
 #[tokio::test]
@@ -34,6 +36,7 @@ async fn holds_servers() {
         Postgres::shared().await.unwrap(),
         Postgres::start().await.unwrap(),
         Redis::shared().await,
+        Prometheus::start(PrometheusOptions::default()).await,
     );
     println!("holding");
     // Until the parent kills this process; until the parent's end, if that comes first.

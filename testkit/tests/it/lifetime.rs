@@ -22,7 +22,7 @@ async fn servers_of_a_killed_process_vanish() {
     let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
     assert!(lines.any(|line| line.unwrap().ends_with("holding")));
     let directories = directories_of(&process);
-    // Two of Postgres, and one of Redis where its binary is here.
+    // Two of Postgres, and one each of Redis and Prometheus where their binaries are here.
     assert!(directories.len() >= 2, "{directories:?}");
     let servers: Vec<String> = directories.iter().map(|dir| server_in(dir)).collect();
     for server in &servers {

@@ -11,6 +11,8 @@ mod pgbouncer;
 #[cfg(test)]
 mod postgres;
 #[cfg(test)]
+mod prometheus;
+#[cfg(test)]
 mod proxy;
 #[cfg(test)]
 mod proxy_postgres;

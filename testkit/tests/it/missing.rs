@@ -32,6 +32,10 @@ fn a_skipped_test_passes_and_says_so_on_the_real_standard_error() {
              (install `postgresql`, or set PERF_TEST_POSTGRES_URL, or run `make test`)",
             "skipped child::asks_for_servers: Redis is missing \
              (install `redis-server`, or set PERF_TEST_REDIS_URL, or run `make test`)",
+            "skipped child::asks_for_servers: Prometheus is missing \
+             (install `prometheus`, or run `make test`)",
+            "skipped child::asks_for_servers: promtool is missing \
+             (install `prometheus`, or run `make test`)",
         ]
     );
 }
@@ -59,5 +63,8 @@ fn an_external_url_is_taken_instead_of_binaries() {
         .unwrap();
     let stdout = String::from_utf8_lossy(&output.stdout);
     // A server of the test's own cannot be an external one.
-    assert!(stdout.contains("found true false true"), "{stdout}");
+    assert!(
+        stdout.contains("found true false true false false"),
+        "{stdout}"
+    );
 }
