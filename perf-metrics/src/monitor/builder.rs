@@ -3,7 +3,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::process::ProcessGauges;
+use super::process::ProcessMetrics;
 use super::{BuildError, Inner, Monitor};
 use crate::{MonitorRecorder, RequestHead, TimingLayer};
 
@@ -68,7 +68,7 @@ impl MonitorBuilder {
         }
         #[cfg(feature = "axum")]
         self.health.validate()?;
-        let process = ProcessGauges::new(&self.recorder);
+        let process = ProcessMetrics::new(&self.recorder);
         Ok(Monitor {
             inner: Arc::new(Inner {
                 service: self.service,

@@ -12,12 +12,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::recorder::Format;
 use crate::{MonitorRecorder, Snapshot, TimingLayer};
 
 pub use builder::MonitorBuilder;
 pub use error::{AlreadyInstalled, BuildError};
 
-use process::ProcessGauges;
+use process::ProcessMetrics;
 
 /// Records the metrics of a service, and shows them.
 ///
@@ -34,7 +35,7 @@ struct Inner {
     started: Instant,
     recorder: MonitorRecorder,
     layer: TimingLayer,
-    process: ProcessGauges,
+    process: ProcessMetrics,
     #[cfg(feature = "axum")]
     health: health::Health,
 }
@@ -66,6 +67,8 @@ impl Monitor {
     /// `Router::layer` after the routes it is to time, and merge the monitor's router after it, so
     /// that scrapes are not timed.
     pub fn layer(&self) -> TimingLayer {
+        #[cfg(feature = "tokio")]
+        self.inner.process.runtime.look();
         self.inner.layer.clone()
     }
 
@@ -87,8 +90,21 @@ impl Monitor {
 
     /// All metrics in the Prometheus text format (version 0.0.4), the process's read just now.
     pub fn render(&self) -> String {
-        self.inner.process.update();
-        self.inner.recorder.render()
+        self.render_as(Format::Prometheus)
+    }
+
+    /// All metrics in the OpenMetrics text format (version 1.0), the process's read just now.
+    ///
+    /// Samples have the names and labels of [`render`](Self::render). A counter whose name does not
+    /// end in `_total` is of type `unknown`, as OpenMetrics would give it another name.
+    pub fn render_openmetrics(&self) -> String {
+        self.render_as(Format::OpenMetrics)
+    }
+
+    fn render_as(&self, format: Format) -> String {
+        let process = self.inner.process.update();
+        let derived = self.inner.process.derived(&process);
+        self.inner.recorder.render(format, derived, &[])
     }
 
     /// The state of the service, as `/monitoring/stats` shows it.

@@ -17,6 +17,7 @@ use metrics_util::registry::Registry;
 use storage::FixedStorage;
 
 pub(crate) use distribution::Counts;
+pub(crate) use exposition::{Alias, Derived, Format, Kind};
 pub(crate) use samples::{Samples, label};
 
 /// The recorder of a [`Monitor`](crate::Monitor); clones share everything.
@@ -48,11 +49,22 @@ impl MonitorRecorder {
         }
     }
 
-    /// All metrics in the Prometheus text format.
-    pub(crate) fn render(&self) -> String {
+    /// All metrics in this format, with those that are not in the recorder.
+    pub(crate) fn render(
+        &self,
+        format: Format,
+        derived: Vec<Derived>,
+        aliases: &[Alias],
+    ) -> String {
         let descriptions = self.inner.descriptions.read();
         let descriptions = descriptions.unwrap_or_else(PoisonError::into_inner);
-        exposition::render(&self.inner.registry, &descriptions)
+        exposition::render(
+            &self.inner.registry,
+            &descriptions,
+            format,
+            derived,
+            aliases,
+        )
     }
 
     /// All metrics by name.

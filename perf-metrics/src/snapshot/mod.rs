@@ -44,16 +44,34 @@ pub struct Snapshot {
 pub struct Process {
     /// User and system CPU time in seconds.
     pub cpu_seconds: Option<f64>,
+    /// CPU time used since the last reading, of that which the process may use: 1 is all of it.
+    /// `None` in the first second of the monitor. Readings within a second of each other show the
+    /// same, so that several readers do not disturb each other.
+    pub cpu_usage_ratio: Option<f64>,
+    /// Processors that the process may use, by the quota of its control groups and its affinity;
+    /// such as 0.5.
+    pub cpu_limit_cores: Option<f64>,
     /// Resident memory in bytes.
     pub resident_memory_bytes: Option<u64>,
     /// Virtual memory in bytes.
     pub virtual_memory_bytes: Option<u64>,
+    /// Bytes that the process may use: the lowest limit of its control groups, or the machine's
+    /// memory without one.
+    pub memory_limit_bytes: Option<u64>,
+    /// Bytes that count against the limit: the working set of the control group that has it
+    /// (`memory.current` without the inactive files, as Kubernetes counts it, and with all
+    /// processes of the group), or the resident memory without such a group.
+    pub memory_usage_bytes: Option<u64>,
+    /// Usage by limit: 1 is all of it.
+    pub memory_usage_ratio: Option<f64>,
     /// Open file descriptors.
     pub open_fds: Option<u64>,
     /// Most file descriptors that may be open; 0 is without limit.
     pub max_fds: Option<u64>,
     /// Threads.
     pub threads: Option<u64>,
+    /// When the process started, in seconds since the Unix epoch.
+    pub start_time_seconds: Option<u64>,
 }
 
 impl Snapshot {

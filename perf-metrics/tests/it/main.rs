@@ -20,6 +20,10 @@ mod labels;
 #[cfg(test)]
 mod memory;
 #[cfg(test)]
+mod openmetrics;
+#[cfg(test)]
+mod process;
+#[cfg(test)]
 mod recorders;
 #[cfg(test)]
 mod script;
