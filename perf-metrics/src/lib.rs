@@ -8,6 +8,11 @@ pub mod snapshot;
 pub mod timing;
 
 pub use monitor::{AlreadyInstalled, BuildError, Monitor, MonitorBuilder};
+#[cfg(feature = "axum")]
+pub use monitor::{
+    CheckKind::{self, Liveness, Readiness},
+    CheckOptions,
+};
 pub use recorder::MonitorRecorder;
 pub use snapshot::Snapshot;
 pub use timing::{RequestHead, TimingLayer};

@@ -15,6 +15,8 @@ pub struct MonitorBuilder {
     layer: TimingLayer,
     #[cfg(feature = "axum")]
     pub(super) health: super::health::Health,
+    #[cfg(feature = "axum")]
+    pub(super) token: Option<super::endpoints::AdminToken>,
 }
 
 impl Default for MonitorBuilder {
@@ -27,6 +29,8 @@ impl Default for MonitorBuilder {
             recorder,
             #[cfg(feature = "axum")]
             health: super::health::Health::default(),
+            #[cfg(feature = "axum")]
+            token: None,
         }
     }
 }
@@ -60,14 +64,18 @@ impl MonitorBuilder {
     ///
     /// # Errors
     ///
-    /// [`BuildError`] for an empty service name, two checks with one name, or a check timeout of
-    /// zero.
+    /// [`BuildError`] for an empty service name, two checks with one name, a check timeout of zero,
+    /// or an admin token that no client can send.
     pub fn build(self) -> Result<Monitor, BuildError> {
         if self.service.is_empty() {
             return Err(BuildError::EmptyService);
         }
         #[cfg(feature = "axum")]
         self.health.validate()?;
+        #[cfg(feature = "axum")]
+        if self.token.as_ref().is_some_and(|token| !token.is_valid()) {
+            return Err(BuildError::AdminToken);
+        }
         let process = ProcessMetrics::new(&self.recorder);
         Ok(Monitor {
             inner: Arc::new(Inner {
@@ -78,6 +86,8 @@ impl MonitorBuilder {
                 process,
                 #[cfg(feature = "axum")]
                 health: self.health,
+                #[cfg(feature = "axum")]
+                token: self.token,
             }),
         })
     }

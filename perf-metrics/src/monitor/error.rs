@@ -15,6 +15,9 @@ pub enum BuildError {
     /// The timeout of the health checks leaves no time to answer.
     #[error("the check timeout is {0:?}: set one above zero")]
     CheckTimeout(Duration),
+    /// The admin token is empty, or holds something else than visible ASCII characters.
+    #[error("the admin token cannot be sent in a header: use one or more visible ASCII characters")]
+    AdminToken,
 }
 
 /// The process has a recorder already.

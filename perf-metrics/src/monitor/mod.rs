@@ -1,12 +1,12 @@
 //! The monitor: a recorder, the layer that feeds it, and the endpoints that show it.
 
 mod builder;
+#[cfg(feature = "axum")]
+mod endpoints;
 mod error;
 #[cfg(feature = "axum")]
 mod health;
 mod process;
-#[cfg(feature = "axum")]
-mod router;
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,6 +17,8 @@ use crate::{MonitorRecorder, Snapshot, TimingLayer};
 
 pub use builder::MonitorBuilder;
 pub use error::{AlreadyInstalled, BuildError};
+#[cfg(feature = "axum")]
+pub use health::{CheckKind, CheckOptions};
 
 use process::ProcessMetrics;
 
@@ -24,7 +26,7 @@ use process::ProcessMetrics;
 ///
 /// A monitor brings a recorder of its own, so a process can have several (two servers in a test),
 /// of which one can be [installed](Self::install). Clones are cheap and share everything. It runs
-/// no task: nothing has to be shut down.
+/// no task but its health checks, which end with it: nothing has to be shut down.
 #[derive(Clone)]
 pub struct Monitor {
     inner: Arc<Inner>,
@@ -38,6 +40,8 @@ struct Inner {
     process: ProcessMetrics,
     #[cfg(feature = "axum")]
     health: health::Health,
+    #[cfg(feature = "axum")]
+    token: Option<endpoints::AdminToken>,
 }
 
 impl Monitor {

@@ -5,11 +5,11 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::get;
 use http::StatusCode;
-use perf_metrics::{BuildError, Monitor};
+use perf_metrics::{BuildError, Liveness, Monitor, Readiness};
 use serde_json::Value;
 
 use crate::exposition::Exposition;
-use crate::script::panic_quietly;
+use crate::openmetrics;
 
 /// Serves on a port of its own; the server ends with the test's runtime.
 pub(crate) async fn serve(app: Router) -> String {
@@ -19,7 +19,7 @@ pub(crate) async fn serve(app: Router) -> String {
     url
 }
 
-async fn json(url: String) -> (StatusCode, Value) {
+pub(crate) async fn json(url: String) -> (StatusCode, Value) {
     let response = reqwest::get(url).await.unwrap();
     let status = response.status().as_u16();
     (
@@ -57,6 +57,34 @@ async fn metrics_are_prometheus_text() {
     assert_eq!(text.sum("http_server_request_duration_seconds_count"), 3.0);
     assert_eq!(text.sum("http_server_response_body_size_bytes_sum"), 15.0);
     assert!(text.sum("process_resident_memory_bytes") > 0.0);
+}
+
+#[tokio::test]
+async fn a_scraper_that_prefers_openmetrics_gets_it() {
+    let monitor = Monitor::builder().build().unwrap();
+    let url = serve(app(&monitor)).await;
+    let client = reqwest::Client::new();
+    client.get(format!("{url}/hello")).send().await.unwrap();
+    let response = client
+        .get(format!("{url}/metrics"))
+        .header(
+            "accept",
+            "application/openmetrics-text;version=1.0.0,text/plain;q=0.5",
+        )
+        .send()
+        .await
+        .unwrap();
+    let header = |name| response.headers()[name].to_str().unwrap();
+    assert_eq!(
+        header("content-type"),
+        "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    );
+    assert_eq!(header("vary"), "accept");
+    let (samples, kinds) = openmetrics::parse(&response.text().await.unwrap());
+    assert_eq!(kinds["http_server_request_duration_seconds"], "histogram");
+    assert_eq!(kinds["process_cpu_seconds"], "counter");
+    let count = "http_server_request_duration_seconds_count";
+    assert_eq!(samples.iter().filter(|s| s.name == count).count(), 1);
 }
 
 #[tokio::test]
@@ -102,80 +130,6 @@ async fn stats_show_the_process_and_the_requests_by_route() {
 }
 
 #[tokio::test]
-async fn a_service_without_checks_is_healthy() {
-    let monitor = Monitor::builder().service("quiz").build().unwrap();
-    let url = serve(app(&monitor)).await;
-    let (status, health) = json(format!("{url}/health")).await;
-    assert_eq!(status, StatusCode::OK);
-    assert_eq!(
-        (&health["status"], &health["service"]),
-        (&"ok".into(), &"quiz".into())
-    );
-    assert!(health["uptime_seconds"].as_f64().unwrap() > 0.0);
-}
-
-#[tokio::test]
-async fn a_check_that_fails_hangs_or_panics_makes_the_service_unhealthy() {
-    let monitor = Monitor::builder()
-        .check("good", || async { Ok::<(), String>(()) })
-        .check("bad", || async { Err("the disk is full") })
-        .check("slow", std::future::pending::<Result<(), String>>)
-        .check("broken", || async { panic_quietly() as Result<(), String> })
-        .check_timeout(Duration::from_millis(50))
-        .build()
-        .unwrap();
-    let url = serve(app(&monitor)).await;
-    let (status, health) = json(format!("{url}/health")).await;
-    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(health["status"], "unhealthy");
-    let checks = &health["checks"];
-    assert_eq!(checks["good"]["status"], "ok");
-    assert!(checks["good"].get("error").is_none());
-    for (name, error) in [
-        ("bad", "the disk is full"),
-        ("slow", "no answer within 50ms"),
-        ("broken", "the check panicked"),
-    ] {
-        assert_eq!(checks[name]["status"], "unhealthy", "{name}");
-        assert_eq!(checks[name]["error"], error, "{name}");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_check_that_blocks_its_thread_does_not_hold_up_the_answer() {
-    let (release, blocked) = std::sync::mpsc::channel::<()>();
-    let blocked = std::sync::Mutex::new(blocked);
-    let monitor = Monitor::builder()
-        .check("good", || async { Ok::<(), String>(()) })
-        .check("blocks", move || {
-            // Until the test is over.
-            let _ = blocked.lock().unwrap().recv();
-            std::future::ready(Ok::<(), String>(()))
-        })
-        .check_timeout(Duration::from_millis(50))
-        .build()
-        .unwrap();
-    let url = serve(app(&monitor)).await;
-    let answer = tokio::time::timeout(Duration::from_secs(10), json(format!("{url}/health")));
-    let (status, health) = answer.await.unwrap();
-    drop(release);
-    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(health["checks"]["good"]["status"], "ok");
-    assert_eq!(health["checks"]["blocks"]["error"], "no answer within 50ms");
-}
-
-#[tokio::test]
-async fn a_check_timeout_without_end_is_one() {
-    let monitor = Monitor::builder()
-        .check("good", || async { Ok::<(), String>(()) })
-        .check_timeout(Duration::MAX)
-        .build()
-        .unwrap();
-    let url = serve(app(&monitor)).await;
-    assert_eq!(json(format!("{url}/health")).await.0, StatusCode::OK);
-}
-
-#[tokio::test]
 async fn two_servers_in_a_process_do_not_see_each_other() {
     let one = Monitor::builder().service("one").build().unwrap();
     let two = Monitor::builder().service("two").build().unwrap();
@@ -206,8 +160,16 @@ fn a_builder_refuses_what_cannot_work() {
         BuildError::EmptyService
     );
     let check = || async { Ok::<(), String>(()) };
-    let twice = Monitor::builder().check("db", check).check("db", check);
+    let twice = Monitor::builder()
+        .check("db", Readiness, check)
+        .check("db", Liveness, check);
     assert_eq!(build(twice), BuildError::DuplicateCheck("db".to_owned()));
     let zero = Monitor::builder().check_timeout(Duration::ZERO);
     assert_eq!(build(zero), BuildError::CheckTimeout(Duration::ZERO));
+    let zero = Monitor::builder().check("db", Readiness.timeout(Duration::ZERO), check);
+    assert_eq!(build(zero), BuildError::CheckTimeout(Duration::ZERO));
+    for token in ["", "with space", "schlüssel", "line\nbreak"] {
+        let token = Monitor::builder().admin_token(token);
+        assert_eq!(build(token), BuildError::AdminToken);
+    }
 }

@@ -13,6 +13,9 @@ mod family;
 #[cfg(feature = "axum")]
 mod hangups;
 #[cfg(test)]
+#[cfg(feature = "axum")]
+mod health;
+#[cfg(test)]
 mod install;
 #[cfg(test)]
 #[cfg(feature = "axum")]
@@ -27,5 +30,8 @@ mod process;
 mod recorders;
 #[cfg(test)]
 mod script;
+#[cfg(test)]
+#[cfg(feature = "axum")]
+mod token;
 #[cfg(test)]
 mod types;

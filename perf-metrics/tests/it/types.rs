@@ -21,6 +21,10 @@ fn public_types_are_send_sync_and_debug() {
     shared::<TimedBody<()>>();
     shared::<Timing<()>>();
     shared::<TimingLayer>();
+    #[cfg(feature = "axum")]
+    shared::<perf_metrics::CheckKind>();
+    #[cfg(feature = "axum")]
+    shared::<perf_metrics::CheckOptions>();
     shared::<snapshot::Batch>();
     shared::<snapshot::Cache>();
     shared::<snapshot::DatabasePool>();
