@@ -1,12 +1,14 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod budget;
 mod clock;
 mod monitor;
 mod recorder;
 pub mod snapshot;
 pub mod timing;
 
+pub use budget::{Budget, Limit, LimitReport, RouteReport, Thresholds, Verdict};
 pub use monitor::{AlreadyInstalled, BuildError, Monitor, MonitorBuilder};
 #[cfg(feature = "axum")]
 pub use monitor::{

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::process::ProcessMetrics;
 use super::{BuildError, Inner, Monitor};
+use crate::budget::Objectives;
 use crate::{MonitorRecorder, RequestHead, TimingLayer};
 
 /// Builds a [`Monitor`]; made by [`Monitor::builder`].
@@ -13,6 +14,7 @@ pub struct MonitorBuilder {
     service: String,
     recorder: MonitorRecorder,
     layer: TimingLayer,
+    pub(crate) objectives: Objectives,
     #[cfg(feature = "axum")]
     pub(super) health: super::health::Health,
     #[cfg(feature = "axum")]
@@ -27,6 +29,7 @@ impl Default for MonitorBuilder {
             service: "unknown_service".to_owned(),
             layer: TimingLayer::with_recorder(recorder.clone()),
             recorder,
+            objectives: Objectives::default(),
             #[cfg(feature = "axum")]
             health: super::health::Health::default(),
             #[cfg(feature = "axum")]
@@ -65,11 +68,14 @@ impl MonitorBuilder {
     /// # Errors
     ///
     /// [`BuildError`] for an empty service name, two checks with one name, a check timeout of zero,
-    /// or an admin token that no client can send.
+    /// an admin token that no client can send, or budgets and thresholds that cannot be.
     pub fn build(self) -> Result<Monitor, BuildError> {
         if self.service.is_empty() {
             return Err(BuildError::EmptyService);
         }
+        self.objectives.validate()?;
+        self.recorder
+            .set_request_bounds(&self.objectives.request_bounds());
         #[cfg(feature = "axum")]
         self.health.validate()?;
         #[cfg(feature = "axum")]
@@ -83,6 +89,7 @@ impl MonitorBuilder {
                 started: Instant::now(),
                 recorder: self.recorder,
                 layer: self.layer,
+                objectives: self.objectives,
                 process,
                 #[cfg(feature = "axum")]
                 health: self.health,

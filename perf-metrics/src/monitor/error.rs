@@ -3,7 +3,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 /// Why a monitor could not be built.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Error)]
 #[non_exhaustive]
 pub enum BuildError {
     /// The service's name is empty.
@@ -18,6 +18,60 @@ pub enum BuildError {
     /// The admin token is empty, or holds something else than visible ASCII characters.
     #[error("the admin token cannot be sent in a header: use one or more visible ASCII characters")]
     AdminToken,
+    /// A budget names no route.
+    #[error(
+        "the budget of {0:?} names no route: write \"GET /orders/{{id}}\", or \"/orders/{{id}}\" for all methods; one for any route is the default budget"
+    )]
+    BudgetWithoutRoute(String),
+    /// A budget is for a method that has no label of its own.
+    #[error(
+        "the budget of {0:?} is for no method that is told apart: begin it with one such as GET, in capitals, with _OTHER, or with the route for all methods"
+    )]
+    BudgetMethod(String),
+    /// Two budgets are for the same method and route.
+    #[error("two budgets are for {0:?}: keep one")]
+    DuplicateBudget(String),
+    /// The default budget names a route.
+    #[error("the default budget is for {0:?} only: make it with Budget::any")]
+    DefaultBudget(String),
+    /// A time in a budget is zero.
+    #[error("in the budget of {budget:?}, {limit} is zero: set a time above zero, or none")]
+    BudgetTime {
+        /// The budget's route.
+        budget: String,
+        /// The limit's name.
+        limit: &'static str,
+    },
+    /// A quantile in a budget has a longer time than a higher one.
+    #[error(
+        "in the budget of {budget:?}, {lower} is longer than {higher}, which implies it: shorten {lower} or leave it out"
+    )]
+    BudgetOrder {
+        /// The budget's route.
+        budget: String,
+        /// The name of the limit that is too long.
+        lower: &'static str,
+        /// The name of the limit that implies it.
+        higher: &'static str,
+    },
+    /// The share of errors in a budget is no share, or is all or nothing.
+    #[error(
+        "in the budget of {budget:?}, errors is {ratio}: set a ratio above 0 and below 1, such as 0.01 for one of a hundred"
+    )]
+    BudgetErrors {
+        /// The budget's route.
+        budget: String,
+        /// The share.
+        ratio: f64,
+    },
+    /// A threshold that cannot be.
+    #[error("the threshold {name} cannot be: {remedy}")]
+    Threshold {
+        /// The setter's name.
+        name: &'static str,
+        /// What to set instead.
+        remedy: &'static str,
+    },
 }
 
 /// The process has a recorder already.

@@ -12,7 +12,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::recorder::Format;
+use crate::budget::Objectives;
+use crate::recorder::{Format, Samples};
 use crate::{MonitorRecorder, Snapshot, TimingLayer};
 
 pub use builder::MonitorBuilder;
@@ -37,6 +38,7 @@ struct Inner {
     started: Instant,
     recorder: MonitorRecorder,
     layer: TimingLayer,
+    objectives: Objectives,
     process: ProcessMetrics,
     #[cfg(feature = "axum")]
     health: health::Health,
@@ -80,6 +82,14 @@ impl Monitor {
     /// several behind a fanout.
     pub fn recorder(&self) -> MonitorRecorder {
         self.inner.recorder.clone()
+    }
+
+    pub(crate) fn objectives(&self) -> &Objectives {
+        &self.inner.objectives
+    }
+
+    pub(crate) fn samples(&self) -> Samples {
+        self.inner.recorder.samples()
     }
 
     /// The name of the service.

@@ -86,6 +86,14 @@ impl Counts {
         })
     }
 
+    /// How many values are at or below an exported bound; `None` if it is not one.
+    pub(crate) fn within(&self, bound: f64) -> Option<u64> {
+        let mut buckets = self.buckets();
+        buckets
+            .find(|(it, _)| *it == bound)
+            .map(|(_, within)| within)
+    }
+
     /// An estimate of the value that a share `q` of all values does not exceed; `None` if there is
     /// no value.
     pub(crate) fn quantile(&self, q: f64) -> Option<f64> {

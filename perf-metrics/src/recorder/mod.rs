@@ -35,18 +35,27 @@ pub struct MonitorRecorder {
 }
 
 struct Inner {
+    storage: FixedStorage,
     registry: Registry<Key, FixedStorage>,
     descriptions: RwLock<HashMap<KeyName, SharedString>>,
 }
 
 impl MonitorRecorder {
     pub(crate) fn new() -> Self {
+        let storage = FixedStorage::default();
         Self {
             inner: Arc::new(Inner {
-                registry: Registry::new(FixedStorage),
+                storage: storage.clone(),
+                registry: Registry::new(storage),
                 descriptions: RwLock::default(),
             }),
         }
+    }
+
+    /// Exports these bounds, in seconds, for the times of requests too. To be called before any is
+    /// recorded.
+    pub(crate) fn set_request_bounds(&self, bounds: &[f64]) {
+        self.inner.storage.set_request_bounds(bounds);
     }
 
     /// All metrics in this format, with those that are not in the recorder.

@@ -1,4 +1,5 @@
-use std::sync::LazyLock;
+use std::collections::BTreeMap;
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 /// OpenTelemetry's advice for `http.server.request.duration`, in seconds.
 const TIME_BOUNDS: [f64; 14] = [
@@ -19,13 +20,12 @@ static COUNTS: LazyLock<Scheme> = LazyLock::new(|| Scheme::new(&COUNT_BOUNDS, 0,
 ///
 /// Each octave between two powers of two has the same number of cells, so that a quantile can be
 /// told within a few percent over the whole range, and a value's cell is found in the bits of its
-/// floating-point form. A cell that holds an exported bound is split there, so that the exported
+/// floating-point form. A cell that holds exported bounds is split there, so that the exported
 /// buckets are exact sums of cells, and a sample costs one increment for both.
 #[derive(Debug)]
 pub(crate) struct Scheme {
-    bounds: &'static [f64],
-    /// By unsplit cell: where it is split (inclusive below), and the index of its first part.
-    slots: Box<[(f64, usize)]>,
+    bounds: Box<[f64]>,
+    slots: Box<[Slot]>,
     /// By bound: how many cells are at or below it.
     below: Box<[usize]>,
     /// By cell: its middle.
@@ -36,7 +36,39 @@ pub(crate) struct Scheme {
     shift: u32,
 }
 
+/// A cell before it was split.
+#[derive(Debug, Clone, Copy)]
+struct Slot {
+    /// The index of its first part.
+    first: usize,
+    /// Of the bounds that split it: the index of the first, and that after the last.
+    bounds: (usize, usize),
+}
+
 impl Scheme {
+    /// The scheme for times in seconds, with these bounds beside OpenTelemetry's.
+    ///
+    /// Schemes live for ever, so that no sample has to count who uses one; there are as many as
+    /// different sets of bounds.
+    pub(super) fn times_with(more: &[f64]) -> &'static Self {
+        type Schemes = Mutex<BTreeMap<Vec<u64>, &'static Scheme>>;
+        static SCHEMES: Schemes = Mutex::new(BTreeMap::new());
+        let valid = |bound: &f64| *bound > 0.0 && bound.is_finite() && !TIME_BOUNDS.contains(bound);
+        let mut more: Vec<f64> = more.iter().copied().filter(valid).collect();
+        if more.is_empty() {
+            return &TIMES;
+        }
+        more.sort_by(f64::total_cmp);
+        more.dedup();
+        let key = more.iter().map(|bound| bound.to_bits()).collect();
+        let mut schemes = SCHEMES.lock().unwrap_or_else(PoisonError::into_inner);
+        schemes.entry(key).or_insert_with(|| {
+            more.extend(TIME_BOUNDS);
+            more.sort_by(f64::total_cmp);
+            Box::leak(Box::new(Self::new(&more, -20, 7, 4)))
+        })
+    }
+
     /// The scheme for a metric of this name.
     pub(super) fn for_name(name: &str) -> &'static Self {
         if name.ends_with("_seconds") {
@@ -49,12 +81,12 @@ impl Scheme {
     }
 
     /// Cells from 2^`low` to 2^`high`, 2^`bits` an octave, and one for what is below and one for
-    /// what is above. At most one bound may fall into a cell.
-    fn new(bounds: &'static [f64], low: i32, high: i32, bits: u32) -> Self {
+    /// what is above. The bounds are in order.
+    fn new(bounds: &[f64], low: i32, high: i32, bits: u32) -> Self {
         let (least, greatest) = (2f64.powi(low), 2f64.powi(high));
         let shift = f64::MANTISSA_DIGITS - 1 - bits;
         let mut scheme = Self {
-            bounds,
+            bounds: bounds.into(),
             slots: Box::default(),
             below: Box::default(),
             middles: Box::default(),
@@ -73,19 +105,21 @@ impl Scheme {
 
         let (mut slots, mut below, mut middles) = (Vec::new(), Vec::new(), Vec::new());
         for (index, edge) in edges.windows(2).enumerate() {
-            let &[from, to] = edge else { continue };
-            let bound = bounds.iter().find(|&&b| scheme.unsplit(b) == index);
-            let split = bound.copied().unwrap_or(f64::INFINITY);
-            slots.push((split, middles.len()));
-            if bound.is_some() {
-                middles.push(f64::midpoint(from, split));
+            let &[mut from, to] = edge else { continue };
+            let (first, split) = (middles.len(), below.len());
+            for bound in bounds.iter().filter(|&&b| scheme.unsplit(b) == index) {
+                middles.push(f64::midpoint(from, *bound));
                 below.push(middles.len());
+                from = *bound;
             }
-            let from = if bound.is_some() { split } else { from };
+            slots.push(Slot {
+                first,
+                bounds: (split, below.len()),
+            });
             middles.push(if to.is_finite() {
                 f64::midpoint(from, to)
             } else {
-                greatest
+                from
             });
         }
         scheme.slots = slots.into();
@@ -106,7 +140,10 @@ impl Scheme {
     /// The cell of a value that is not NaN.
     pub(super) fn cell(&self, value: f64) -> usize {
         match self.slots.get(self.unsplit(value)) {
-            Some(&(split, first)) => first + usize::from(value > split),
+            Some(&Slot { first, bounds }) => {
+                let bounds = self.bounds.get(bounds.0..bounds.1).unwrap_or_default();
+                first + bounds.iter().filter(|bound| value > **bound).count()
+            }
             None => self.middles.len() - 1,
         }
     }
@@ -133,8 +170,23 @@ mod tests {
 
     use super::*;
 
-    fn all() -> [&'static Scheme; 3] {
-        [&TIMES, &SIZES, &COUNTS]
+    /// Bounds of users': some share a cell with each other or with one of OpenTelemetry's, one is
+    /// OpenTelemetry's, one below all cells and one above.
+    const MORE: [f64; 8] = [0.2, 0.251, 0.252, 0.3, 1.0, 1e-9, 300.0, 0.2];
+
+    fn all() -> [&'static Scheme; 4] {
+        [&TIMES, &SIZES, &COUNTS, Scheme::times_with(&MORE)]
+    }
+
+    #[test]
+    fn bounds_are_added_to_the_usual_ones_once() {
+        let scheme = Scheme::times_with(&MORE);
+        let bounds: Vec<f64> = scheme.buckets().map(|(bound, _)| bound).collect();
+        assert!(bounds.is_sorted_by(|a, b| a < b), "{bounds:?}");
+        assert_eq!(bounds.len(), TIME_BOUNDS.len() + 6);
+        assert!(MORE.iter().all(|bound| bounds.contains(bound)));
+        assert!(std::ptr::eq(scheme, Scheme::times_with(&MORE)));
+        assert!(std::ptr::eq(&raw const *TIMES, Scheme::times_with(&[0.5])));
     }
 
     #[test]
@@ -163,7 +215,11 @@ mod tests {
             for value in [-1.0, -0.0, 0.0, f64::MIN_POSITIVE, f64::NEG_INFINITY] {
                 assert_eq!(scheme.cell(value), 0, "{value}");
             }
-            for value in [scheme.greatest.next_up(), f64::MAX, f64::INFINITY] {
+            for value in [
+                scheme.greatest.max(300.0).next_up(),
+                f64::MAX,
+                f64::INFINITY,
+            ] {
                 assert_eq!(scheme.cell(value), scheme.cells() - 1, "{value}");
             }
         }
@@ -180,8 +236,10 @@ mod tests {
 
         #[test]
         fn the_middle_of_a_times_cell_is_near_the_value(value in 1e-6..127.0f64) {
-            let middle = TIMES.middle(TIMES.cell(value));
-            prop_assert!((middle - value).abs() <= value * 0.032, "{} for {}", middle, value);
+            for times in [&TIMES, Scheme::times_with(&MORE)] {
+                let middle = times.middle(times.cell(value));
+                prop_assert!((middle - value).abs() <= value * 0.032, "{} for {}", middle, value);
+            }
         }
     }
 }

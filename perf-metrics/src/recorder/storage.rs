@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use metrics::Key;
 use metrics::atomics::AtomicU64;
@@ -6,10 +6,29 @@ use metrics_util::registry::Storage;
 
 use super::distribution::Distribution;
 use super::scheme::Scheme;
+use crate::timing::REQUEST_DURATION;
 
 /// Storage whose size does not depend on the number of samples.
-#[derive(Debug)]
-pub(super) struct FixedStorage;
+#[derive(Debug, Clone, Default)]
+pub(super) struct FixedStorage {
+    request_times: Arc<OnceLock<&'static Scheme>>,
+}
+
+impl FixedStorage {
+    /// Exports these bounds, in seconds, for the times of requests too. What is recorded already,
+    /// and what was set before, stays as it is.
+    pub(super) fn set_request_bounds(&self, bounds: &[f64]) {
+        self.request_times
+            .get_or_init(|| Scheme::times_with(bounds));
+    }
+
+    fn scheme(&self, name: &str) -> &'static Scheme {
+        match self.request_times.get() {
+            Some(&scheme) if name == REQUEST_DURATION => scheme,
+            _ => Scheme::for_name(name),
+        }
+    }
+}
 
 impl Storage<Key> for FixedStorage {
     type Counter = Arc<AtomicU64>;
@@ -25,6 +44,6 @@ impl Storage<Key> for FixedStorage {
     }
 
     fn histogram(&self, key: &Key) -> Self::Histogram {
-        Arc::new(Distribution::new(Scheme::for_name(key.name())))
+        Arc::new(Distribution::new(self.scheme(key.name())))
     }
 }

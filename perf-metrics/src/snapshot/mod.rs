@@ -13,6 +13,7 @@ use serde::Serialize;
 use crate::recorder::Samples;
 
 pub use family::{Batch, Cache, DatabasePool, MessageQueue, Pool, PoolStatus};
+pub(crate) use requests::route_of;
 pub use requests::{Quantiles, Requests, Route};
 
 /// The state of a service at a moment.

@@ -93,19 +93,20 @@ fn merge(into: &mut Option<Counts>, times: &Counts) {
     }
 }
 
-fn route(key: &Key) -> (String, String) {
+/// The route and the method of a series.
+pub(crate) fn route_of(key: &Key) -> (String, String) {
     let text = |name| label(key, name).unwrap_or_default().to_owned();
     (text(ROUTE), text(METHOD))
 }
 
 impl Requests {
-    pub(super) fn of(samples: &Samples) -> Self {
+    pub(crate) fn of(samples: &Samples) -> Self {
         let mut tallies: BTreeMap<(String, String), Tally> = BTreeMap::new();
         for (key, value) in samples.values(ACTIVE_REQUESTS) {
-            tallies.entry(route(key)).or_default().in_flight += value.max(0.0) as u64;
+            tallies.entry(route_of(key)).or_default().in_flight += value.max(0.0) as u64;
         }
         for (key, value) in samples.values(REQUESTS_ABORTED) {
-            let tally = tallies.entry(route(key)).or_default();
+            let tally = tallies.entry(route_of(key)).or_default();
             tally.ended += *value as u64;
             match label(key, REASON) {
                 Some("dropped") => tally.aborted += *value as u64,
@@ -113,14 +114,14 @@ impl Requests {
             }
         }
         for (key, times) in samples.histograms(RESPONSE_DURATION) {
-            let tally = tallies.entry(route(key)).or_default();
+            let tally = tallies.entry(route_of(key)).or_default();
             tally.ended += times.count();
             if label(key, STATUS).is_some_and(|status| status.starts_with('5')) {
                 tally.errors += times.count();
             }
         }
         for (key, times) in samples.histograms(REQUEST_DURATION) {
-            merge(&mut tallies.entry(route(key)).or_default().times, times);
+            merge(&mut tallies.entry(route_of(key)).or_default().times, times);
         }
 
         let mut all = Self::default();

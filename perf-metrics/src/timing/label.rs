@@ -11,7 +11,7 @@ pub(super) const OVERFLOW: &str = "_OVERFLOW";
 
 /// The labels of methods; the last is for the methods that are not known (the value is
 /// OpenTelemetry's).
-pub(super) const METHODS: [&str; 10] = [
+pub(crate) const METHODS: [&str; 10] = [
     "GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "CONNECT", "TRACE", "_OTHER",
 ];
 

@@ -34,4 +34,5 @@ pub use label::RequestHead;
 pub use layer::TimingLayer;
 pub use service::Timing;
 
+pub(crate) use label::METHODS;
 pub(crate) use names::*;

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod accounting;
 #[cfg(test)]
+mod budgets;
+#[cfg(test)]
 #[cfg(feature = "axum")]
 mod endpoints;
 #[cfg(test)]

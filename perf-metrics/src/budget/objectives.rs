@@ -1,0 +1,112 @@
+use std::collections::HashSet;
+use std::time::Duration;
+
+use super::{Budget, Limit, Thresholds};
+use crate::BuildError;
+use crate::timing::METHODS;
+
+/// All that is asked of a service.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Objectives {
+    /// Those of routes.
+    pub(crate) budgets: Vec<Budget>,
+    /// That of all other routes.
+    pub(crate) default: Budget,
+    pub(crate) thresholds: Thresholds,
+}
+
+impl Default for Objectives {
+    fn default() -> Self {
+        Self {
+            budgets: Vec::new(),
+            default: Budget::any()
+                .p95(Duration::from_millis(500))
+                .p99(Duration::from_secs(1))
+                .errors(0.01),
+            thresholds: Thresholds::default(),
+        }
+    }
+}
+
+impl Objectives {
+    pub(crate) fn validate(&self) -> Result<(), BuildError> {
+        let mut targets = HashSet::new();
+        for budget in &self.budgets {
+            check_target(budget)?;
+            check_limits(budget)?;
+            if !targets.insert((&budget.method, &budget.route)) {
+                return Err(BuildError::DuplicateBudget(budget.to_string()));
+            }
+        }
+        if self.default.route.is_some() {
+            return Err(BuildError::DefaultBudget(self.default.to_string()));
+        }
+        check_limits(&self.default)?;
+        self.thresholds.validate()
+    }
+
+    /// The budget of a route: its own, else that of the route for any method, else the default.
+    pub(crate) fn of(&self, method: &str, route: &str) -> &Budget {
+        let of = |method: Option<&str>| {
+            self.budgets
+                .iter()
+                .find(|it| it.route.as_deref() == Some(route) && it.method.as_deref() == method)
+        };
+        of(Some(method))
+            .or_else(|| of(None))
+            .unwrap_or(&self.default)
+    }
+
+    /// The budgets, that for any route last.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Budget> {
+        self.budgets.iter().chain([&self.default])
+    }
+
+    /// The times of all budgets in seconds, to be exact bounds of the exported histogram.
+    pub(crate) fn request_bounds(&self) -> Vec<f64> {
+        let times = self.all().flat_map(Budget::times);
+        times.map(|(_, time)| time.as_secs_f64()).collect()
+    }
+}
+
+fn check_target(budget: &Budget) -> Result<(), BuildError> {
+    match (&budget.method, &budget.route) {
+        (_, None) => Err(BuildError::BudgetWithoutRoute(budget.to_string())),
+        (_, Some(route)) if route.is_empty() => {
+            Err(BuildError::BudgetWithoutRoute(budget.to_string()))
+        }
+        (Some(method), Some(_)) if !METHODS.contains(&method.as_str()) => {
+            Err(BuildError::BudgetMethod(budget.to_string()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_limits(budget: &Budget) -> Result<(), BuildError> {
+    let mut shorter: Option<(Limit, Duration)> = None;
+    for (limit, time) in budget.times() {
+        if time.is_zero() {
+            return Err(BuildError::BudgetTime {
+                budget: budget.to_string(),
+                limit: limit.as_str(),
+            });
+        }
+        if let Some((lower, most)) = shorter
+            && most > time
+        {
+            return Err(BuildError::BudgetOrder {
+                budget: budget.to_string(),
+                lower: lower.as_str(),
+                higher: limit.as_str(),
+            });
+        }
+        shorter = Some((limit, time));
+    }
+    match budget.errors {
+        Some(ratio) if !(ratio > 0.0 && ratio < 1.0) => Err(BuildError::BudgetErrors {
+            budget: budget.to_string(),
+            ratio,
+        }),
+        _ => Ok(()),
+    }
+}
