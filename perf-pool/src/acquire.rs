@@ -138,17 +138,18 @@ impl<DB: Database> Inner<DB> {
         self.load.timed_out();
         let status = self.status();
         let last_connect_error = self.diagnosis.last_error();
+        let answers = |since| self.diagnosis.succeeded_since(since);
+        // Connections held through the bare sqlx pool take no slot, so a caller can have its slot
+        // and still wait for one of those.
+        let elsewhere = phase == Phase::Connect
+            && last_connect_error.is_none()
+            && (self.is_held_elsewhere(&status)
+                || (status.in_use == status.max
+                    && std::time::Instant::now()
+                        .checked_sub(waited)
+                        .is_some_and(answers)));
         AcquireError::Timeout {
-            // Connections held through the bare sqlx pool take no slot, so a caller can have its
-            // slot and still wait for one of those.
-            phase: match phase {
-                Phase::Connect
-                    if self.is_held_elsewhere(&status) && last_connect_error.is_none() =>
-                {
-                    Phase::Wait
-                }
-                phase => phase,
-            },
+            phase: if elsewhere { Phase::Wait } else { phase },
             waited,
             status,
             last_connect_error,
@@ -157,15 +158,19 @@ impl<DB: Database> Inner<DB> {
     }
 
     /// Whether all connections are in use, some of them by users of the bare sqlx pool.
-    fn is_held_elsewhere(&self, status: &Status) -> bool {
+    pub(crate) fn is_held_elsewhere(&self, status: &Status) -> bool {
         let (opening, testing) = self.desk.under_way();
         let ours = self.slots.taken().saturating_sub(self.desk.len());
         let known = ours + (opening + testing) as usize;
         status.in_use == status.max && status.in_use as usize > known
     }
 
-    /// Finds out beside a stuck attempt why no connection comes. Ends within `connect_timeout`.
+    /// Finds out beside a stuck attempt why no connection comes, if that is not clear already. Ends
+    /// within `connect_timeout`.
     pub(crate) fn diagnose(&self) {
+        if self.is_held_elsewhere(&self.status()) {
+            return;
+        }
         self.spawn(Arc::clone(&self.diagnosis).probe::<DB>(
             self.sqlx.connect_options(),
             self.after_connect.clone(),

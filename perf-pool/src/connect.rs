@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::{ConnectOptions, Connection};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::ConnectError;
 use crate::driver::{About, Driver, Options, Terms, chain};
@@ -33,18 +33,28 @@ pub(crate) async fn connect<DB: Driver>(
     let metrics = Arc::new(Metrics::new(&settings.name, settings.base, settings.max));
     let started = Instant::now();
     let after = settings.connect_timeout;
-    let first = first::<DB>(&driver, &about, &options, settings.after_connect.as_ref());
-    let served_by = match timeout(after, first).await {
-        Ok(served_by) => served_by?,
-        Err(_) => {
-            let target = about.target.to_string();
-            return Err(ConnectError::Timeout { target, after });
-        }
+    let too_late = |_| ConnectError::Timeout {
+        target: about.target.to_string(),
+        after,
     };
-    metrics.created(started.elapsed());
+    let deadline = started + after;
+    let first = first::<DB>(&driver, &about, &options);
+    let (first, served_by) = timeout_at(deadline, first).await.map_err(too_late)??;
+    let hook = settings.after_connect.clone();
     let within = settings.checks.ping_timeout;
-    let pool = Pool::open(settings, options, metrics, terms);
-    pool.inner().warm_up(after).await;
+    let pool = Pool::open(settings, options, Arc::clone(&metrics), terms);
+    // The server takes connections, so the base need not wait for what the hook does on the first.
+    let ready = async {
+        let ready = ready::<DB>(&about, first, hook);
+        timeout_at(deadline, ready).await.map_err(too_late)??;
+        metrics.created(started.elapsed());
+        Ok::<_, ConnectError>(())
+    };
+    let base = async {
+        pool.inner().warm_up(after).await;
+        Ok(())
+    };
+    tokio::try_join!(ready, base)?;
     if let Some(served_by) = served_by {
         // A pooler that does not answer right now tells nothing.
         let _ = timeout(within, look_for_pooler(&pool, &driver, served_by)).await;
@@ -72,23 +82,31 @@ async fn first<DB: Driver>(
     driver: &DB::Settings,
     about: &About,
     options: &Options<DB>,
-    hook: Option<&AfterConnect<DB>>,
-) -> Result<Option<String>, ConnectError> {
+) -> Result<(DB::Connection, Option<String>), ConnectError> {
     let mut conn: DB::Connection = options
         .connect()
         .await
         .map_err(|source| DB::explain(about, source))?;
     DB::inspect(driver, about, options, &mut conn).await?;
     let served_by = DB::served_by(driver, &mut conn).await;
+    Ok((conn, served_by))
+}
+
+/// Tries the hook on the first connection, which then has served its purpose.
+async fn ready<DB: Driver>(
+    about: &About,
+    mut first: DB::Connection,
+    hook: Option<AfterConnect<DB>>,
+) -> Result<(), ConnectError> {
     if let Some(hook) = hook {
-        hook(&mut conn)
+        hook(&mut first)
             .await
             .map_err(|source| ConnectError::AfterConnect {
                 target: about.target.to_string(),
                 source,
             })?;
     }
-    // It served its purpose; how its goodbye goes says nothing about the next one.
-    let _ = timeout(Duration::from_millis(100), conn.close()).await;
-    Ok(served_by)
+    // How its goodbye goes says nothing about the next one.
+    let _ = timeout(Duration::from_millis(100), first.close()).await;
+    Ok(())
 }

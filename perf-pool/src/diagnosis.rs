@@ -1,6 +1,7 @@
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::{ConnectOptions, Connection, Database};
 use tokio::time::timeout;
@@ -16,6 +17,8 @@ pub(crate) struct Diagnosis {
     last: Mutex<Option<Arc<sqlx::Error>>>,
     failing: AtomicBool,
     probing: AtomicBool,
+    /// When a connection came about last.
+    succeeded: Mutex<Option<Instant>>,
 }
 
 impl Diagnosis {
@@ -24,14 +27,28 @@ impl Diagnosis {
         self.failing.store(true, Ordering::Release);
     }
 
-    /// Notes that an attempt was given up, unless its reason is known.
-    pub(crate) fn gave_up(&self, error: impl FnOnce() -> sqlx::Error) {
-        if !self.failing.load(Ordering::Acquire) {
-            self.failed(error());
+    /// Notes that an attempt was given up, unless its reason is known, or the server took a
+    /// connection meanwhile: then it waited for one that users of the bare sqlx pool hold.
+    pub(crate) fn gave_up(&self, began: Instant, within: Duration) {
+        if !self.failing.load(Ordering::Acquire) && !self.succeeded_since(began) {
+            self.failed(none_within(within));
         }
     }
 
+    /// Whether the server took a connection at or after this time.
+    pub(crate) fn succeeded_since(&self, then: Instant) -> bool {
+        let succeeded = self
+            .succeeded
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        succeeded.is_some_and(|at| at >= then)
+    }
+
     pub(crate) fn succeeded(&self) {
+        *self
+            .succeeded
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         if self.failing.swap(false, Ordering::AcqRel) {
             *self.last.lock().unwrap_or_else(PoisonError::into_inner) = None;
         }
@@ -72,12 +89,16 @@ impl Diagnosis {
                 let _ = timeout(within, conn.close()).await;
             }
             Ok(Err(error)) => self.failed(error),
-            Err(_) => self.failed(sqlx::Error::Io(std::io::Error::new(
-                std::io::ErrorKind::TimedOut,
-                format!("no connection within {within:?}"),
-            ))),
+            Err(_) => self.failed(none_within(within)),
         }
     }
+}
+
+fn none_within(time: Duration) -> sqlx::Error {
+    sqlx::Error::Io(io::Error::new(
+        io::ErrorKind::TimedOut,
+        format!("no connection within {time:?}"),
+    ))
 }
 
 struct Probing<'a>(&'a AtomicBool);

@@ -5,7 +5,6 @@
 //! that gives up wastes no handshake: the connection serves the next one, or becomes idle.
 
 use std::future::Future;
-use std::io;
 use std::pin::pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
@@ -315,12 +314,11 @@ async fn opening<DB: Database>(mut attempt: Attempt<DB>, pool: Weak<Inner<DB>>, 
             Condition::Stale => inner.test(found.live),
             Condition::Over => inner.close_soon(found.live),
         },
-        None | Some(Err(sqlx::Error::PoolTimedOut)) => inner.diagnosis.gave_up(|| {
-            sqlx::Error::Io(io::Error::new(
-                io::ErrorKind::TimedOut,
-                format!("no connection within {within:?}"),
-            ))
-        }),
+        None | Some(Err(sqlx::Error::PoolTimedOut)) => {
+            if !inner.is_held_elsewhere(&inner.status()) {
+                inner.diagnosis.gave_up(began, within);
+            }
+        }
         Some(Err(sqlx::Error::PoolClosed)) => {}
         Some(Err(error)) => {
             if let Err(Err(error)) = inner.desk.give(Err(error)) {

@@ -75,7 +75,7 @@ pub(super) fn groups(rt: &Arc<Runtime>) -> Result<Vec<Group>, Error> {
 }
 
 /// Rows written and read in one run.
-const MIXED: usize = 256;
+const MIXED: usize = 2_048;
 
 /// An entry in which 32 tasks write and 32 read.
 fn mixed<S, F, Fut>(name: &'static str, rt: &Arc<Runtime>, store: &S, work: F) -> Entry

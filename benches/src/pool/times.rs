@@ -38,10 +38,13 @@ impl Drop for Times {
     fn drop(&mut self) {
         for (what, times) in [("write", &mut self.writes), ("read", &mut self.reads)] {
             times.sort_unstable();
-            let at = |percent| times.get(times.len() * percent / 100).copied();
-            if let (Some(half), Some(most)) = (at(50), at(99)) {
+            let at = |permille| times.get(times.len() * permille / 1000).copied();
+            if let (Some(half), Some(most), Some(nearly), Some(all)) =
+                (at(500), at(990), at(999), times.last())
+            {
                 eprintln!(
-                    "pool/sqlite/mixed: {}: p50 {half:.0?}, p99 {most:.0?} a {what}",
+                    "pool/sqlite/mixed: {}: p50 {half:.1?}, p99 {most:.1?}, p99.9 {nearly:.1?}, \
+                     longest {all:.1?} a {what}",
                     self.name
                 );
             }

@@ -3,6 +3,7 @@ use std::time::{Duration, Instant};
 
 use perf_pool::{AcquireError, ConnectError, Phase, Pool};
 use sqlx::Postgres;
+use testkit::Proxy;
 use tokio::net::TcpListener;
 
 use crate::files::{File, at_most};
@@ -258,4 +259,40 @@ async fn a_wrong_database_is_reported_in_the_servers_words() {
     };
     let code = source.as_database_error().unwrap().code().unwrap();
     assert_eq!(code, "3D000");
+}
+
+#[tokio::test]
+async fn whoever_waits_for_what_the_bare_pool_holds_does_not_blame_the_server() {
+    let Some(pg) = testkit::Postgres::shared().await else {
+        return;
+    };
+    for max in [1, 3] {
+        let proxy = Proxy::start(pg.address()).await;
+        let builder = Pool::<Postgres>::builder()
+            .min_connections(0)
+            .max_connections(max)
+            .connect_timeout(Duration::from_millis(1_100))
+            .acquire_timeout(Duration::from_secs(2));
+        let pool = builder.connect(&proxy.url(&pg.url())).await.unwrap();
+        let bare: sqlx::PgPool = (*pool).clone();
+        let mut held = Vec::new();
+        for _ in 0..max {
+            held.push(bare.acquire().await.unwrap());
+        }
+        let opened = proxy.connections();
+        let error = pool.acquire().await.unwrap_err();
+        let AcquireError::Timeout {
+            phase,
+            last_connect_error,
+            ..
+        } = &error
+        else {
+            panic!("{error:?}")
+        };
+        assert_eq!(*phase, Phase::Wait, "{error}");
+        assert!(last_connect_error.is_none(), "{error}");
+        // Where the numbers tell who holds the connections, the server is not asked.
+        let asked = proxy.connections() - opened;
+        assert!(max == 1 || asked == 0, "{asked}");
+    }
 }

@@ -107,15 +107,15 @@ async fn the_base_is_opened_all_at_once() {
     let Some((_proxy, url)) = server().await else {
         return;
     };
-    let time = Duration::from_millis(300);
+    let time = Duration::from_millis(500);
     let (builder, most) = taking(pool().min_connections(20).max_connecting(1), time);
     let started = Instant::now();
     let pool = builder.connect(&url).await.unwrap();
-    // The first connection, which finds out whether there is a server, and the base.
     let took = started.elapsed();
-    assert!(took >= 2 * time && took < 5 * time, "{took:?}");
+    assert!(took >= time && took < 4 * time, "{took:?}");
     assert_eq!(pool.status().idle, 20);
-    assert_eq!(most.load(Ordering::SeqCst), 20);
+    // The base, while the hook runs on the connection that found out whether there is a server.
+    assert_eq!(most.load(Ordering::SeqCst), 21);
 }
 
 #[tokio::test]

@@ -77,7 +77,7 @@ async fn a_task_that_waits_for_a_second_connection_of_a_full_pool_is_warned() {
     let logs = Logs::new();
     let file = File::new();
     let pool = file
-        .open(at_most(2).acquire_timeout(Duration::from_millis(20)))
+        .open(at_most(2).acquire_timeout(Duration::from_secs(1)))
         .await;
     const WARNING: &str = "a task waits for a connection while it holds one";
     let task = tokio::spawn({
@@ -121,7 +121,7 @@ async fn closing_with_a_timeout_names_who_still_holds_connections() {
 async fn a_health_check_says_whether_the_database_answers() {
     let file = File::new();
     let pool = file
-        .open(at_most(1).acquire_timeout(Duration::from_millis(20)))
+        .open(at_most(1).acquire_timeout(Duration::from_millis(500)))
         .await;
     let health = pool.health_check().await;
     assert!(health.is_healthy() && !health.ping.is_zero(), "{health:?}");
