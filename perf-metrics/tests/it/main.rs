@@ -31,6 +31,8 @@ mod process;
 #[cfg(test)]
 mod recorders;
 #[cfg(test)]
+mod scrape;
+#[cfg(test)]
 mod script;
 #[cfg(test)]
 #[cfg(feature = "axum")]

@@ -36,7 +36,8 @@ pub(super) fn append_pairs<'a>(
 /// Appends text with the escapes of label values, or of help.
 pub(super) fn escape(text: &mut String, value: &str, quotes: bool) {
     let mut rest = value;
-    while let Some(at) = rest.find(|c| matches!(c, '\\' | '\n') || (c == '"' && quotes)) {
+    let special = |byte: u8| matches!(byte, b'\\' | b'\n') || (byte == b'"' && quotes);
+    while let Some(at) = rest.bytes().position(special) {
         let (plain, from) = rest.split_at(at);
         text.push_str(plain);
         let mut chars = from.chars();
@@ -62,19 +63,22 @@ fn name(name: &str, kind: Kind) -> Cow<'_, str> {
 
 /// Makes a valid metric name, or label name, of any string.
 pub(super) fn sanitize(name: &str, metric: bool) -> Cow<'_, str> {
-    let valid = |(i, c): (usize, char)| match c {
-        'a'..='z' | 'A'..='Z' | '_' => true,
-        '0'..='9' => i > 0,
-        ':' => metric,
-        _ => false,
-    };
-    if name.is_empty() {
-        return Cow::Borrowed("_");
+    let valid = |c: char| c.is_ascii_alphanumeric() || c == '_' || (c == ':' && metric);
+    let starts = |c: char| valid(c) && !c.is_ascii_digit();
+    if !name.starts_with(starts) {
+        // As long as before, and not empty.
+        let rest = name.chars().skip(1);
+        return std::iter::once('_')
+            .chain(rest.map(|c| if valid(c) { c } else { '_' }))
+            .collect();
     }
-    if name.chars().enumerate().all(valid) {
+    if name
+        .bytes()
+        .all(|byte| valid(char::from(byte)) && byte.is_ascii())
+    {
         return Cow::Borrowed(name);
     }
-    let chars = name.chars().enumerate();
-    let chars = chars.map(|(i, c)| if valid((i, c)) { c } else { '_' });
-    Cow::Owned(chars.collect())
+    name.chars()
+        .map(|c| if valid(c) { c } else { '_' })
+        .collect()
 }

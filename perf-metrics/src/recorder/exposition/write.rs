@@ -164,6 +164,12 @@ impl Writer<'_> {
     }
 
     fn real(&mut self, value: f64) {
+        // Most gauges count something. Beyond 2^53 not every whole number is one.
+        if value.fract() == 0.0 && value.abs() < 9e15 {
+            self.text.push_str(self.digits.format(value as i64));
+            self.text.push('\n');
+            return;
+        }
         // Writing to a string does not fail.
         let _ = match value {
             f64::INFINITY => self.text.write_str("+Inf"),

@@ -1,0 +1,91 @@
+//! What a scrape costs.
+
+use std::time::{Duration, Instant};
+
+use allocation_counter::measure;
+use metrics::{counter, gauge, histogram};
+use perf_metrics::Monitor;
+
+/// 10,000 counters and gauges as the family has them.
+fn numbers() -> Monitor {
+    let monitor = Monitor::builder().build().unwrap();
+    metrics::with_local_recorder(&monitor.recorder(), || {
+        for i in 0..5_000u64 {
+            let queue = format!("queue-{i}");
+            counter!("queue_jobs_processed_total", "queue" => queue.clone(), "outcome" => "completed", "zone" => "eu")
+                .increment(i * 7919);
+            gauge!("queue_depth", "queue" => queue, "state" => "ready", "zone" => "eu")
+                .set(i as f64);
+        }
+    });
+    monitor
+}
+
+/// Histograms of requests on so many routes.
+fn histograms(routes: u64) -> Monitor {
+    let monitor = Monitor::builder().build().unwrap();
+    metrics::with_local_recorder(&monitor.recorder(), || {
+        for i in 0..routes {
+            let times = histogram!("http_server_request_duration_seconds", "http_request_method" => "GET",
+                "http_route" => format!("/orders/{i}/{{id}}"), "http_response_status_code" => "200");
+            (0..20).for_each(|n| times.record(i as f64 * 1e-5 + f64::from(n) * 1e-3));
+        }
+    });
+    monitor
+}
+
+fn lines(text: &str) -> usize {
+    text.lines().filter(|line| !line.starts_with('#')).count()
+}
+
+/// The shortest of some runs: what else the machine does only adds.
+fn fastest(mut run: impl FnMut()) -> Duration {
+    let times = (0..50).map(|_| {
+        let start = Instant::now();
+        run();
+        start.elapsed()
+    });
+    times.min().unwrap_or_default()
+}
+
+#[test]
+#[cfg_attr(debug_assertions, ignore = "measures: run with --release")]
+fn ten_thousand_series_are_written_within_20_milliseconds() {
+    // 17 lines a histogram.
+    for (name, monitor) in [("numbers", numbers()), ("histograms", histograms(590))] {
+        for (format, render) in [
+            ("text", Monitor::render as fn(&Monitor) -> String),
+            ("openmetrics", Monitor::render_openmetrics),
+        ] {
+            assert!(lines(&render(&monitor)) >= 10_000);
+            let time = fastest(|| drop(render(&monitor)));
+            println!("{name} as {format}: {time:?}");
+            assert!(
+                time < Duration::from_millis(20),
+                "{name} as {format}: {time:?}"
+            );
+        }
+    }
+}
+
+#[test]
+#[cfg_attr(debug_assertions, ignore = "measures: run with --release")]
+fn ten_thousand_histograms() {
+    let monitor = histograms(10_000);
+    let time = fastest(|| drop(monitor.render()));
+    println!(
+        "10,000 histograms, {} lines: {time:?}",
+        lines(&monitor.render())
+    );
+    let time = fastest(|| drop(monitor.snapshot()));
+    println!("snapshot: {time:?}");
+}
+
+#[test]
+fn a_scrape_allocates_little_for_each_series() {
+    let monitor = numbers();
+    let cost = measure(|| drop(monitor.render()));
+    // The list of its labels, and the growth of the lists of all.
+    assert!(cost.count_total < 11_000, "{cost:?}");
+    assert!(cost.bytes_max < 4_000_000, "{cost:?}");
+}
