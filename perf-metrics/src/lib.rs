@@ -3,6 +3,7 @@
 
 mod budget;
 mod clock;
+pub mod history;
 mod monitor;
 mod recorder;
 pub mod snapshot;

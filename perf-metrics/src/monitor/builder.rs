@@ -14,6 +14,7 @@ pub struct MonitorBuilder {
     service: String,
     recorder: MonitorRecorder,
     layer: TimingLayer,
+    pub(super) compatibility_names: bool,
     pub(crate) objectives: Objectives,
     #[cfg(feature = "axum")]
     pub(super) health: super::health::Health,
@@ -29,6 +30,7 @@ impl Default for MonitorBuilder {
             service: "unknown_service".to_owned(),
             layer: TimingLayer::with_recorder(recorder.clone()),
             recorder,
+            compatibility_names: false,
             objectives: Objectives::default(),
             #[cfg(feature = "axum")]
             health: super::health::Health::default(),
@@ -88,6 +90,8 @@ impl MonitorBuilder {
                 service: self.service,
                 started: Instant::now(),
                 recorder: self.recorder,
+                history: Arc::default(),
+                compatibility_names: self.compatibility_names,
                 layer: self.layer,
                 objectives: self.objectives,
                 process,

@@ -1,19 +1,23 @@
 //! The monitor: a recorder, the layer that feeds it, and the endpoints that show it.
 
 mod builder;
+mod compatibility;
 #[cfg(feature = "axum")]
 mod endpoints;
 mod error;
 #[cfg(feature = "axum")]
 mod health;
 mod process;
+mod sampling;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::budget::Objectives;
+use crate::history::History;
 use crate::recorder::{Format, Samples};
+use crate::snapshot::{FAMILY_METRICS, REQUEST_METRICS};
 use crate::{MonitorRecorder, Snapshot, TimingLayer};
 
 pub use builder::MonitorBuilder;
@@ -38,6 +42,9 @@ struct Inner {
     started: Instant,
     recorder: MonitorRecorder,
     layer: TimingLayer,
+    compatibility_names: bool,
+    /// Behind an `Arc` of its own, which a sampler holds.
+    history: Arc<History>,
     objectives: Objectives,
     process: ProcessMetrics,
     #[cfg(feature = "axum")]
@@ -89,7 +96,8 @@ impl Monitor {
     }
 
     pub(crate) fn samples(&self) -> Samples {
-        self.inner.recorder.samples()
+        let names = [REQUEST_METRICS, FAMILY_METRICS];
+        self.inner.recorder.samples(&names)
     }
 
     /// The name of the service.
@@ -117,8 +125,9 @@ impl Monitor {
 
     fn render_as(&self, format: Format) -> String {
         let process = self.inner.process.update();
-        let derived = self.inner.process.derived(&process);
-        self.inner.recorder.render(format, derived, &[])
+        let mut derived = self.inner.process.derived(&process);
+        derived.extend(self.compatible(&process));
+        self.inner.recorder.render(format, derived, self.aliases())
     }
 
     /// The state of the service, as `/monitoring/stats` shows it.
@@ -127,7 +136,7 @@ impl Monitor {
             &self.inner.service,
             self.uptime(),
             self.inner.process.update(),
-            &self.inner.recorder.samples(),
+            &self.samples(),
         )
     }
 }

@@ -110,6 +110,16 @@ impl Counts {
         Some(self.scheme.middle(cell))
     }
 
+    /// The values recorded since `earlier`, which must be of the same histograms.
+    pub(crate) fn since(&self, earlier: &Self) -> Self {
+        let cells = self.cells.iter().zip(&earlier.cells);
+        Self {
+            scheme: self.scheme,
+            cells: cells.map(|(now, then)| now.saturating_sub(*then)).collect(),
+            sum: self.sum - earlier.sum,
+        }
+    }
+
     /// Adds the values of `other`, which must be of the same kind; otherwise nothing is added.
     pub(crate) fn merge(&mut self, other: &Self) {
         if std::ptr::eq(self.scheme, other.scheme) {

@@ -19,6 +19,7 @@ use storage::FixedStorage;
 pub(crate) use distribution::Counts;
 pub(crate) use exposition::{Alias, Derived, Format, Kind};
 pub(crate) use samples::{Samples, label};
+pub(crate) use scheme::TIME_BOUNDS;
 
 /// The recorder of a [`Monitor`](crate::Monitor); clones share everything.
 ///
@@ -76,9 +77,9 @@ impl MonitorRecorder {
         )
     }
 
-    /// All metrics by name.
-    pub(crate) fn samples(&self) -> Samples {
-        Samples::of(&self.inner.registry)
+    /// The metrics of these names.
+    pub(crate) fn samples(&self, names: &[&[&str]]) -> Samples {
+        Samples::of(&self.inner.registry, names)
     }
 
     fn describe(&self, key: KeyName, description: SharedString) {

@@ -22,19 +22,27 @@ pub(crate) fn label<'a>(key: &'a Key, name: &str) -> Option<&'a str> {
 }
 
 impl Samples {
-    pub(super) fn of(registry: &Registry<Key, FixedStorage>) -> Self {
+    /// The metrics of these names: others are neither read nor copied.
+    pub(super) fn of(registry: &Registry<Key, FixedStorage>, names: &[&[&str]]) -> Self {
+        let wanted = |key: &Key| names.iter().any(|names| names.contains(&key.name()));
         let mut samples = Self::default();
         // Gauges first: what goes out of flight after that is counted as ended too, never as
         // neither, as it is counted before it leaves the gauge.
         registry.visit_gauges(|key, gauge| {
-            samples.value(key, f64::from_bits(gauge.load(Acquire)));
+            if wanted(key) {
+                samples.value(key, f64::from_bits(gauge.load(Acquire)));
+            }
         });
         registry.visit_counters(|key, counter| {
-            samples.value(key, counter.load(Acquire) as f64);
+            if wanted(key) {
+                samples.value(key, counter.load(Acquire) as f64);
+            }
         });
         registry.visit_histograms(|key, histogram| {
-            let series = samples.histograms.entry(key.name().to_owned());
-            series.or_default().push((key.clone(), histogram.counts()));
+            if wanted(key) {
+                let series = samples.histograms.entry(key.name().to_owned());
+                series.or_default().push((key.clone(), histogram.counts()));
+            }
         });
         samples
     }

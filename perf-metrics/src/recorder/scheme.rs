@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::{LazyLock, Mutex, PoisonError};
 
 /// OpenTelemetry's advice for `http.server.request.duration`, in seconds.
-const TIME_BOUNDS: [f64; 14] = [
+pub(crate) const TIME_BOUNDS: [f64; 14] = [
     0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
 ];
 const SIZE_BOUNDS: [f64; 7] = [1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8];

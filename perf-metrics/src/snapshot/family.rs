@@ -1,9 +1,48 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use metrics::Key;
 use serde::Serialize;
 
 use crate::recorder::{Samples, label};
+
+const DEPTH: &str = "queue_depth";
+const WORKERS: &str = "queue_workers";
+const PROCESSED: &str = "queue_jobs_processed_total";
+const ENQUEUED: &str = "queue_jobs_enqueued_total";
+const CONNECTIONS: &str = "db_client_connections";
+const MAX: &str = "db_client_connections_max";
+const OVERFLOW: &str = "db_client_connections_overflow";
+const PENDING: &str = "db_client_connections_pending_requests";
+const TIMEOUTS: &str = "db_client_connections_timeouts_total";
+pub(crate) const CACHE_REQUESTS: &str = "cache_requests_total";
+const LOADS: &str = "cache_loads_total";
+const ENTRIES: &str = "cache_entries";
+const ITEMS: &str = "batch_items_total";
+const COMMITS: &str = "batch_commits_total";
+const FALLBACKS: &str = "batch_fallbacks_total";
+const RETRIES: &str = "batch_retries_total";
+const SIZE: &str = "batch_size";
+
+/// The metrics of the other crates that a snapshot reads.
+pub(crate) const FAMILY_METRICS: &[&str] = &[
+    DEPTH,
+    WORKERS,
+    PROCESSED,
+    ENQUEUED,
+    CONNECTIONS,
+    MAX,
+    OVERFLOW,
+    PENDING,
+    TIMEOUTS,
+    CACHE_REQUESTS,
+    LOADS,
+    ENTRIES,
+    ITEMS,
+    COMMITS,
+    FALLBACKS,
+    RETRIES,
+    SIZE,
+];
 
 fn is(name: &'static str, values: &'static [&'static str]) -> impl Fn(&Key) -> bool {
     move |key| label(key, name).is_some_and(|value| values.contains(&value))
@@ -32,11 +71,7 @@ pub struct MessageQueue {
 }
 
 impl MessageQueue {
-    pub(super) fn of(samples: &Samples) -> Option<Self> {
-        const DEPTH: &str = "queue_depth";
-        const WORKERS: &str = "queue_workers";
-        const PROCESSED: &str = "queue_jobs_processed_total";
-        const ENQUEUED: &str = "queue_jobs_enqueued_total";
+    pub(crate) fn of(samples: &Samples) -> Option<Self> {
         if !samples.any(&[DEPTH, WORKERS, PROCESSED, ENQUEUED]) {
             return None;
         }
@@ -103,7 +138,7 @@ pub enum PoolStatus {
 }
 
 impl DatabasePool {
-    pub(super) fn of(samples: &Samples) -> Option<Self> {
+    pub(crate) fn of(samples: &Samples) -> Option<Self> {
         let mut pools: BTreeMap<String, Pool> = BTreeMap::new();
         let mut collect = |metric: &str, set: fn(&mut Pool, &Key, u64)| {
             for (key, value) in samples.values(metric) {
@@ -114,23 +149,15 @@ impl DatabasePool {
                 set(pool, key, value.max(0.0) as u64);
             }
         };
-        collect("db_client_connections", |pool, key, n| {
-            match label(key, "state") {
-                Some("used") => pool.used += n,
-                Some("idle") => pool.idle += n,
-                _ => {}
-            }
+        collect(CONNECTIONS, |pool, key, n| match label(key, "state") {
+            Some("used") => pool.used += n,
+            Some("idle") => pool.idle += n,
+            _ => {}
         });
-        collect("db_client_connections_max", |pool, _, n| pool.max += n);
-        collect("db_client_connections_overflow", |pool, _, n| {
-            pool.overflow += n
-        });
-        collect("db_client_connections_pending_requests", |pool, _, n| {
-            pool.pending += n
-        });
-        collect("db_client_connections_timeouts_total", |pool, _, n| {
-            pool.timeouts += n
-        });
+        collect(MAX, |pool, _, n| pool.max += n);
+        collect(OVERFLOW, |pool, _, n| pool.overflow += n);
+        collect(PENDING, |pool, _, n| pool.pending += n);
+        collect(TIMEOUTS, |pool, _, n| pool.timeouts += n);
 
         let mut pools: Vec<Pool> = pools.into_values().collect();
         for pool in &mut pools {
@@ -181,21 +208,11 @@ pub struct Cache {
 }
 
 impl Cache {
-    pub(super) fn of(samples: &Samples) -> Option<Self> {
-        const REQUESTS: &str = "cache_requests_total";
-        const LOADS: &str = "cache_loads_total";
-        const ENTRIES: &str = "cache_entries";
-        if !samples.any(&[REQUESTS, LOADS, ENTRIES]) {
+    pub(crate) fn of(samples: &Samples) -> Option<Self> {
+        if !samples.any(&[CACHE_REQUESTS, LOADS, ENTRIES]) {
             return None;
         }
-        let local = is("tier", &["local"]);
-        let tiers = is("tier", &["local", "remote"]);
-        let found = is("result", &["hit", "stale"]);
-        // Every read asks the local tier first; what misses there may still hit further out.
-        let reads = samples.sum(REQUESTS, &local);
-        let hits = samples
-            .sum(REQUESTS, |key| tiers(key) && found(key))
-            .min(reads);
+        let (reads, hits) = reads_and_hits(samples, all);
         Some(Self {
             hit_ratio: (reads > 0.0).then(|| hits / reads),
             hits: hits as u64,
@@ -204,6 +221,29 @@ impl Cache {
             entries: samples.sum(ENTRIES, all).max(0.0) as u64,
         })
     }
+}
+
+/// The reads of some caches, and how many of them found a value.
+fn reads_and_hits(samples: &Samples, of: impl Fn(&Key) -> bool) -> (f64, f64) {
+    let local = is("tier", &["local"]);
+    let tiers = is("tier", &["local", "remote"]);
+    let found = is("result", &["hit", "stale"]);
+    // Every read asks the local tier first; what misses there may still hit further out.
+    let reads = samples.sum(CACHE_REQUESTS, |key| of(key) && local(key));
+    let hits = |key: &Key| of(key) && tiers(key) && found(key);
+    (reads, samples.sum(CACHE_REQUESTS, hits).min(reads))
+}
+
+/// The hit ratio of each cache that was read.
+pub(crate) fn hit_ratios(samples: &Samples) -> Vec<(String, f64)> {
+    let name = |key: &Key| label(key, "cache").unwrap_or_default().to_owned();
+    let series = samples.values(CACHE_REQUESTS).iter();
+    let names: BTreeSet<String> = series.map(|(key, _)| name(key)).collect();
+    let ratio = |cache: String| {
+        let (reads, hits) = reads_and_hits(samples, |key| name(key) == cache);
+        (reads > 0.0).then(|| (cache, hits / reads))
+    };
+    names.into_iter().filter_map(ratio).collect()
 }
 
 /// All batches together.
@@ -225,12 +265,8 @@ pub struct Batch {
 }
 
 impl Batch {
-    pub(super) fn of(samples: &Samples) -> Option<Self> {
-        const ITEMS: &str = "batch_items_total";
-        const COMMITS: &str = "batch_commits_total";
-        const FALLBACKS: &str = "batch_fallbacks_total";
-        const RETRIES: &str = "batch_retries_total";
-        if !samples.any(&[ITEMS, COMMITS, FALLBACKS, RETRIES, "batch_size"]) {
+    pub(crate) fn of(samples: &Samples) -> Option<Self> {
+        if !samples.any(&[ITEMS, COMMITS, FALLBACKS, RETRIES, SIZE]) {
             return None;
         }
         let items = |outcomes| samples.sum(ITEMS, is("outcome", outcomes)) as u64;

@@ -13,8 +13,9 @@ use serde::Serialize;
 use crate::recorder::Samples;
 
 pub use family::{Batch, Cache, DatabasePool, MessageQueue, Pool, PoolStatus};
-pub(crate) use requests::route_of;
+pub(crate) use family::{CACHE_REQUESTS, FAMILY_METRICS, hit_ratios};
 pub use requests::{Quantiles, Requests, Route};
+pub(crate) use requests::{REQUEST_METRICS, Tally, route_of};
 
 /// The state of a service at a moment.
 #[derive(Debug, Clone, Serialize)]

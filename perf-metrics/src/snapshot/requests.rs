@@ -67,7 +67,7 @@ pub struct Quantiles {
 }
 
 impl Quantiles {
-    fn of(times: Option<&Counts>) -> Self {
+    pub(crate) fn of(times: Option<&Counts>) -> Self {
         let quantile = |q| times.and_then(|times| times.quantile(q));
         Self {
             p50_seconds: quantile(0.5),
@@ -77,13 +77,22 @@ impl Quantiles {
     }
 }
 
+/// The metrics that requests are read from.
+pub(crate) const REQUEST_METRICS: &[&str] = &[
+    ACTIVE_REQUESTS,
+    REQUESTS_ABORTED,
+    RESPONSE_DURATION,
+    REQUEST_DURATION,
+];
+
+/// What became of some requests.
 #[derive(Debug, Default)]
-struct Tally {
-    ended: u64,
-    errors: u64,
-    aborted: u64,
-    in_flight: u64,
-    times: Option<Counts>,
+pub(crate) struct Tally {
+    pub(crate) ended: u64,
+    pub(crate) errors: u64,
+    pub(crate) aborted: u64,
+    pub(crate) in_flight: u64,
+    pub(crate) times: Option<Counts>,
 }
 
 fn merge(into: &mut Option<Counts>, times: &Counts) {
@@ -99,14 +108,15 @@ pub(crate) fn route_of(key: &Key) -> (String, String) {
     (text(ROUTE), text(METHOD))
 }
 
-impl Requests {
-    pub(crate) fn of(samples: &Samples) -> Self {
-        let mut tallies: BTreeMap<(String, String), Tally> = BTreeMap::new();
+impl Tally {
+    /// All requests, by what `group` makes of the labels.
+    pub(crate) fn by<K: Ord>(samples: &Samples, group: impl Fn(&Key) -> K) -> BTreeMap<K, Self> {
+        let mut tallies: BTreeMap<K, Self> = BTreeMap::new();
         for (key, value) in samples.values(ACTIVE_REQUESTS) {
-            tallies.entry(route_of(key)).or_default().in_flight += value.max(0.0) as u64;
+            tallies.entry(group(key)).or_default().in_flight += value.max(0.0) as u64;
         }
         for (key, value) in samples.values(REQUESTS_ABORTED) {
-            let tally = tallies.entry(route_of(key)).or_default();
+            let tally = tallies.entry(group(key)).or_default();
             tally.ended += *value as u64;
             match label(key, REASON) {
                 Some("dropped") => tally.aborted += *value as u64,
@@ -114,19 +124,24 @@ impl Requests {
             }
         }
         for (key, times) in samples.histograms(RESPONSE_DURATION) {
-            let tally = tallies.entry(route_of(key)).or_default();
+            let tally = tallies.entry(group(key)).or_default();
             tally.ended += times.count();
             if label(key, STATUS).is_some_and(|status| status.starts_with('5')) {
                 tally.errors += times.count();
             }
         }
         for (key, times) in samples.histograms(REQUEST_DURATION) {
-            merge(&mut tallies.entry(route_of(key)).or_default().times, times);
+            merge(&mut tallies.entry(group(key)).or_default().times, times);
         }
+        tallies
+    }
+}
 
+impl Requests {
+    pub(crate) fn of(samples: &Samples) -> Self {
         let mut all = Self::default();
         let mut times = None;
-        for ((route, method), tally) in tallies {
+        for ((route, method), tally) in Tally::by(samples, route_of) {
             all.count += tally.ended;
             all.errors += tally.errors;
             all.aborted += tally.aborted;

@@ -5,6 +5,8 @@ mod accounting;
 #[cfg(test)]
 mod budgets;
 #[cfg(test)]
+mod compatibility;
+#[cfg(test)]
 #[cfg(feature = "axum")]
 mod endpoints;
 #[cfg(test)]
@@ -17,6 +19,8 @@ mod hangups;
 #[cfg(test)]
 #[cfg(feature = "axum")]
 mod health;
+#[cfg(test)]
+mod history;
 #[cfg(test)]
 mod install;
 #[cfg(test)]

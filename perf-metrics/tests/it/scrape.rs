@@ -69,19 +69,6 @@ fn ten_thousand_series_are_written_within_20_milliseconds() {
 }
 
 #[test]
-#[cfg_attr(debug_assertions, ignore = "measures: run with --release")]
-fn ten_thousand_histograms() {
-    let monitor = histograms(10_000);
-    let time = fastest(|| drop(monitor.render()));
-    println!(
-        "10,000 histograms, {} lines: {time:?}",
-        lines(&monitor.render())
-    );
-    let time = fastest(|| drop(monitor.snapshot()));
-    println!("snapshot: {time:?}");
-}
-
-#[test]
 fn a_scrape_allocates_little_for_each_series() {
     let monitor = numbers();
     let cost = measure(|| drop(monitor.render()));

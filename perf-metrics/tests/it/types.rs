@@ -3,7 +3,7 @@ use std::fmt::Debug;
 use perf_metrics::timing::{ResponseFuture, TimedBody, Timing};
 use perf_metrics::{
     AlreadyInstalled, BuildError, Monitor, MonitorBuilder, MonitorRecorder, RequestHead, Snapshot,
-    TimingLayer, snapshot,
+    TimingLayer, history, snapshot,
 };
 
 fn shared<T: Send + Sync + Debug>() {}
@@ -25,6 +25,11 @@ fn public_types_are_send_sync_and_debug() {
     shared::<perf_metrics::CheckKind>();
     #[cfg(feature = "axum")]
     shared::<perf_metrics::CheckOptions>();
+    shared::<history::BatchSample>();
+    shared::<history::CacheSample>();
+    shared::<history::HistorySample>();
+    shared::<history::PoolSample>();
+    shared::<history::QueueSample>();
     shared::<snapshot::Batch>();
     shared::<snapshot::Cache>();
     shared::<snapshot::DatabasePool>();
