@@ -15,20 +15,38 @@ pub(crate) fn calibrate() {
     clock();
 }
 
-/// A moment, as the clock's raw reading.
-#[derive(Debug, Clone, Copy)]
+/// A moment, as the clock's raw reading; never zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Instant(u64);
 
 impl Instant {
     pub(crate) fn now() -> Self {
-        Self(clock().raw())
+        Self(clock().raw().max(1))
     }
 
-    /// The time since this moment; zero where the clock seems to have gone back, as cycle counters
-    /// of two processors can be a few cycles apart.
-    pub(crate) fn elapsed(self) -> Duration {
-        let clock = clock();
-        Duration::from_nanos(clock.delta_as_nanos(self.0, clock.raw()))
+    /// The reading, from which [`from_raw`](Self::from_raw) makes the same moment.
+    pub(crate) fn raw(self) -> u64 {
+        self.0
+    }
+
+    pub(crate) fn from_raw(raw: u64) -> Self {
+        Self(raw)
+    }
+
+    /// The nanoseconds from this moment to `later`; zero where that seems to be before, as cycle
+    /// counters of two processors can be a few cycles apart.
+    pub(crate) fn nanos_until(self, later: Self) -> u64 {
+        clock().delta_as_nanos(self.0, later.0)
+    }
+
+    /// The time from this moment to `later`, or zero.
+    pub(crate) fn until(self, later: Self) -> Duration {
+        Duration::from_nanos(self.nanos_until(later))
+    }
+
+    /// The nanoseconds since this moment.
+    pub(crate) fn elapsed_nanos(self) -> u64 {
+        self.nanos_until(Self::now())
     }
 }
 
@@ -43,7 +61,7 @@ mod tests {
         let inner = std::time::Instant::now();
         std::thread::sleep(Duration::from_millis(20));
         let least = inner.elapsed();
-        let elapsed = start.elapsed();
+        let elapsed = Duration::from_nanos(start.elapsed_nanos());
         let most = outer.elapsed();
         let slack = Duration::from_millis(1);
         assert!(

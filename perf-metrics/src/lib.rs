@@ -6,6 +6,7 @@ mod clock;
 pub mod history;
 mod monitor;
 mod recorder;
+mod shard;
 pub mod snapshot;
 pub mod timing;
 

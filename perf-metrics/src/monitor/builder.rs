@@ -13,8 +13,9 @@ use crate::{MonitorRecorder, RequestHead, TimingLayer};
 pub struct MonitorBuilder {
     service: String,
     recorder: MonitorRecorder,
-    layer: TimingLayer,
     pub(super) compatibility_names: bool,
+    pub(super) layer: TimingLayer,
+    pub(super) exclude: Vec<String>,
     pub(crate) objectives: Objectives,
     #[cfg(feature = "axum")]
     pub(super) health: super::health::Health,
@@ -29,6 +30,7 @@ impl Default for MonitorBuilder {
             // OpenTelemetry's default.
             service: "unknown_service".to_owned(),
             layer: TimingLayer::with_recorder(recorder.clone()),
+            exclude: Vec::new(),
             recorder,
             compatibility_names: false,
             objectives: Objectives::default(),
@@ -70,10 +72,14 @@ impl MonitorBuilder {
     /// # Errors
     ///
     /// [`BuildError`] for an empty service name, two checks with one name, a check timeout of zero,
-    /// an admin token that no client can send, or budgets and thresholds that cannot be.
-    pub fn build(self) -> Result<Monitor, BuildError> {
+    /// an admin token that no client can send, a pattern to exclude that is none, or budgets and
+    /// thresholds that cannot be.
+    pub fn build(mut self) -> Result<Monitor, BuildError> {
         if self.service.is_empty() {
             return Err(BuildError::EmptyService);
+        }
+        if !self.exclude.is_empty() {
+            self.layer = self.layer.exclude(self.exclude)?;
         }
         self.objectives.validate()?;
         self.recorder

@@ -2,6 +2,8 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::timing::InvalidPattern;
+
 /// Why a monitor could not be built.
 #[derive(Debug, Clone, PartialEq, Error)]
 #[non_exhaustive]
@@ -18,6 +20,9 @@ pub enum BuildError {
     /// The admin token is empty, or holds something else than visible ASCII characters.
     #[error("the admin token cannot be sent in a header: use one or more visible ASCII characters")]
     AdminToken,
+    /// A pattern of requests to exclude is none.
+    #[error(transparent)]
+    Exclude(#[from] InvalidPattern),
     /// A budget names no route.
     #[error(
         "the budget of {0:?} names no route: write \"GET /orders/{{id}}\", or \"/orders/{{id}}\" for all methods; one for any route is the default budget"

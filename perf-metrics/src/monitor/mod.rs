@@ -8,6 +8,7 @@ mod error;
 #[cfg(feature = "axum")]
 mod health;
 mod process;
+mod requests;
 mod sampling;
 
 use std::fmt;
@@ -124,6 +125,7 @@ impl Monitor {
     }
 
     fn render_as(&self, format: Format) -> String {
+        self.inner.layer.watch();
         let process = self.inner.process.update();
         let mut derived = self.inner.process.derived(&process);
         derived.extend(self.compatible(&process));
@@ -132,6 +134,7 @@ impl Monitor {
 
     /// The state of the service, as `/monitoring/stats` shows it.
     pub fn snapshot(&self) -> Snapshot {
+        self.inner.layer.watch();
         Snapshot::of(
             &self.inner.service,
             self.uptime(),

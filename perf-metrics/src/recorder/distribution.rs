@@ -1,58 +1,90 @@
-use metrics::HistogramFn;
-use metrics::atomics::AtomicU64;
+use std::sync::OnceLock;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::scheme::Scheme;
+use metrics::HistogramFn;
+use metrics::atomics::AtomicU64;
 
-/// A histogram in fixed memory: a counter a cell, and the sum of all values.
+use super::scheme::Scheme;
+use crate::shard::{SHARDS, Shard};
+
+/// A histogram in fixed memory: for each shard that was written to, a counter a cell, and the sum
+/// of all values.
 #[derive(Debug)]
 pub(crate) struct Distribution {
     scheme: &'static Scheme,
-    cells: Box<[AtomicU64]>,
-    sum: AtomicU64,
+    shards: [OnceLock<Cells>; SHARDS],
 }
+
+/// The counters, then the bits of the sum, then what keeps the sum's cache line from the next
+/// shard, which is often the next in memory.
+type Cells = Box<[AtomicU64]>;
+const PADDING: usize = 8;
 
 impl Distribution {
     pub(super) fn new(scheme: &'static Scheme) -> Self {
         Self {
             scheme,
-            cells: (0..scheme.cells()).map(|_| AtomicU64::new(0)).collect(),
-            sum: AtomicU64::new(0),
+            shards: Default::default(),
+        }
+    }
+
+    /// Records a value on the shard of this thread.
+    pub(crate) fn record_on(&self, shard: Shard, value: f64) {
+        self.add(shard, value, 1);
+    }
+
+    fn add(&self, shard: Shard, value: f64, count: usize) {
+        // NaN is in no bucket, and would make the sum NaN for ever; so would infinity times zero.
+        if value.is_nan() || count == 0 {
+            return;
+        }
+        let Some(cells) = self.shards.get(shard.index()) else {
+            return;
+        };
+        let all = self.scheme.cells();
+        let cells = cells.get_or_init(|| {
+            let cells = 0..all + 1 + PADDING;
+            cells.map(|_| AtomicU64::new(0)).collect()
+        });
+        if let Some(cell) = cells.get(self.scheme.cell(value)) {
+            shard.add(cell, count as u64, Relaxed);
+        }
+        // Most requests have no body: a zero adds nothing.
+        if value != 0.0
+            && let Some(sum) = cells.get(all)
+        {
+            shard.add_f64(sum, value * count as f64);
         }
     }
 
     /// The counts so far. While values are being recorded, the sum may be ahead of the counts or
     /// behind by those.
     pub(crate) fn counts(&self) -> Counts {
-        Counts {
+        let all = self.scheme.cells();
+        let mut counts = Counts {
             scheme: self.scheme,
-            cells: self.cells.iter().map(|cell| cell.load(Relaxed)).collect(),
-            sum: f64::from_bits(self.sum.load(Relaxed)),
+            cells: vec![0; all],
+            sum: 0.0,
+        };
+        for shard in self.shards.iter().filter_map(OnceLock::get) {
+            for (count, cell) in counts.cells.iter_mut().zip(shard) {
+                *count += cell.load(Relaxed);
+            }
+            if let Some(sum) = shard.get(all) {
+                counts.sum += f64::from_bits(sum.load(Relaxed));
+            }
         }
+        counts
     }
 }
 
 impl HistogramFn for Distribution {
     fn record(&self, value: f64) {
-        self.record_many(value, 1);
+        self.add(Shard::current(), value, 1);
     }
 
     fn record_many(&self, value: f64, count: usize) {
-        // NaN is in no bucket, and would make the sum NaN for ever; so would infinity times zero.
-        if value.is_nan() || count == 0 {
-            return;
-        }
-        if let Some(cell) = self.cells.get(self.scheme.cell(value)) {
-            cell.fetch_add(count as u64, Relaxed);
-        }
-        // Most requests have no body: a zero needs no second atomic operation.
-        if value == 0.0 {
-            return;
-        }
-        let value = value * count as f64;
-        let add = |sum: u64| Some((f64::from_bits(sum) + value).to_bits());
-        // Never an error: `add` never refuses.
-        let _ = self.sum.fetch_update(Relaxed, Relaxed, add);
+        self.add(Shard::current(), value, count);
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod distribution;
 mod exposition;
+mod gauge;
 mod samples;
 mod scheme;
 mod storage;
@@ -16,8 +17,9 @@ use metrics_util::registry::Registry;
 
 use storage::FixedStorage;
 
-pub(crate) use distribution::Counts;
+pub(crate) use distribution::{Counts, Distribution};
 pub(crate) use exposition::{Alias, Derived, Format, Kind};
+pub(crate) use gauge::Level;
 pub(crate) use samples::{Samples, label};
 pub(crate) use scheme::TIME_BOUNDS;
 
@@ -80,6 +82,16 @@ impl MonitorRecorder {
     /// The metrics of these names.
     pub(crate) fn samples(&self, names: &[&[&str]]) -> Samples {
         Samples::of(&self.inner.registry, names)
+    }
+
+    /// The gauge of this key itself, without what the facade puts around it.
+    pub(crate) fn level(&self, key: &Key) -> Arc<Level> {
+        self.inner.registry.get_or_create_gauge(key, Arc::clone)
+    }
+
+    /// The histogram of this key itself.
+    pub(crate) fn distribution(&self, key: &Key) -> Arc<Distribution> {
+        self.inner.registry.get_or_create_histogram(key, Arc::clone)
     }
 
     fn describe(&self, key: KeyName, description: SharedString) {

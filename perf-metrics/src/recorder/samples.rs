@@ -30,7 +30,7 @@ impl Samples {
         // neither, as it is counted before it leaves the gauge.
         registry.visit_gauges(|key, gauge| {
             if wanted(key) {
-                samples.value(key, f64::from_bits(gauge.load(Acquire)));
+                samples.value(key, gauge.value());
             }
         });
         registry.visit_counters(|key, counter| {

@@ -5,6 +5,7 @@ use metrics::atomics::AtomicU64;
 use metrics_util::registry::Storage;
 
 use super::distribution::Distribution;
+use super::gauge::Level;
 use super::scheme::Scheme;
 use crate::timing::REQUEST_DURATION;
 
@@ -32,7 +33,7 @@ impl FixedStorage {
 
 impl Storage<Key> for FixedStorage {
     type Counter = Arc<AtomicU64>;
-    type Gauge = Arc<AtomicU64>;
+    type Gauge = Arc<Level>;
     type Histogram = Arc<Distribution>;
 
     fn counter(&self, _: &Key) -> Self::Counter {
@@ -40,7 +41,7 @@ impl Storage<Key> for FixedStorage {
     }
 
     fn gauge(&self, _: &Key) -> Self::Gauge {
-        Arc::new(AtomicU64::new(0))
+        Arc::default()
     }
 
     fn histogram(&self, key: &Key) -> Self::Histogram {

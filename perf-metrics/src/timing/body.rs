@@ -45,10 +45,10 @@ impl<B: Body> TimedBody<B> {
         method: MethodKind,
         guard: Option<Guard>,
     ) -> Response<Self> {
-        let (head, inner) = response.into_parts();
+        let (mut head, inner) = response.into_parts();
         let mut length = None;
         let guard = guard.and_then(|mut guard| {
-            guard.headers(head.status);
+            guard.headers(head.status, &mut head.headers);
             let ended = guard.watch(|| {
                 length = length_of(&inner, &head.headers);
                 inner.is_end_stream()

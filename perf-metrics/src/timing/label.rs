@@ -84,6 +84,12 @@ pub(super) enum RouteLabel {
 }
 
 impl RouteLabel {
+    /// Whether labels are the routes that the framework matched, so that they say what the paths
+    /// look like.
+    pub(super) fn is_route(&self) -> bool {
+        matches!(self, Self::Matched)
+    }
+
     /// The label of the request; `None` if it matched no route.
     pub(super) fn of<'a, B>(&self, request: &'a Request<B>) -> Option<Cow<'a, str>> {
         match self {

@@ -1,14 +1,18 @@
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use metrics::Recorder;
 use tower_layer::Layer;
 
+use super::exclude::{Exclusions, InvalidPattern};
 use super::label::{RequestHead, RouteLabel};
 use super::service::Timing;
+use super::share::Shares;
 use super::source::Source;
-use super::table::Table;
-use crate::clock;
+use super::table::{Settings, Table};
+use super::watchdog::RunningRequest;
+use crate::clock::{self, Instant};
 
 /// Routes that a layer tells apart unless it is told otherwise: a large service has some hundred.
 /// Each method and status of a route makes 54 lines of a scrape, and 10 KB of memory.
@@ -37,7 +41,7 @@ pub(crate) const DEFAULT_MAX_ROUTES: usize = 256;
 /// through: add one layer around all routes, not one inside another.
 #[derive(Debug, Clone)]
 pub struct TimingLayer {
-    table: Arc<Table>,
+    shares: Shares,
 }
 
 impl TimingLayer {
@@ -48,33 +52,49 @@ impl TimingLayer {
     /// is not installed for the whole process, prefer [`with_recorder`](Self::with_recorder).
     #[must_use]
     pub fn new() -> Self {
-        Self::from_source(Source::Installed, DEFAULT_MAX_ROUTES)
+        Self::from_source(Source::Installed)
     }
 
     /// A layer that records with `recorder`, whether that is installed or not.
     #[must_use]
     pub fn with_recorder(recorder: impl Recorder + Send + Sync + 'static) -> Self {
-        Self::from_source(Source::Fixed(Arc::new(recorder)), DEFAULT_MAX_ROUTES)
+        Self::from_source(Source::of(recorder))
     }
 
-    fn from_source(source: Source, max_routes: usize) -> Self {
+    fn from_source(source: Source) -> Self {
         clock::calibrate();
+        Self::from_settings(Settings {
+            source,
+            label: RouteLabel::default(),
+            max_routes: DEFAULT_MAX_ROUTES,
+            exclusions: None,
+            slow_log: None,
+            watchdog: None,
+            process_time_header: false,
+        })
+    }
+
+    fn from_settings(settings: Settings) -> Self {
         Self {
-            table: Arc::new(Table::new(source, RouteLabel::default(), max_routes)),
+            shares: Shares::new(Table::new(settings)),
         }
+    }
+
+    /// A new layer of this one's settings with a change.
+    fn with(&self, change: impl FnOnce(&mut Settings)) -> Self {
+        let mut settings = self.shares.table().settings.clone();
+        change(&mut settings);
+        Self::from_settings(settings)
     }
 
     /// How many routes are told apart; those that come later share the label `_OVERFLOW`.
     /// Defaults to 256; at most 65,536.
     ///
-    /// The returned layer starts with no routes of its own; it shares nothing with clones made
-    /// before.
+    /// This and all other settings return a layer that starts anew: it shares nothing with clones
+    /// made before.
     #[must_use]
     pub fn max_routes(self, max_routes: usize) -> Self {
-        let Table { source, label, .. } = &*self.table;
-        Self {
-            table: Arc::new(Table::new(source.clone(), label.clone(), max_routes)),
-        }
+        self.with(|settings| settings.max_routes = max_routes)
     }
 
     /// Takes the label `http_route` from `label` instead of the framework; where it returns
@@ -96,14 +116,92 @@ impl TimingLayer {
         self,
         label: impl for<'a> Fn(RequestHead<'a>) -> Option<Cow<'a, str>> + Send + Sync + 'static,
     ) -> Self {
-        let label = RouteLabel::Custom(Arc::new(label));
-        Self {
-            table: Arc::new(Table::new(
-                self.table.source.clone(),
-                label,
-                self.table.max_routes(),
-            )),
-        }
+        self.with(|settings| settings.label = RouteLabel::Custom(Arc::new(label)))
+    }
+
+    /// Leaves out the requests whose path, or whose route, matches one of the patterns: they read
+    /// no clock, count nowhere and get no header. Defaults to none; more than one call adds up.
+    ///
+    /// Patterns are axum's: `/metrics`, `/users/{id}`, `/static/{*rest}` (which does not match
+    /// `/static/` itself). The path is that which the layer sees: inside a nested router, axum has
+    /// taken the prefix off it, but not off the route.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidPattern`] for what is no such pattern.
+    ///
+    /// ```
+    /// # use perf_metrics::TimingLayer;
+    /// # fn main() -> Result<(), perf_metrics::timing::InvalidPattern> {
+    /// let layer = TimingLayer::new().exclude(["/static/{*rest}", "/metrics"])?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn exclude(
+        self,
+        patterns: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Result<Self, InvalidPattern> {
+        let before = self.shares.table().settings.exclusions.as_ref();
+        let exclusions = Exclusions::with(before, patterns)?;
+        Ok(self.with(|settings| settings.exclusions = Some(exclusions)))
+    }
+
+    /// Logs and counts (`http_server_slow_requests_total`) requests that take `threshold` or longer
+    /// to their response headers, or that end without headers after as long. Defaults to off.
+    ///
+    /// The line is a `tracing` event at the level WARN in the current span, with the fields
+    /// `http.request.method`, `http.route`, `http.response.status_code` or `aborted` (`dropped`,
+    /// `panic`, `error`), `seconds`, `trace_id` (of the request's `traceparent` header), `span_id`
+    /// (`tracing`'s, of the current span) and `suppressed`: at most ten lines are written a second,
+    /// and the next says how many were not. The time to the end of the body does not matter here,
+    /// as streams may well be long.
+    #[must_use]
+    pub fn slow_log(self, threshold: Duration) -> Self {
+        self.with(|settings| settings.slow_log = Some(threshold))
+    }
+
+    /// Logs requests that have been running for `threshold` or longer and have no response headers
+    /// yet, such as those that hang for ever and so never come into a histogram. Defaults to off.
+    ///
+    /// The line is a `tracing` event at the level WARN. It names the oldest of those that it has
+    /// not told of before (`http.request.method`, `http.route`, `seconds`), how many these are
+    /// (`found`) and how many exceed the threshold in all (`running`). The layer has no task: it
+    /// looks when a request starts, or when [`running`](Self::running) is called or the monitor
+    /// rendered (by a scrape), at most once a second.
+    #[must_use]
+    pub fn watchdog(self, threshold: Duration) -> Self {
+        self.with(|settings| settings.watchdog = Some(threshold))
+    }
+
+    /// Adds the header `X-Process-Time` to responses: the time to the headers, in seconds with six
+    /// digits after the point. Replaces one that is there. Defaults to `false`: a client can tell
+    /// from it, say, whether a cache was hit.
+    #[must_use]
+    pub fn process_time_header(self, add: bool) -> Self {
+        self.with(|settings| settings.process_time_header = add)
+    }
+
+    /// The requests that are running now, the oldest first: those that wait for headers, and those
+    /// whose body is being sent.
+    ///
+    /// There is room for 65,472 on each thread where requests start, in memory that grows as it is
+    /// needed; requests beyond that are not listed, and counted in
+    /// `http_server_untracked_requests_total`.
+    #[must_use]
+    pub fn running(&self) -> Vec<RunningRequest> {
+        self.long_running(Duration::ZERO)
+    }
+
+    /// The requests that have been running for `min_age` or longer, the oldest first.
+    #[must_use]
+    pub fn long_running(&self, min_age: Duration) -> Vec<RunningRequest> {
+        self.watch();
+        self.shares.table().long_running(min_age)
+    }
+
+    /// Lets the watchdog look, if it is time.
+    pub(crate) fn watch(&self) {
+        self.shares.table().watch(Instant::now());
     }
 }
 
@@ -117,6 +215,6 @@ impl<S> Layer<S> for TimingLayer {
     type Service = Timing<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Timing::new(inner, Arc::clone(&self.table))
+        Timing::new(inner, self.shares.handle())
     }
 }

@@ -17,22 +17,30 @@
 //! hands it to the body; what is not told to the guard is recorded when it is dropped.
 
 mod body;
+mod cells;
+mod exclude;
 mod future;
 mod guard;
 mod label;
 mod layer;
 mod names;
 mod routes;
+mod running;
 mod series;
 mod service;
+mod share;
+mod slow;
 mod source;
 mod table;
+mod watchdog;
 
 pub use body::TimedBody;
+pub use exclude::InvalidPattern;
 pub use future::ResponseFuture;
 pub use label::RequestHead;
 pub use layer::TimingLayer;
 pub use service::Timing;
+pub use watchdog::RunningRequest;
 
 pub(crate) use label::METHODS;
 pub(crate) use names::*;

@@ -6,6 +6,8 @@ pub(crate) const ACTIVE_REQUESTS: &str = "http_server_active_requests";
 pub(crate) const REQUEST_BODY_SIZE: &str = "http_server_request_body_size_bytes";
 pub(crate) const RESPONSE_BODY_SIZE: &str = "http_server_response_body_size_bytes";
 pub(crate) const REQUESTS_ABORTED: &str = "http_server_requests_aborted_total";
+pub(crate) const SLOW_REQUESTS: &str = "http_server_slow_requests_total";
+pub(crate) const UNTRACKED_REQUESTS: &str = "http_server_untracked_requests_total";
 
 pub(crate) const METHOD: &str = "http_request_method";
 pub(crate) const ROUTE: &str = "http_route";
@@ -46,9 +48,19 @@ pub(super) fn describe(recorder: &dyn Recorder) {
         Some(Unit::Count),
         "Requests in flight, until the end of the response body.".into(),
     );
-    recorder.describe_counter(
-        REQUESTS_ABORTED.into(),
-        Some(Unit::Count),
-        "Requests that ended before the end of their response body.".into(),
+    let counter = |name: &'static str, text: &'static str| {
+        recorder.describe_counter(name.into(), Some(Unit::Count), text.into());
+    };
+    counter(
+        REQUESTS_ABORTED,
+        "Requests that ended before the end of their response body.",
+    );
+    counter(
+        SLOW_REQUESTS,
+        "Requests that took longer to their response headers than the slow log allows.",
+    );
+    counter(
+        UNTRACKED_REQUESTS,
+        "Requests that too many others ran beside to be listed while they run.",
     );
 }

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rapidhash::fast::RandomState;
 
+use super::exclude::Excluded;
 use super::label::METHODS;
 use super::series::RouteSeries;
 
@@ -11,13 +12,15 @@ use super::series::RouteSeries;
 #[derive(Debug)]
 pub(super) struct Route {
     pub(super) name: Arc<str>,
+    pub(super) excluded: Excluded,
     pub(super) methods: [OnceLock<Arc<RouteSeries>>; METHODS.len()],
 }
 
 impl Route {
-    pub(super) fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str, excluded: Excluded) -> Self {
         Self {
             name: name.into(),
+            excluded,
             methods: Default::default(),
         }
     }
@@ -39,14 +42,16 @@ pub(super) struct Routes {
 
 /// What a search found.
 enum Found<'a> {
-    Route(&'a Route),
-    Room(&'a OnceLock<Box<Route>>),
+    Route(usize, &'a Route),
+    Room(usize, &'a OnceLock<Box<Route>>),
     Nothing,
 }
 
 impl Routes {
     /// The greatest limit: the array for it takes 2 MiB.
     pub(super) const MOST: usize = 1 << 16;
+    /// The length of that array.
+    pub(super) const SLOTS: usize = 2 * Self::MOST;
 
     /// A set for up to `max` routes, at most [`MOST`](Self::MOST).
     pub(super) fn new(max: usize) -> Self {
@@ -61,15 +66,19 @@ impl Routes {
         }
     }
 
-    /// The limit.
-    pub(super) fn max(&self) -> usize {
-        self.max
+    /// The route at an index that [`get`](Self::get) returned.
+    pub(super) fn at(&self, index: usize) -> Option<&Route> {
+        self.slots.get(index)?.get().map(Box::as_ref)
     }
 
-    /// The route of this name, added if there is room; `None` if there is not.
-    pub(super) fn get(&self, name: &str) -> Option<&Route> {
-        if let Found::Route(route) = self.find(name) {
-            return Some(route);
+    /// The route of this name and its index, added if there is room; `None` if there is not.
+    pub(super) fn get(
+        &self,
+        name: &str,
+        excluded: impl FnOnce() -> Excluded,
+    ) -> Option<(usize, &Route)> {
+        if let Found::Route(index, route) = self.find(name) {
+            return Some((index, route));
         }
         if self.len.load(Ordering::Relaxed) >= self.max {
             return None;
@@ -77,12 +86,13 @@ impl Routes {
         let _growing = self.growing.lock().unwrap_or_else(PoisonError::into_inner);
         // Another thread may have been first, or may have taken the last place.
         match self.find(name) {
-            Found::Route(route) => Some(route),
-            Found::Room(slot) if self.len.load(Ordering::Relaxed) < self.max => {
+            Found::Route(index, route) => Some((index, route)),
+            Found::Room(index, slot) if self.len.load(Ordering::Relaxed) < self.max => {
                 self.len.fetch_add(1, Ordering::Relaxed);
-                Some(slot.get_or_init(|| Box::new(Route::new(name))))
+                let route = slot.get_or_init(|| Box::new(Route::new(name, excluded())));
+                Some((index, route))
             }
-            Found::Room(_) | Found::Nothing => None,
+            Found::Room(..) | Found::Nothing => None,
         }
     }
 
@@ -90,13 +100,14 @@ impl Routes {
         let mask = self.slots.len() - 1;
         let start = self.hasher.hash_one(name) as usize;
         for step in 0..=mask {
-            let Some(slot) = self.slots.get(start.wrapping_add(step) & mask) else {
+            let index = start.wrapping_add(step) & mask;
+            let Some(slot) = self.slots.get(index) else {
                 break;
             };
             match slot.get() {
-                Some(route) if *route.name == *name => return Found::Route(route),
+                Some(route) if *route.name == *name => return Found::Route(index, route),
                 Some(_) => {}
-                None => return Found::Room(slot),
+                None => return Found::Room(index, slot),
             }
         }
         Found::Nothing
@@ -107,13 +118,19 @@ impl Routes {
 mod tests {
     use super::*;
 
+    fn get<'a>(routes: &'a Routes, name: &str) -> Option<&'a Route> {
+        let (index, route) = routes.get(name, || Excluded::Never)?;
+        assert!(routes.at(index).is_some_and(|at| std::ptr::eq(at, route)));
+        Some(route)
+    }
+
     #[test]
     fn a_route_is_found_by_its_name_wherever_that_is_stored() {
         let routes = Routes::new(100);
         let name = |i: usize| format!("/{i}/{{id}}");
-        let first: Vec<_> = (0..100).map(|i| routes.get(&name(i)).unwrap()).collect();
+        let first: Vec<_> = (0..100).map(|i| get(&routes, &name(i)).unwrap()).collect();
         for (i, route) in first.iter().enumerate() {
-            assert!(std::ptr::eq(routes.get(&name(i)).unwrap(), *route));
+            assert!(std::ptr::eq(get(&routes, &name(i)).unwrap(), *route));
             assert_eq!(*route.name, *name(i));
         }
     }
@@ -121,7 +138,7 @@ mod tests {
     #[test]
     fn beyond_the_limit_there_is_no_room_and_nothing_is_remembered() {
         let routes = Routes::new(3);
-        let known = |i: usize| routes.get(&format!("/{i}")).is_some();
+        let known = |i: usize| get(&routes, &format!("/{i}")).is_some();
         assert!((0..3).all(known));
         assert!(!(3..1000).any(known));
         assert!((0..3).all(known));
@@ -130,12 +147,12 @@ mod tests {
 
     #[test]
     fn a_limit_of_zero_leaves_no_room_at_all() {
-        assert!(Routes::new(0).get("/").is_none());
+        assert!(get(&Routes::new(0), "/").is_none());
     }
 
     #[test]
     fn an_absurd_limit_is_lowered() {
-        assert_eq!(Routes::new(usize::MAX).max(), Routes::MOST);
+        assert_eq!(Routes::new(usize::MAX).max, Routes::MOST);
     }
 
     #[test]
@@ -146,7 +163,7 @@ mod tests {
                 let routes = &routes;
                 scope.spawn(move || {
                     for i in 0..100 {
-                        routes.get(&format!("/{}", (i + thread * 13) % 100));
+                        get(routes, &format!("/{}", (i + thread * 13) % 100));
                     }
                 });
             }
@@ -167,7 +184,7 @@ mod tests {
                 while ready.load(Ordering::SeqCst) < 2 {
                     std::hint::spin_loop();
                 }
-                routes.get(name).is_some()
+                get(&routes, name).is_some()
             };
             let added = std::thread::scope(|scope| {
                 let other = scope.spawn(|| add("/a"));

@@ -1,17 +1,18 @@
 use std::sync::{Arc, OnceLock};
 
 use http::StatusCode;
-use metrics::{Counter, Gauge, Histogram, Key, Label, Recorder, SharedString};
+use metrics::{Counter, Key, Label, Recorder, SharedString};
 
+use super::cells::{Present, Values};
 use super::names::{
     ACTIVE_REQUESTS, METADATA, METHOD, PHASE, REASON, REQUEST_BODY_SIZE, REQUEST_DURATION,
-    REQUESTS_ABORTED, RESPONSE_BODY_SIZE, RESPONSE_DURATION, ROUTE, STATUS,
+    REQUESTS_ABORTED, RESPONSE_BODY_SIZE, RESPONSE_DURATION, ROUTE, SLOW_REQUESTS, STATUS,
 };
 use super::source::Source;
 
 /// Up to where a request had come when it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(super) enum End {
     Headers,
     Body,
 }
@@ -27,6 +28,12 @@ pub(super) enum Reason {
 const PHASES: [&str; 2] = ["headers", "body"];
 const REASONS: [&str; 3] = ["dropped", "panic", "error"];
 
+impl Reason {
+    pub(super) fn name(self) -> &'static str {
+        REASONS[self as usize]
+    }
+}
+
 /// The handles of one method and route, each fetched at its first use.
 #[derive(Debug)]
 pub(super) struct RouteSeries {
@@ -34,8 +41,9 @@ pub(super) struct RouteSeries {
     route: Arc<str>,
     source: Source,
     kept: bool,
-    active: Gauge,
+    active: Present,
     aborted: [[OnceLock<Counter>; REASONS.len()]; PHASES.len()],
+    slow: OnceLock<Counter>,
     /// By the hundreds of the status code, then by the rest: two steps without a lock, and no more
     /// memory than the classes of status that occur.
     statuses: [OnceLock<Box<StatusClass>>; 9],
@@ -47,16 +55,16 @@ type StatusClass = [OnceLock<Box<StatusSeries>>; 100];
 /// The handles of one method, route and status.
 #[derive(Debug)]
 pub(super) struct StatusSeries {
-    pub(super) request_duration: Histogram,
-    pub(super) response_duration: Histogram,
-    pub(super) request_body_size: Histogram,
-    pub(super) response_body_size: Histogram,
+    pub(super) request_duration: Values,
+    pub(super) response_duration: Values,
+    pub(super) request_body_size: Values,
+    pub(super) response_body_size: Values,
 }
 
 impl RouteSeries {
     pub(super) fn new(source: &Source, method: &'static str, route: &Arc<str>) -> Self {
         let key = Key::from_parts(ACTIVE_REQUESTS, labels(method, route));
-        let (active, kept) = source.with(|r| r.register_gauge(&key, &METADATA));
+        let (active, kept) = Present::fetch(source, &key);
         Self {
             method,
             route: Arc::clone(route),
@@ -64,6 +72,7 @@ impl RouteSeries {
             kept,
             active,
             aborted: Default::default(),
+            slow: OnceLock::new(),
             statuses: Default::default(),
         }
     }
@@ -74,19 +83,23 @@ impl RouteSeries {
     }
 
     /// The gauge of the requests in flight.
-    pub(super) fn active(&self) -> &Gauge {
+    pub(super) fn active(&self) -> &Present {
         &self.active
     }
 
     /// Counts one request that ended before its time.
-    pub(super) fn aborted(&self, phase: Phase, reason: Reason) {
-        let counter = self.aborted[phase as usize][reason as usize].get_or_init(|| {
-            let mut labels = labels(self.method, &self.route);
-            labels.push(Label::from_static_parts(PHASE, PHASES[phase as usize]));
-            labels.push(Label::from_static_parts(REASON, REASONS[reason as usize]));
-            let key = Key::from_parts(REQUESTS_ABORTED, labels);
-            self.fetch(Counter::noop(), |r| r.register_counter(&key, &METADATA))
+    pub(super) fn aborted(&self, end: End, reason: Reason) {
+        let counter = self.aborted[end as usize][reason as usize].get_or_init(|| {
+            let phase = Label::from_static_parts(PHASE, PHASES[end as usize]);
+            let reason = Label::from_static_parts(REASON, reason.name());
+            self.counter(REQUESTS_ABORTED, [phase, reason])
         });
+        counter.increment(1);
+    }
+
+    /// Counts one request that was slow.
+    pub(super) fn slow(&self) {
+        let counter = self.slow.get_or_init(|| self.counter(SLOW_REQUESTS, []));
         counter.increment(1);
     }
 
@@ -102,27 +115,41 @@ impl RouteSeries {
     fn new_status(&self, status: StatusCode) -> StatusSeries {
         let mut labels = labels(self.method, &self.route);
         labels.push(Label::new(STATUS, status.as_str().to_owned()));
-        let histogram = |name: &'static str| {
+        let values = |name: &'static str| {
             let key = Key::from_parts(name, labels.clone());
-            self.fetch(Histogram::noop(), |r| r.register_histogram(&key, &METADATA))
+            let (values, keep) = Values::fetch(&self.source, &key);
+            if keep == self.kept {
+                values
+            } else {
+                Values::noop()
+            }
         };
         StatusSeries {
-            request_duration: histogram(REQUEST_DURATION),
-            response_duration: histogram(RESPONSE_DURATION),
-            request_body_size: histogram(REQUEST_BODY_SIZE),
-            response_body_size: histogram(RESPONSE_BODY_SIZE),
+            request_duration: values(REQUEST_DURATION),
+            response_duration: values(RESPONSE_DURATION),
+            request_body_size: values(REQUEST_BODY_SIZE),
+            response_body_size: values(RESPONSE_BODY_SIZE),
         }
     }
 
-    /// A handle, which is silent if the recorder came after the request: what was not counted in
+    /// A counter, which is silent if the recorder came after the request: what was not counted in
     /// must not be counted out.
-    fn fetch<T>(&self, silent: T, register: impl FnOnce(&dyn Recorder) -> T) -> T {
-        let (handle, keep) = self.source.with(register);
-        if keep == self.kept { handle } else { silent }
+    fn counter<const N: usize>(&self, name: &'static str, more: [Label; N]) -> Counter {
+        let mut labels = labels(self.method, &self.route);
+        labels.extend(more);
+        let key = Key::from_parts(name, labels);
+        let register = |r: &dyn Recorder| r.register_counter(&key, &METADATA);
+        let (counter, keep) = self.source.with(register);
+        if keep == self.kept {
+            counter
+        } else {
+            Counter::noop()
+        }
     }
 }
 
-fn labels(method: &'static str, route: &Arc<str>) -> Vec<Label> {
+/// The labels of a method and a route.
+pub(super) fn labels(method: &'static str, route: &Arc<str>) -> Vec<Label> {
     vec![
         Label::from_static_parts(METHOD, method),
         Label::new(ROUTE, SharedString::from(Arc::clone(route))),

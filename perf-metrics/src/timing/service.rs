@@ -1,4 +1,3 @@
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::{Request, Response};
@@ -7,18 +6,19 @@ use tower_service::Service;
 
 use super::future::{MethodKind, ResponseFuture};
 use super::guard::Guard;
-use super::table::Table;
+use super::share::Handle;
+use crate::shard::Shard;
 
 /// A service whose requests are timed; made by [`TimingLayer`](super::TimingLayer).
 #[derive(Debug, Clone)]
 pub struct Timing<S> {
     inner: S,
-    table: Arc<Table>,
+    handle: Handle,
 }
 
 impl<S> Timing<S> {
-    pub(super) fn new(inner: S, table: Arc<Table>) -> Self {
-        Self { inner, table }
+    pub(super) fn new(inner: S, handle: Handle) -> Self {
+        Self { inner, handle }
     }
 }
 
@@ -38,12 +38,15 @@ where
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
         let method = MethodKind::of(request.method());
-        let Some(series) = self.table.of(&mut request) else {
+        let shard = Shard::current();
+        let share = &self.handle.share;
+        let Some(found) = share.table().of(&mut request, share) else {
             return ResponseFuture::new(self.inner.call(request), method, None);
         };
         // The declared length: to count the bytes as they come would change the type of the
         // request's body for the inner service.
-        let mut guard = Guard::start(series, request.body().size_hint().exact());
+        let bytes = request.body().size_hint().exact();
+        let mut guard = Guard::start(share.here(shard), shard, found, bytes, request.headers());
         let inner = guard.watch(|| self.inner.call(request));
         ResponseFuture::new(inner, method, Some(guard))
     }

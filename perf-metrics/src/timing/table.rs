@@ -1,79 +1,206 @@
 use std::sync::{Arc, Once, OnceLock};
+use std::time::Duration;
 
 use http::Request;
+use metrics::Key;
 
+use super::exclude::{Excluded, Exclusions};
 use super::label::{METHODS, OVERFLOW, RouteLabel, UNMATCHED, method_index};
-use super::names::describe;
+use super::names::{METADATA, UNTRACKED_REQUESTS, describe};
 use super::routes::{Route, Routes};
+use super::running::Running;
 use super::series::RouteSeries;
+use super::share::Share;
+use super::slow::SlowLog;
 use super::source::Source;
+use super::watchdog::Watchdog;
+
+/// What a layer was told.
+#[derive(Debug, Clone)]
+pub(super) struct Settings {
+    pub(super) source: Source,
+    pub(super) label: RouteLabel,
+    pub(super) max_routes: usize,
+    pub(super) exclusions: Option<Exclusions>,
+    pub(super) slow_log: Option<Duration>,
+    pub(super) watchdog: Option<Duration>,
+    pub(super) process_time_header: bool,
+}
 
 /// All series of a layer, and how that of a request is found.
 #[derive(Debug)]
 pub(super) struct Table {
-    pub(super) source: Source,
-    pub(super) label: RouteLabel,
+    pub(super) settings: Settings,
+    pub(super) running: Running,
+    pub(super) slow_log: SlowLog,
+    pub(super) watchdog: Watchdog,
     routes: Routes,
     unmatched: Route,
     overflow: Route,
     described: Once,
 }
 
+/// A method on a route, by where they are found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct SeriesId(u32);
+
+impl SeriesId {
+    const OF_UNMATCHED: usize = Routes::SLOTS;
+    const OF_OVERFLOW: usize = Routes::SLOTS + 1;
+
+    /// Methods have four bits, routes the rest.
+    fn new(route: usize, method: usize) -> Self {
+        Self((route << 4 | method) as u32)
+    }
+
+    fn route(self) -> usize {
+        (self.0 >> 4) as usize
+    }
+
+    fn method(self) -> usize {
+        (self.0 & 15) as usize
+    }
+
+    pub(super) fn number(self) -> u32 {
+        self.0
+    }
+
+    pub(super) fn from_number(number: u32) -> Self {
+        Self(number)
+    }
+}
+
+/// The series of a request.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) id: SeriesId,
+    /// Where they are not kept, as there is no recorder to count for.
+    pub(super) unkept: Option<Arc<RouteSeries>>,
+}
+
 /// Marks a request that a table has counted as unmatched.
 #[derive(Debug, Clone)]
-struct Counted(Arc<Table>);
+struct Counted(Arc<Share>);
 
 impl Table {
-    pub(super) fn new(source: Source, label: RouteLabel, max_routes: usize) -> Self {
+    pub(super) fn new(settings: Settings) -> Self {
         Self {
-            source,
-            label,
-            routes: Routes::new(max_routes),
-            unmatched: Route::new(UNMATCHED),
-            overflow: Route::new(OVERFLOW),
+            running: Running::default(),
+            slow_log: SlowLog::default(),
+            watchdog: Watchdog::new(settings.watchdog),
+            routes: Routes::new(settings.max_routes),
+            unmatched: Route::new(UNMATCHED, Excluded::ByPath),
+            overflow: Route::new(OVERFLOW, Excluded::ByPath),
             described: Once::new(),
+            settings,
         }
     }
 
-    pub(super) fn max_routes(&self) -> usize {
-        self.routes.max()
-    }
-
-    /// The series that the request counts in; `None` if it is counted already.
-    pub(super) fn of<B>(self: &Arc<Self>, request: &mut Request<B>) -> Option<Arc<RouteSeries>> {
+    /// The series that the request counts in; `None` if it is excluded, or counted already.
+    pub(super) fn of<B>(&self, request: &mut Request<B>, share: &Arc<Share>) -> Option<Found> {
         let method = method_index(request.method());
-        if let Some(name) = self.label.of(request) {
-            let route = self.routes.get(&name).unwrap_or(&self.overflow);
-            return Some(self.series(route, method));
+        let Settings {
+            label, exclusions, ..
+        } = &self.settings;
+        if let Some(name) = label.of(request) {
+            let excluded = || match exclusions {
+                None => Excluded::Never,
+                Some(exclusions) if label.is_route() => exclusions.of_route(&name),
+                // What the label says of the path, only the user's function knows.
+                Some(exclusions) if exclusions.matches(&name) => Excluded::Always,
+                Some(_) => Excluded::ByPath,
+            };
+            let (index, route, excluded) = match self.routes.get(&name, excluded) {
+                Some((index, route)) => (index, route, route.excluded),
+                None => (SeriesId::OF_OVERFLOW, &self.overflow, excluded()),
+            };
+            if self.excludes(excluded, request) {
+                return None;
+            }
+            return Some(self.series_of(route, SeriesId::new(index, method)));
+        }
+        if self.excludes(Excluded::ByPath, request) {
+            return None;
         }
         // A router's fallback can be inside two layers of the same monitor: the application's, and
         // that of the monitor's own router when it was merged first. The mark costs an allocation,
         // but only for requests that match nothing.
         if cfg!(feature = "axum") {
-            let mark = Counted(Arc::clone(self));
+            let mark = Counted(Arc::clone(share));
             let marked = request.extensions_mut().insert(mark);
-            if marked.is_some_and(|Counted(table)| Arc::ptr_eq(&table, self)) {
+            if marked.is_some_and(|Counted(other)| other.same_table(share)) {
                 return None;
             }
         }
-        Some(self.series(&self.unmatched, method))
+        let id = SeriesId::new(SeriesId::OF_UNMATCHED, method);
+        Some(self.series_of(&self.unmatched, id))
+    }
+
+    fn excludes<B>(&self, excluded: Excluded, request: &Request<B>) -> bool {
+        match (&self.settings.exclusions, excluded) {
+            (None, _) | (_, Excluded::Never) => false,
+            (Some(_), Excluded::Always) => true,
+            (Some(exclusions), Excluded::ByPath) => exclusions.matches(request.uri().path()),
+        }
     }
 
     /// The series of a method on a route. Not kept while there is no recorder to count for it.
-    fn series(&self, route: &Route, method: usize) -> Arc<RouteSeries> {
-        let slot = route.methods.get(method);
-        if let Some(series) = slot.and_then(OnceLock::get) {
-            return Arc::clone(series);
+    fn series_of(&self, route: &Route, id: SeriesId) -> Found {
+        let slot = route.methods.get(id.method());
+        if slot.is_some_and(|slot| slot.get().is_some()) {
+            return Found { id, unkept: None };
         }
-        let name = METHODS.get(method).copied().unwrap_or("_OTHER");
-        let series = Arc::new(RouteSeries::new(&self.source, name, &route.name));
+        let series = RouteSeries::new(&self.settings.source, id.method_name(), &route.name);
+        let series = Arc::new(series);
         match slot {
             Some(slot) if series.kept() => {
+                let source = &self.settings.source;
                 self.described
-                    .call_once(|| self.source.with(|recorder| describe(recorder)).0);
-                Arc::clone(slot.get_or_init(|| series))
+                    .call_once(|| source.with(|recorder| describe(recorder)).0);
+                slot.get_or_init(|| series);
+                Found { id, unkept: None }
             }
-            _ => series,
+            _ => Found {
+                id,
+                unkept: Some(series),
+            },
         }
+    }
+
+    /// Counts a request that is not listed while it runs.
+    #[cold]
+    pub(super) fn untracked(&self) {
+        let key = Key::from_static_name(UNTRACKED_REQUESTS);
+        let (counter, _) = self
+            .settings
+            .source
+            .with(|r| r.register_counter(&key, &METADATA));
+        counter.increment(1);
+    }
+
+    fn route(&self, id: SeriesId) -> Option<&Route> {
+        match id.route() {
+            SeriesId::OF_UNMATCHED => Some(&self.unmatched),
+            SeriesId::OF_OVERFLOW => Some(&self.overflow),
+            index => self.routes.at(index),
+        }
+    }
+
+    /// The series that are kept under this id.
+    pub(super) fn series(&self, id: SeriesId) -> Option<&RouteSeries> {
+        let slot = self.route(id)?.methods.get(id.method());
+        slot.and_then(OnceLock::get).map(Arc::as_ref)
+    }
+
+    /// The label of the route.
+    pub(super) fn route_name(&self, id: SeriesId) -> &str {
+        self.route(id).map_or(UNMATCHED, |route| &route.name)
+    }
+}
+
+impl SeriesId {
+    /// The label of the method.
+    pub(super) fn method_name(self) -> &'static str {
+        METHODS.get(self.method()).copied().unwrap_or("_OTHER")
     }
 }

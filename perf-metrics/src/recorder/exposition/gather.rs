@@ -62,7 +62,7 @@ impl Gathered {
             all.add(key, Kind::Counter, descriptions, value);
         });
         registry.visit_gauges(|key, gauge| {
-            let value = Value::Real(f64::from_bits(gauge.load(Acquire)));
+            let value = Value::Real(gauge.value());
             all.add(key, Kind::Gauge, descriptions, value);
         });
         registry.visit_histograms(|key, histogram| {

@@ -1,0 +1,266 @@
+use std::sync::OnceLock;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+
+use super::table::SeriesId;
+use crate::clock::Instant;
+use crate::shard::{SHARDS, Shard};
+
+/// Slots of a shard's first chunk; each further chunk is twice as large.
+const FIRST: usize = 64;
+/// With this many chunks, a shard has room for 65,472 requests (1.5 MiB).
+const CHUNKS: usize = 10;
+/// Slots that are looked at before a chunk is added: even when three of four are taken, one of
+/// these is free 99 times of 100.
+const PROBES: usize = 16;
+
+/// The requests that are running, in slots that are taken and freed without a lock.
+///
+/// Memory grows with the greatest number of requests that ran at once, and is bounded.
+#[derive(Debug, Default)]
+pub(super) struct Running {
+    shards: [OnceLock<Box<Slots>>; SHARDS],
+}
+
+/// The slots of a shard. Only its threads take them; any thread may free them.
+#[derive(Debug, Default)]
+struct Slots {
+    chunks: [OnceLock<Box<[Slot]>>; CHUNKS],
+    /// How many slots there are.
+    len: AtomicUsize,
+    /// The slot that was taken last, which is often free again.
+    last: AtomicUsize,
+}
+
+/// One request, if there is one.
+#[derive(Debug, Default)]
+pub(super) struct Slot {
+    /// The clock's reading at its start; [`FREE`], or [`TAKING`] for a moment.
+    started: AtomicU64,
+    /// The number of its [`SeriesId`], twice; plus one once it has headers.
+    what: AtomicU64,
+    /// The start of the request for which [`first_report`](Seen::first_report) was true.
+    reported: AtomicU64,
+}
+
+const FREE: u64 = 0;
+const TAKING: u64 = u64::MAX;
+
+/// The slot of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ticket {
+    shard: u32,
+    /// `u32::MAX` where there was no slot to be had.
+    slot: u32,
+}
+
+const NONE: u32 = u32::MAX;
+
+impl Ticket {
+    /// Whether there was a slot for the request.
+    pub(super) fn taken(self) -> bool {
+        self.slot != NONE
+    }
+}
+
+/// A request that is running.
+pub(super) struct Seen<'a> {
+    slot: &'a Slot,
+    pub(super) started: Instant,
+    pub(super) series: SeriesId,
+    pub(super) has_headers: bool,
+}
+
+impl Seen<'_> {
+    /// True the first time that this is asked of the request.
+    pub(super) fn first_report(&self) -> bool {
+        let started = self.started.raw();
+        self.slot.reported.swap(started, Relaxed) != started
+    }
+}
+
+impl Running {
+    /// Notes a request that starts.
+    pub(super) fn enter(&self, shard: Shard, series: SeriesId, started: Instant) -> Ticket {
+        let slots = self.shards.get(shard.index());
+        let slot = slots.and_then(|slots| {
+            let slots = slots.get_or_init(Box::default);
+            slots.take(shard, u64::from(series.number()) << 1, started.raw())
+        });
+        Ticket {
+            shard: shard.index() as u32,
+            slot: slot.unwrap_or(NONE),
+        }
+    }
+
+    fn slot(&self, ticket: Ticket) -> Option<&Slot> {
+        let slots = self.shards.get(ticket.shard as usize)?.get()?;
+        slots.get(ticket.slot as usize)
+    }
+
+    /// Notes that the request has headers.
+    pub(super) fn headers(&self, ticket: Ticket) {
+        if let Some(slot) = self.slot(ticket) {
+            slot.what.store(slot.what.load(Relaxed) | 1, Release);
+        }
+    }
+
+    /// Notes that the request is over.
+    pub(super) fn leave(&self, ticket: Ticket) {
+        if let Some(slot) = self.slot(ticket) {
+            slot.started.store(FREE, Release);
+        }
+    }
+
+    /// Looks at each request that runs all the while, and at others that do not.
+    pub(super) fn visit(&self, mut see: impl FnMut(Seen<'_>)) {
+        let shards = self.shards.iter().filter_map(OnceLock::get);
+        let chunks = shards.flat_map(|slots| slots.chunks.iter().filter_map(OnceLock::get));
+        for slot in chunks.flatten() {
+            let started = slot.started.load(Acquire);
+            let what = slot.what.load(Acquire);
+            // Taken by another request between the two? Then the start has changed, too.
+            let same = slot.started.load(Acquire) == started;
+            if same && started != FREE && started != TAKING {
+                see(Seen {
+                    slot,
+                    started: Instant::from_raw(started),
+                    series: SeriesId::from_number((what >> 1) as u32),
+                    has_headers: what & 1 == 1,
+                });
+            }
+        }
+    }
+}
+
+impl Slots {
+    fn get(&self, index: usize) -> Option<&Slot> {
+        // Chunk k starts at FIRST * (2^k - 1).
+        let chunk = (index / FIRST + 1).ilog2() as usize;
+        let start = FIRST * ((1 << chunk) - 1);
+        self.chunks.get(chunk)?.get()?.get(index - start)
+    }
+
+    fn take(&self, shard: Shard, what: u64, started: u64) -> Option<u32> {
+        let len = self.len.load(Acquire);
+        let probe = |index: usize| {
+            self.get(index)?.take(shard, what, started).then(|| {
+                self.last.store(index, Relaxed);
+                index as u32
+            })
+        };
+        let mut index = self.last.load(Relaxed);
+        for _ in 0..PROBES.min(len) {
+            if let Some(taken) = probe(index) {
+                return Some(taken);
+            }
+            index = if index + 1 < len { index + 1 } else { 0 };
+        }
+        let chunk = (len / FIRST + 1).ilog2() as usize;
+        let size = FIRST << chunk;
+        let chunk = self.chunks.get(chunk)?;
+        chunk.get_or_init(|| (0..size).map(|_| Slot::default()).collect());
+        self.len.fetch_max(len + size, Release);
+        (len..len + PROBES).find_map(probe)
+    }
+}
+
+impl Slot {
+    fn take(&self, shard: Shard, what: u64, started: u64) -> bool {
+        if self.started.load(Acquire) != FREE {
+            return false;
+        }
+        if !shard.own() {
+            let taking = self
+                .started
+                .compare_exchange(FREE, TAKING, Acquire, Relaxed);
+            if taking.is_err() {
+                return false;
+            }
+        }
+        self.what.store(what, Release);
+        self.started.store(started, Release);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn series(n: u32) -> SeriesId {
+        SeriesId::from_number(n)
+    }
+
+    fn seen(running: &Running) -> Vec<(u32, bool)> {
+        let mut all = Vec::new();
+        running.visit(|seen| all.push((seen.series.number(), seen.has_headers)));
+        all.sort_unstable();
+        all
+    }
+
+    #[test]
+    fn who_is_running_is_seen_until_the_end() {
+        let running = Running::default();
+        let shard = Shard::current();
+        let one = running.enter(shard, series(1), Instant::now());
+        let two = running.enter(shard, series(2), Instant::now());
+        assert_eq!(seen(&running), [(1, false), (2, false)]);
+        running.headers(one);
+        assert_eq!(seen(&running), [(1, true), (2, false)]);
+        running.leave(two);
+        assert_eq!(seen(&running), [(1, true)]);
+        running.leave(one);
+        assert_eq!(seen(&running), []);
+    }
+
+    #[test]
+    fn a_slot_is_used_again_and_reported_anew() {
+        let running = Running::default();
+        let shard = Shard::current();
+        for n in 0..1000 {
+            let ticket = running.enter(shard, series(n), Instant::from_raw(u64::from(n) + 1));
+            assert_eq!(ticket.slot, 0);
+            let mut reports = Vec::new();
+            running.visit(|seen| reports.extend([seen.first_report(), seen.first_report()]));
+            assert_eq!(reports, [true, false]);
+            running.leave(ticket);
+        }
+    }
+
+    #[test]
+    fn there_is_room_for_sixty_thousand_and_the_rest_is_told() {
+        let running = Running::default();
+        let shard = Shard::current();
+        let enter = |n| running.enter(shard, series(n), Instant::now());
+        let tickets: Vec<_> = (0..100_000).map(enter).collect();
+        let taken = tickets.iter().filter(|ticket| ticket.taken()).count();
+        assert!((60_000..=65_472).contains(&taken), "{taken}");
+        assert_eq!(seen(&running).len(), taken);
+        tickets.iter().for_each(|ticket| running.leave(*ticket));
+        assert_eq!(seen(&running), []);
+    }
+
+    #[test]
+    fn no_slot_is_taken_twice_however_many_threads_share_it() {
+        let running = Running::default();
+        std::thread::scope(|scope| {
+            for thread in 0..3 * SHARDS as u32 {
+                let running = &running;
+                scope.spawn(move || {
+                    for n in 0..500 {
+                        let number = thread * 1000 + n;
+                        let ticket =
+                            running.enter(Shard::current(), series(number), Instant::now());
+                        let slot = running.slot(ticket).unwrap();
+                        assert_eq!(slot.what.load(Acquire) >> 1, u64::from(number));
+                        std::thread::yield_now();
+                        assert_eq!(slot.what.load(Acquire) >> 1, u64::from(number));
+                        running.leave(ticket);
+                    }
+                });
+            }
+        });
+        assert_eq!(seen(&running), []);
+    }
+}

@@ -1,0 +1,148 @@
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use http::{HeaderMap, StatusCode};
+
+/// Lines of a kind in a second. More say little that the first do not, and cost the service what
+/// it is already short of.
+const LINES: u32 = 10;
+const WINDOW: Duration = Duration::from_secs(1);
+
+/// Lets so many lines pass in each second, and counts the others.
+#[derive(Debug, Default)]
+pub(super) struct Limit(Mutex<Window>);
+
+#[derive(Debug, Default)]
+struct Window {
+    began: Option<Instant>,
+    lines: u32,
+    suppressed: u64,
+}
+
+impl Limit {
+    /// Whether a line may be written now; if so, how many were not since the last.
+    pub(super) fn allow(&self, now: Instant) -> Option<u64> {
+        let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = window.began.is_none_or(|began| now >= began + WINDOW);
+        if fresh {
+            window.began = Some(now);
+            window.lines = 0;
+        }
+        if window.lines >= LINES {
+            window.suppressed += 1;
+            return None;
+        }
+        window.lines += 1;
+        Some(std::mem::take(&mut window.suppressed))
+    }
+}
+
+/// Writes a line for each slow request.
+#[derive(Debug, Default)]
+pub(super) struct SlowLog {
+    limit: Limit,
+}
+
+/// A request that took long.
+#[derive(Debug)]
+pub(super) struct Slow<'a> {
+    pub(super) method: &'static str,
+    pub(super) route: &'a str,
+    /// `None` if it ended before it had one.
+    pub(super) status: Option<StatusCode>,
+    /// Why it ended then.
+    pub(super) reason: Option<&'static str>,
+    pub(super) time: Duration,
+    pub(super) trace: Option<TraceId>,
+}
+
+impl SlowLog {
+    pub(super) fn write(&self, slow: &Slow<'_>) {
+        let Some(suppressed) = self.limit.allow(Instant::now()) else {
+            return;
+        };
+        let span = tracing::Span::current().id().map(|id| id.into_u64());
+        tracing::warn!(
+            http.request.method = slow.method,
+            http.route = slow.route,
+            http.response.status_code = slow.status.map(|status| status.as_u16()),
+            aborted = slow.reason,
+            seconds = slow.time.as_secs_f64(),
+            trace_id = slow.trace.map(tracing::field::display),
+            span_id = span,
+            suppressed,
+            "slow request"
+        );
+    }
+}
+
+/// The id of a trace that the request belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct TraceId(u128);
+
+impl TraceId {
+    /// From the header `traceparent` of the W3C's trace context: version, trace id, parent id and
+    /// flags in lower-case hexadecimal digits, such as
+    /// `00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01`.
+    pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
+        if headers.is_empty() {
+            return None;
+        }
+        let value = headers.get("traceparent")?.to_str().ok()?;
+        let id = value.split('-').nth(1).filter(|id| id.len() == 32)?;
+        // Zero is not a trace id.
+        let id = u128::from_str_radix(id, 16).ok().filter(|id| *id != 0)?;
+        Some(Self(id))
+    }
+}
+
+impl std::fmt::Display for TraceId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ten_lines_pass_a_second_and_the_next_tells_of_the_others() {
+        let limit = Limit::default();
+        let start = Instant::now();
+        let allow = |ms| limit.allow(start + Duration::from_millis(ms));
+        for _ in 0..LINES {
+            assert_eq!(allow(0), Some(0));
+        }
+        for _ in 0..500 {
+            assert_eq!(allow(999), None);
+        }
+        assert_eq!(allow(1000), Some(500));
+        assert_eq!(allow(1001), Some(0));
+    }
+
+    #[test]
+    fn the_trace_id_is_that_of_traceparent() {
+        let of = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("traceparent", value.parse().unwrap());
+            TraceId::of(&headers).map(|id| id.to_string())
+        };
+        let id = "0af7651916cd43dd8448eb211c80319c";
+        assert_eq!(
+            of(&format!("00-{id}-b7ad6b7169203331-01")).as_deref(),
+            Some(id)
+        );
+        for none in [
+            "",
+            "00",
+            "00-0-0-0",
+            "00-xx-b7ad6b7169203331-01",
+            "00-00000000000000000000000000000000-b7ad6b7169203331-01",
+            "00-zaf7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        ] {
+            assert_eq!(of(none), None, "{none}");
+        }
+        assert_eq!(TraceId::of(&HeaderMap::new()), None);
+    }
+}

@@ -1,0 +1,129 @@
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+
+use super::table::Table;
+use crate::clock::Instant;
+
+/// The time between two looks at what is running; each writes one line at most.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// Tells of requests that have run for too long without headers.
+///
+/// It has no task: it looks when a request starts or when the monitor is read, a second after its
+/// last look at the earliest.
+#[derive(Debug)]
+pub(super) struct Watchdog {
+    limit: Option<Duration>,
+    /// The clock's reading at the last look.
+    looked: AtomicU64,
+}
+
+/// A request that is running.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct RunningRequest {
+    /// The method; `_OTHER` for those that HTTP does not know.
+    pub method: &'static str,
+    /// The route, as in the label `http_route`.
+    pub route: String,
+    /// The time since it started; in seconds when serialised, as `age_seconds`.
+    #[serde(rename = "age_seconds", serialize_with = "seconds")]
+    pub age: Duration,
+    /// Whether it has been answered with headers, and its body is being sent.
+    pub has_headers: bool,
+}
+
+fn seconds<S: Serializer>(time: &Duration, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_f64(time.as_secs_f64())
+}
+
+impl Watchdog {
+    pub(super) fn new(limit: Option<Duration>) -> Self {
+        Self {
+            limit,
+            looked: AtomicU64::new(Instant::now().raw()),
+        }
+    }
+
+    /// Whether it is time to look again.
+    pub(super) fn due(&self, now: Instant) -> bool {
+        self.limit.is_some() && self.since(now) >= EVERY
+    }
+
+    fn since(&self, now: Instant) -> Duration {
+        Instant::from_raw(self.looked.load(Relaxed)).until(now)
+    }
+}
+
+impl Table {
+    /// The requests that have been running for `min_age` or longer, the oldest first.
+    pub(super) fn long_running(&self, min_age: Duration) -> Vec<RunningRequest> {
+        let now = Instant::now();
+        let mut all = Vec::new();
+        self.running.visit(|seen| {
+            let age = seen.started.until(now);
+            if age >= min_age {
+                all.push(RunningRequest {
+                    method: seen.series.method_name(),
+                    route: self.route_name(seen.series).to_owned(),
+                    age,
+                    has_headers: seen.has_headers,
+                });
+            }
+        });
+        all.sort_by_key(|running| std::cmp::Reverse(running.age));
+        all
+    }
+
+    /// Writes a line if a request exceeds the watchdog's limit that did not before; it names the
+    /// oldest, and says how many there are.
+    pub(super) fn watch(&self, now: Instant) {
+        let Some(limit) = self.watchdog.limit else {
+            return;
+        };
+        let looked = self.watchdog.looked.load(Relaxed);
+        let due = Instant::from_raw(looked).until(now) >= EVERY;
+        let swap = |from, to| {
+            let swapped = self
+                .watchdog
+                .looked
+                .compare_exchange(from, to, Relaxed, Relaxed);
+            swapped.is_ok()
+        };
+        // One thread looks.
+        if !due || !swap(looked, now.raw()) {
+            return;
+        }
+        let mut oldest = None;
+        let (mut found, mut running) = (0_u64, 0_u64);
+        self.running.visit(|seen| {
+            let age = seen.started.until(now);
+            // A body may well be sent for hours.
+            if seen.has_headers || age < limit {
+                return;
+            }
+            running += 1;
+            if seen.first_report() {
+                found += 1;
+                if oldest.is_none_or(|(_, oldest)| age > oldest) {
+                    oldest = Some((seen.series, age));
+                }
+            }
+        });
+        if let Some((series, age)) = oldest {
+            // Not in the span of the request that happens to look.
+            tracing::warn!(
+                parent: None,
+                http.request.method = series.method_name(),
+                http.route = self.route_name(series),
+                seconds = age.as_secs_f64(),
+                found,
+                running,
+                "request is still running"
+            );
+        }
+    }
+}
