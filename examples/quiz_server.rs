@@ -20,7 +20,7 @@ use axum::{Json, Router};
 use clap::Parser;
 use perf_batch::{AddError, Batcher, BulkInsert, BulkRow, OnConflict};
 use perf_cache::Cache;
-use perf_metrics::Monitor;
+use perf_metrics::{Budget, Monitor, Readiness};
 use perf_pool::SqlitePools;
 use perf_queue::{Backoff, JobContext, JobError, Queue, Rate, Scope, Sqlite, Workers};
 use serde::{Deserialize, Serialize};
@@ -261,9 +261,20 @@ impl IntoResponse for ApiError {
     }
 }
 
+/// Installed before anything else is built, so that all record into it.
 fn monitor() -> Result<Monitor> {
-    let monitor = Monitor::builder().service("quiz").build()?;
-    monitor.install()?; // before anything else is built, so that all record into it
+    let ms = Duration::from_millis;
+    let monitor = Monitor::builder()
+        .service("quiz")
+        .budget(Budget::route("GET /quizzes/{id}/leaderboard").p95(ms(50)))
+        .budget(
+            Budget::route("POST /quizzes/{id}/completions")
+                .p95(ms(200))
+                .p99(ms(500)),
+        )
+        .default_budget(Budget::any().p95(ms(100)).errors(0.01))
+        .build()?;
+    monitor.install()?;
     Ok(monitor)
 }
 
@@ -275,6 +286,16 @@ async fn main() -> Result<()> {
     let temporary = tempfile::tempdir()?;
     let dir = args.data.as_deref().unwrap_or(temporary.path());
     let app = App::open(dir).await?;
+    for (name, pool) in [("writer", app.db.write()), ("readers", app.db.read())] {
+        let pool = pool.clone();
+        monitor.add_check(name, Readiness, move || {
+            let pool = pool.clone();
+            async move {
+                let health = pool.health_check().await;
+                health.error.map_or(Ok(()), Err)
+            }
+        })?;
+    }
     let workers = app.messenger(args.messenger);
 
     let users = TcpListener::bind(args.listen)

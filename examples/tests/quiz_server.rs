@@ -92,6 +92,10 @@ mod quiz_server {
         let server = Server::start(data.path()).await;
         let quiz = format!("{}/quizzes/1", server.users);
 
+        let ready = format!("{}/health/ready", server.admin);
+        let ready: Value = reqwest::get(ready).await.unwrap().json().await.unwrap();
+        assert_eq!(ready["checks"]["writer"]["status"], "ok", "{ready}");
+        assert_eq!(ready["checks"]["readers"]["status"], "ok", "{ready}");
         let absent = server.stats().await;
         assert_eq!(absent["requests"]["count"], 0, "{absent}");
         let saved = post(format!("{quiz}/answers"), given(1, 1, "right")).await;

@@ -8,7 +8,7 @@ use axum::Router;
 use futures_util::FutureExt;
 use http::StatusCode;
 use http_body_util::BodyExt;
-use perf_metrics::{Liveness, Monitor, MonitorBuilder, Readiness};
+use perf_metrics::{BuildError, Liveness, Monitor, MonitorBuilder, Readiness};
 use serde_json::Value;
 use tokio::sync::Semaphore;
 use tower::ServiceExt;
@@ -238,4 +238,24 @@ async fn a_check_ends_with_the_monitor() {
     tokio::time::timeout(Duration::from_secs(10), alone)
         .await
         .unwrap();
+}
+
+#[tokio::test]
+async fn a_check_can_be_added_to_a_monitor_that_serves() {
+    let monitor = Monitor::builder().build().unwrap();
+    assert_eq!(ask(&monitor, "/health/ready").await.0, StatusCode::OK);
+    let bad = || async { Err::<(), _>("no connection") };
+    let served = monitor.clone();
+    monitor.add_check("db", Readiness, bad).unwrap();
+    let (status, report) = ask(&served, "/health/ready").await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(report["checks"]["db"]["error"], "no connection");
+    assert_eq!(ask(&served, "/health/live").await.0, StatusCode::OK);
+
+    let again = monitor.add_check("db", Liveness, bad).unwrap_err();
+    assert_eq!(again, BuildError::DuplicateCheck("db".to_owned()));
+    let zero = Readiness.timeout(Duration::ZERO);
+    let zero = monitor.add_check("other", zero, bad).unwrap_err();
+    assert_eq!(zero, BuildError::CheckTimeout(Duration::ZERO));
+    assert_eq!(ask(&served, "/health/live").await.0, StatusCode::OK);
 }

@@ -4,7 +4,7 @@ mod report;
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Display;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use super::{BuildError, Monitor, MonitorBuilder};
@@ -61,7 +61,7 @@ impl From<CheckKind> for CheckOptions {
 
 /// The health checks of a service.
 pub(super) struct Health {
-    checks: Vec<Arc<Check>>,
+    checks: RwLock<Vec<Arc<Check>>>,
     timeout: Duration,
     fresh: Duration,
 }
@@ -69,7 +69,7 @@ pub(super) struct Health {
 impl Default for Health {
     fn default() -> Self {
         Self {
-            checks: Vec::new(),
+            checks: RwLock::default(),
             // Half of the second that a Kubernetes probe waits by default.
             timeout: Duration::from_millis(500),
             fresh: Duration::from_secs(1),
@@ -91,6 +91,9 @@ impl MonitorBuilder {
     /// asks and hangs up does not cancel it. When it is late it is cancelled at its next `.await`,
     /// as it is when the monitor is dropped. It must not block its thread: one that does keeps
     /// that thread, and fails, until it returns.
+    ///
+    /// A check of something that is made once the monitor is installed, such as a pool that records
+    /// its metrics, is added with [`Monitor::add_check`].
     ///
     /// ```
     /// # use std::time::Duration;
@@ -116,11 +119,7 @@ impl MonitorBuilder {
         Fut: Future<Output = Result<(), E>> + Send + 'static,
         E: Display,
     {
-        let check = Check::new(name.into(), options.into(), move || {
-            let check = check();
-            async move { check.await.map_err(|error| error.to_string()) }
-        });
-        self.health.checks.push(Arc::new(check));
+        self.health.push(named(name, options, check));
         self
     }
 
@@ -141,26 +140,105 @@ impl MonitorBuilder {
     }
 }
 
+fn named<F, Fut, E>(
+    name: impl Into<String>,
+    options: impl Into<CheckOptions>,
+    check: F,
+) -> Arc<Check>
+where
+    F: Fn() -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<(), E>> + Send + 'static,
+    E: Display,
+{
+    Arc::new(Check::new(name.into(), options.into(), move || {
+        let check = check();
+        async move { check.await.map_err(|error| error.to_string()) }
+    }))
+}
+
 impl Health {
     pub(super) fn validate(&self) -> Result<(), BuildError> {
+        let checks = self.checks();
         let mut names = HashSet::new();
-        if let Some(check) = self.checks.iter().find(|check| !names.insert(&check.name)) {
+        if let Some(check) = checks.iter().find(|check| !names.insert(&check.name)) {
             return Err(BuildError::DuplicateCheck(check.name.clone()));
         }
-        let timeouts = self.checks.iter().filter_map(|check| check.options.timeout);
+        let timeouts = checks.iter().filter_map(|check| check.options.timeout);
         match timeouts.chain([self.timeout]).find(Duration::is_zero) {
             Some(zero) => Err(BuildError::CheckTimeout(zero)),
             None => Ok(()),
         }
     }
+
+    fn checks(&self) -> Vec<Arc<Check>> {
+        self.checks
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn push(&mut self, check: Arc<Check>) {
+        self.checks
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(check);
+    }
 }
 
 impl Monitor {
+    /// Adds a check to a monitor that is built, as [`MonitorBuilder::check`] does before: for what
+    /// can only be made once the monitor is installed, since it fetches its handles then.
+    ///
+    /// ```
+    /// # use perf_metrics::{Monitor, Readiness};
+    /// # struct Pool;
+    /// # impl Pool { async fn ping(&self) -> std::io::Result<()> { Ok(()) } }
+    /// # fn connect() -> std::sync::Arc<Pool> { std::sync::Arc::new(Pool) }
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let monitor = Monitor::builder().service("orders").build()?;
+    /// monitor.install()?;
+    /// let pool = connect();
+    /// monitor.add_check("db", Readiness, move || {
+    ///     let pool = pool.clone();
+    ///     async move { pool.ping().await }
+    /// })?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`] if there is a check of this name, or its timeout is zero; nothing is added
+    /// then.
+    pub fn add_check<F, Fut, E>(
+        &self,
+        name: impl Into<String>,
+        options: impl Into<CheckOptions>,
+        check: F,
+    ) -> Result<(), BuildError>
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), E>> + Send + 'static,
+        E: Display,
+    {
+        let check = named(name, options, check);
+        if let Some(zero) = check.options.timeout.filter(Duration::is_zero) {
+            return Err(BuildError::CheckTimeout(zero));
+        }
+        let checks = &self.inner.health.checks;
+        let mut checks = checks.write().unwrap_or_else(PoisonError::into_inner);
+        if checks.iter().any(|other| other.name == check.name) {
+            return Err(BuildError::DuplicateCheck(check.name.clone()));
+        }
+        checks.push(check);
+        Ok(())
+    }
+
     /// Runs the checks of this kind, or all.
     pub(super) async fn health(&self, kind: Option<CheckKind>) -> Report {
         let health = &self.inner.health;
-        let of_kind = |check: &&Arc<Check>| kind.is_none_or(|kind| check.options.kind == kind);
-        let checks: Vec<&Arc<Check>> = health.checks.iter().filter(of_kind).collect();
+        let mut checks = health.checks();
+        checks.retain(|check| kind.is_none_or(|kind| check.options.kind == kind));
         // All are started before one is awaited.
         let runs: Vec<_> = checks
             .iter()
