@@ -33,6 +33,9 @@ mod openmetrics;
 #[cfg(test)]
 mod process;
 #[cfg(test)]
+#[cfg(feature = "axum")]
+mod prometheus;
+#[cfg(test)]
 mod recorders;
 #[cfg(test)]
 mod scrape;
