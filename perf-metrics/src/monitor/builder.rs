@@ -97,6 +97,7 @@ impl MonitorBuilder {
                 started: Instant::now(),
                 recorder: self.recorder,
                 history: Arc::default(),
+                installation: Default::default(),
                 compatibility_names: self.compatibility_names,
                 layer: self.layer,
                 objectives: self.objectives,

@@ -7,6 +7,7 @@ mod endpoints;
 mod error;
 #[cfg(feature = "axum")]
 mod health;
+mod install;
 mod process;
 mod requests;
 mod sampling;
@@ -43,6 +44,7 @@ struct Inner {
     started: Instant,
     recorder: MonitorRecorder,
     layer: TimingLayer,
+    installation: install::Installation,
     compatibility_names: bool,
     /// Behind an `Arc` of its own, which a sampler holds.
     history: Arc<History>,
@@ -61,20 +63,6 @@ impl Monitor {
         MonitorBuilder::default()
     }
 
-    /// Makes this monitor's recorder the one of the process, so that it shows what other crates
-    /// record through the `metrics` facade. Do this first in `main`: most crates fetch their
-    /// handles when their objects are built, and a handle fetched before stays silent for ever.
-    ///
-    /// The monitor's own [`layer`](Self::layer) does not need it.
-    ///
-    /// # Errors
-    ///
-    /// [`AlreadyInstalled`] if the process has a recorder, this one or another. The monitor stays
-    /// usable: it shows what its own layer records.
-    pub fn install(&self) -> Result<(), AlreadyInstalled> {
-        metrics::set_global_recorder(self.recorder()).map_err(|_| AlreadyInstalled)
-    }
-
     /// A layer that times requests into this monitor, installed or not.
     ///
     /// All layers of a monitor share its routes and their limit. With axum, add it with
@@ -84,12 +72,6 @@ impl Monitor {
         #[cfg(feature = "tokio")]
         self.inner.process.runtime.look();
         self.inner.layer.clone()
-    }
-
-    /// This monitor's recorder, to record into it without installing it, or to make it one of
-    /// several behind a fanout.
-    pub fn recorder(&self) -> MonitorRecorder {
-        self.inner.recorder.clone()
     }
 
     pub(crate) fn objectives(&self) -> &Objectives {
@@ -126,6 +108,7 @@ impl Monitor {
 
     fn render_as(&self, format: Format) -> String {
         self.inner.layer.watch();
+        self.warn_if_closed();
         let process = self.inner.process.update();
         let mut derived = self.inner.process.derived(&process);
         derived.extend(self.compatible(&process));
@@ -135,6 +118,7 @@ impl Monitor {
     /// The state of the service, as `/monitoring/stats` shows it.
     pub fn snapshot(&self) -> Snapshot {
         self.inner.layer.watch();
+        self.warn_if_closed();
         Snapshot::of(
             &self.inner.service,
             self.uptime(),
