@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod alerts;
 mod budget;
 mod clock;
 pub mod history;
@@ -10,6 +11,7 @@ mod shard;
 pub mod snapshot;
 pub mod timing;
 
+pub use alerts::AlertOptions;
 pub use budget::{Budget, Limit, LimitReport, RouteReport, Thresholds, Verdict};
 pub use monitor::{AlreadyInstalled, BuildError, Monitor, MonitorBuilder};
 #[cfg(feature = "axum")]

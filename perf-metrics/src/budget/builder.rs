@@ -1,5 +1,6 @@
 use super::{Budget, Thresholds};
 use crate::MonitorBuilder;
+use crate::alerts::AlertOptions;
 
 impl MonitorBuilder {
     /// Adds the budget of a route. Defaults to none: all routes have the
@@ -24,6 +25,12 @@ impl MonitorBuilder {
     /// [`Thresholds::default`].
     pub fn thresholds(mut self, thresholds: Thresholds) -> Self {
         self.objectives.thresholds = thresholds;
+        self
+    }
+
+    /// How the alerts are made. Defaults to [`AlertOptions::default`].
+    pub fn alerts(mut self, options: AlertOptions) -> Self {
+        self.objectives.alerts = options;
         self
     }
 }

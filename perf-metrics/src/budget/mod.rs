@@ -107,6 +107,11 @@ impl Budget {
         self
     }
 
+    /// Whether it asks for nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.errors.is_none() && self.times().next().is_none()
+    }
+
     /// The limits on times that are set.
     pub(crate) fn times(&self) -> impl Iterator<Item = (Limit, Duration)> {
         let times = TIME_LIMITS.into_iter().zip(self.times);

@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use super::{Budget, Limit, Thresholds};
 use crate::BuildError;
+use crate::alerts::AlertOptions;
 use crate::timing::METHODS;
 
 /// All that is asked of a service.
@@ -13,6 +14,7 @@ pub(crate) struct Objectives {
     /// That of all other routes.
     pub(crate) default: Budget,
     pub(crate) thresholds: Thresholds,
+    pub(crate) alerts: AlertOptions,
 }
 
 impl Default for Objectives {
@@ -24,6 +26,7 @@ impl Default for Objectives {
                 .p99(Duration::from_secs(1))
                 .errors(0.01),
             thresholds: Thresholds::default(),
+            alerts: AlertOptions::default(),
         }
     }
 }
@@ -42,7 +45,8 @@ impl Objectives {
             return Err(BuildError::DefaultBudget(self.default.to_string()));
         }
         check_limits(&self.default)?;
-        self.thresholds.validate()
+        self.thresholds.validate()?;
+        self.alerts.validate()
     }
 
     /// The budget of a route: its own, else that of the route for any method, else the default.

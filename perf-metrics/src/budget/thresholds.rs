@@ -4,7 +4,8 @@ use crate::BuildError;
 
 /// From where on the state of the service and of its resources is worth a warning, or critical.
 ///
-/// They stand beside the [budgets](super::Budget) of the routes.
+/// The alerts are made of them, and of the [budgets](super::Budget); see
+/// [`Monitor::alert_rules`](crate::Monitor::alert_rules).
 #[derive(Debug, Clone, PartialEq)]
 #[must_use = "thresholds do nothing until they are given to a monitor's builder"]
 pub struct Thresholds {

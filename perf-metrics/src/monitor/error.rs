@@ -69,6 +69,14 @@ pub enum BuildError {
         /// The share.
         ratio: f64,
     },
+    /// An option of the alerts that cannot be.
+    #[error("the alert option {name} cannot be: {remedy}")]
+    AlertOption {
+        /// The setter's name.
+        name: &'static str,
+        /// What to set instead.
+        remedy: &'static str,
+    },
     /// A threshold that cannot be.
     #[error("the threshold {name} cannot be: {remedy}")]
     Threshold {

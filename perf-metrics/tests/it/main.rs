@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod accounting;
 #[cfg(test)]
+mod alerts;
+#[cfg(test)]
 mod budgets;
 #[cfg(test)]
 mod compatibility;
