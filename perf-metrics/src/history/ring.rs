@@ -20,9 +20,11 @@ struct State {
 }
 
 /// Counts a sampler for as long as it lives.
+#[cfg(feature = "tokio")]
 #[derive(Debug)]
 pub(crate) struct Sampling<'a>(&'a AtomicUsize);
 
+#[cfg(feature = "tokio")]
 impl Drop for Sampling<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
@@ -30,13 +32,12 @@ impl Drop for Sampling<'_> {
 }
 
 impl History {
-    /// A second, and less than what a tick may be early.
-    const LEAST: Duration = Duration::from_millis(500);
-    const SECOND: Duration = Duration::from_secs(1);
-
     /// Takes a sample unless another sampler has just done so.
+    #[cfg(feature = "tokio")]
     pub(crate) fn sample(&self, now: Instant, totals: impl FnOnce() -> Totals) {
-        self.state().sample(now, Self::LEAST, totals);
+        // Half of the time between two ticks, of which one may be late.
+        let least = Duration::from_millis(500);
+        self.state().sample(now, least, totals);
     }
 
     /// The samples, the oldest first. Takes one if there is no sampler and the last is a second
@@ -44,12 +45,13 @@ impl History {
     pub(crate) fn read(&self, now: Instant, totals: impl FnOnce() -> Totals) -> Vec<HistorySample> {
         let mut state = self.state();
         if self.samplers.load(Ordering::Relaxed) == 0 {
-            state.sample(now, Self::SECOND, totals);
+            state.sample(now, Duration::from_secs(1), totals);
         }
         state.samples.iter().cloned().collect()
     }
 
     /// Says that there is a sampler, until the value is dropped.
+    #[cfg(feature = "tokio")]
     pub(crate) fn sampling(&self) -> Sampling<'_> {
         self.samplers.fetch_add(1, Ordering::Relaxed);
         Sampling(&self.samplers)

@@ -112,7 +112,8 @@ impl Counts {
         let mut done = 0;
         let mut within = 0;
         self.scheme.buckets().map(move |(bound, below)| {
-            within += self.cells.iter().take(below).skip(done).sum::<u64>();
+            let cells = self.cells.get(done..below).unwrap_or_default();
+            within += cells.iter().sum::<u64>();
             done = below;
             (bound, within)
         })

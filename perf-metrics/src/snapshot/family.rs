@@ -9,6 +9,7 @@ const DEPTH: &str = "queue_depth";
 const WORKERS: &str = "queue_workers";
 const PROCESSED: &str = "queue_jobs_processed_total";
 const ENQUEUED: &str = "queue_jobs_enqueued_total";
+const OLDEST: &str = "queue_oldest_job_age_seconds";
 const CONNECTIONS: &str = "db_client_connections";
 const MAX: &str = "db_client_connections_max";
 const OVERFLOW: &str = "db_client_connections_overflow";
@@ -29,6 +30,7 @@ pub(crate) const FAMILY_METRICS: &[&str] = &[
     WORKERS,
     PROCESSED,
     ENQUEUED,
+    OLDEST,
     CONNECTIONS,
     MAX,
     OVERFLOW,
@@ -68,6 +70,8 @@ pub struct MessageQueue {
     pub processed: u64,
     /// Attempts that failed and are to be repeated.
     pub retried: u64,
+    /// How long the job that has been due the longest has waited, in seconds, in any queue.
+    pub oldest_job_age_seconds: Option<f64>,
 }
 
 impl MessageQueue {
@@ -84,6 +88,11 @@ impl MessageQueue {
             workers: samples.sum(WORKERS, all).max(0.0) as u64,
             processed: processed(&["completed"]),
             retried: processed(&["retried"]),
+            oldest_job_age_seconds: samples
+                .values(OLDEST)
+                .iter()
+                .map(|(_, age)| *age)
+                .reduce(f64::max),
         })
     }
 }

@@ -152,6 +152,31 @@ async fn two_servers_in_a_process_do_not_see_each_other() {
     );
 }
 
+#[tokio::test]
+async fn the_endpoints_can_be_nested_where_their_paths_are_taken() {
+    let monitor = Monitor::builder().build().unwrap();
+    let app = Router::new()
+        .route("/health", get(|| async { "mine" }))
+        .layer(monitor.layer())
+        .nest("/internal", monitor.router());
+    let url = serve(app).await;
+    let text = async |path: &str| {
+        let response = reqwest::get(format!("{url}{path}")).await.unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
+    };
+    assert_eq!(text("/health").await, (200, "mine".to_owned()));
+    let (_, metrics) = text("/internal/metrics").await;
+    Exposition::parse(&metrics);
+    assert_eq!(text("/internal/health/ready").await.0, 200);
+    assert_eq!(text("/internal/monitoring/stats").await.0, 200);
+    assert_eq!(monitor.snapshot().requests.count, 1);
+    for unmatched in ["/nothing", "/internal/nothing"] {
+        assert_eq!(text(unmatched).await.0, 404);
+    }
+    let requests = monitor.snapshot().requests;
+    assert_eq!(requests.count, 3, "{requests:?}");
+}
+
 #[test]
 fn a_builder_refuses_what_cannot_work() {
     let build = |builder: perf_metrics::MonitorBuilder| builder.build().unwrap_err();

@@ -34,6 +34,8 @@ fn queues_are_added_up() {
                 gauge!("queue_depth", "queue" => name, "state" => state).set(n);
             }
             gauge!("queue_depth", "queue" => name, "state" => "dead").set(1);
+            let age = if name == "mail" { 12.5 } else { 3.0 };
+            gauge!("queue_oldest_job_age_seconds", "queue" => name).set(age);
             gauge!("queue_workers", "queue" => name, "state" => "busy").set(4);
             gauge!("queue_workers", "queue" => name, "state" => "idle").set(21);
             for (outcome, n) in [("completed", 100), ("retried", 7), ("discarded", 2)] {
@@ -44,6 +46,7 @@ fn queues_are_added_up() {
     });
     let queue = queue.message_queue.unwrap();
     assert_eq!((queue.queue_size, queue.in_flight, queue.dead), (20, 8, 2));
+    assert_eq!(queue.oldest_job_age_seconds, Some(12.5));
     assert_eq!(
         (queue.workers, queue.processed, queue.retried),
         (50, 200, 14)

@@ -22,6 +22,7 @@ mod hangups;
 #[cfg(feature = "axum")]
 mod health;
 #[cfg(test)]
+#[cfg(feature = "tokio")]
 mod history;
 #[cfg(test)]
 mod install;

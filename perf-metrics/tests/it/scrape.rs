@@ -68,6 +68,24 @@ fn ten_thousand_series_are_written_within_20_milliseconds() {
     }
 }
 
+/// What a sampler costs each second.
+#[cfg(feature = "tokio")]
+#[tokio::test(start_paused = true)]
+#[cfg_attr(debug_assertions, ignore = "measures: run with --release")]
+async fn a_sample_of_a_thousand_routes_takes_less_than_5_milliseconds() {
+    let monitor = histograms(1_000);
+    monitor.history();
+    let mut best = Duration::MAX;
+    for samples in 1..50 {
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let start = Instant::now();
+        assert_eq!(monitor.history().len(), samples);
+        best = best.min(start.elapsed());
+    }
+    println!("a sample of 1,000 routes: {best:?}");
+    assert!(best < Duration::from_millis(5), "{best:?}");
+}
+
 #[test]
 fn a_scrape_allocates_little_for_each_series() {
     let monitor = numbers();
