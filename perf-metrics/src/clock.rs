@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use quanta::Clock;
 
+#[inline]
 fn clock() -> &'static Clock {
     static CLOCK: OnceLock<Clock> = OnceLock::new();
     CLOCK.get_or_init(Clock::new)
@@ -20,21 +21,25 @@ pub(crate) fn calibrate() {
 pub(crate) struct Instant(u64);
 
 impl Instant {
+    #[inline]
     pub(crate) fn now() -> Self {
         Self(clock().raw().max(1))
     }
 
     /// The reading, from which [`from_raw`](Self::from_raw) makes the same moment.
+    #[inline]
     pub(crate) fn raw(self) -> u64 {
         self.0
     }
 
+    #[inline]
     pub(crate) fn from_raw(raw: u64) -> Self {
         Self(raw)
     }
 
     /// The nanoseconds from this moment to `later`; zero where that seems to be before, as cycle
     /// counters of two processors can be a few cycles apart.
+    #[inline]
     pub(crate) fn nanos_until(self, later: Self) -> u64 {
         clock().delta_as_nanos(self.0, later.0)
     }
@@ -45,6 +50,7 @@ impl Instant {
     }
 
     /// The nanoseconds since this moment.
+    #[inline]
     pub(crate) fn elapsed_nanos(self) -> u64 {
         self.nanos_until(Self::now())
     }

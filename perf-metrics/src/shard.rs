@@ -24,6 +24,7 @@ pub(crate) struct Shard {
 }
 
 impl Shard {
+    #[inline]
     pub(crate) fn current() -> Self {
         // A thread that is ending has given its shard back.
         let index = SEAT.try_with(|seat| seat.0).unwrap_or(SHARDS - 1);
@@ -34,16 +35,19 @@ impl Shard {
     }
 
     /// The index of the shard, below [`SHARDS`].
+    #[inline]
     pub(crate) fn index(self) -> usize {
         self.index
     }
 
     /// Whether no other thread writes to this shard now.
+    #[inline]
     pub(crate) fn own(self) -> bool {
         self.index < OWN
     }
 
     /// Adds to a cell of this shard.
+    #[inline]
     pub(crate) fn add(self, cell: &AtomicU64, n: u64, ordering: Ordering) {
         if self.own() {
             // No addition of another thread can come between.
@@ -54,6 +58,7 @@ impl Shard {
     }
 
     /// Adds to a cell of this shard that holds the bits of a floating-point number.
+    #[inline]
     pub(crate) fn add_f64(self, cell: &AtomicU64, value: f64) {
         let add = |bits: u64| (f64::from_bits(bits) + value).to_bits();
         if self.own() {

@@ -15,8 +15,8 @@ pub(crate) struct Distribution {
     shards: [OnceLock<Cells>; SHARDS],
 }
 
-/// The counters, then the bits of the sum, then what keeps the sum's cache line from the next
-/// shard, which is often the next in memory.
+/// The bits of the sum, the counters, and what keeps the next shard, which is often the next in
+/// memory, off the last cache line.
 type Cells = Box<[AtomicU64]>;
 const PADDING: usize = 8;
 
@@ -28,33 +28,34 @@ impl Distribution {
         }
     }
 
-    /// Records a value on the shard of this thread.
+    /// Records a value that is not NaN on the shard of this thread.
     pub(crate) fn record_on(&self, shard: Shard, value: f64) {
-        self.add(shard, value, 1);
+        self.add(shard, value, 1, value);
     }
 
-    fn add(&self, shard: Shard, value: f64, count: usize) {
-        // NaN is in no bucket, and would make the sum NaN for ever; so would infinity times zero.
-        if value.is_nan() || count == 0 {
-            return;
-        }
+    /// Adds `count` values that add up to `sum`.
+    #[inline]
+    fn add(&self, shard: Shard, value: f64, count: u64, sum: f64) {
         let Some(cells) = self.shards.get(shard.index()) else {
             return;
         };
-        let all = self.scheme.cells();
-        let cells = cells.get_or_init(|| {
-            let cells = 0..all + 1 + PADDING;
-            cells.map(|_| AtomicU64::new(0)).collect()
-        });
+        let cells = cells.get().unwrap_or_else(|| self.grow(cells));
+        let Some((total, cells)) = cells.split_first() else {
+            return;
+        };
         if let Some(cell) = cells.get(self.scheme.cell(value)) {
-            shard.add(cell, count as u64, Relaxed);
+            shard.add(cell, count, Relaxed);
         }
         // Most requests have no body: a zero adds nothing.
-        if value != 0.0
-            && let Some(sum) = cells.get(all)
-        {
-            shard.add_f64(sum, value * count as f64);
+        if sum != 0.0 {
+            shard.add_f64(total, sum);
         }
+    }
+
+    #[cold]
+    fn grow<'a>(&self, shard: &'a OnceLock<Cells>) -> &'a Cells {
+        let cells = 0..1 + self.scheme.cells() + PADDING;
+        shard.get_or_init(|| cells.map(|_| AtomicU64::new(0)).collect())
     }
 
     /// The counts so far. While values are being recorded, the sum may be ahead of the counts or
@@ -67,11 +68,11 @@ impl Distribution {
             sum: 0.0,
         };
         for shard in self.shards.iter().filter_map(OnceLock::get) {
-            for (count, cell) in counts.cells.iter_mut().zip(shard) {
-                *count += cell.load(Relaxed);
-            }
-            if let Some(sum) = shard.get(all) {
+            if let Some((sum, cells)) = shard.split_first() {
                 counts.sum += f64::from_bits(sum.load(Relaxed));
+                for (count, cell) in counts.cells.iter_mut().zip(cells) {
+                    *count += cell.load(Relaxed);
+                }
             }
         }
         counts
@@ -80,11 +81,15 @@ impl Distribution {
 
 impl HistogramFn for Distribution {
     fn record(&self, value: f64) {
-        self.add(Shard::current(), value, 1);
+        self.record_many(value, 1);
     }
 
     fn record_many(&self, value: f64, count: usize) {
-        self.add(Shard::current(), value, count);
+        // NaN is in no bucket, and would make the sum NaN for ever; so would infinity times zero.
+        if !value.is_nan() && count > 0 {
+            let shard = Shard::current();
+            self.add(shard, value, count as u64, value * count as f64);
+        }
     }
 }
 

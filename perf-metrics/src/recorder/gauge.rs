@@ -42,6 +42,7 @@ impl Level {
     }
 
     /// Counts one that came.
+    #[inline]
     pub(crate) fn enter(&self, shard: Shard) {
         if let Some(flow) = self.flow().get(shard.index()) {
             shard.add(&flow.came, 1, Relaxed);
@@ -50,12 +51,14 @@ impl Level {
 
     /// Counts one that went, which must have come before. Who sees this sees what its thread did
     /// before.
+    #[inline]
     pub(crate) fn leave(&self, shard: Shard) {
         if let Some(flow) = self.flow().get(shard.index()) {
             shard.add(&flow.went, 1, Release);
         }
     }
 
+    #[inline]
     fn flow(&self) -> &[Flow; SHARDS] {
         self.flow.get_or_init(Box::default)
     }

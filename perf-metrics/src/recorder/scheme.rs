@@ -30,10 +30,11 @@ pub(crate) struct Scheme {
     below: Box<[usize]>,
     /// By cell: its middle.
     middles: Box<[f64]>,
-    least: f64,
     greatest: f64,
-    offset: u64,
+    offset: i64,
     shift: u32,
+    /// The index of the last slot.
+    top: i64,
 }
 
 /// A cell before it was split.
@@ -85,15 +86,17 @@ impl Scheme {
     fn new(bounds: &[f64], low: i32, high: i32, bits: u32) -> Self {
         let (least, greatest) = (2f64.powi(low), 2f64.powi(high));
         let shift = f64::MANTISSA_DIGITS - 1 - bits;
+        let unsplit = |value: f64| value.to_bits() as i64 >> shift;
+        let offset = unsplit(least) - 1;
         let mut scheme = Self {
             bounds: bounds.into(),
             slots: Box::default(),
             below: Box::default(),
             middles: Box::default(),
-            least,
             greatest,
-            offset: least.to_bits() >> shift,
+            offset,
             shift,
+            top: unsplit(greatest) - offset,
         };
         let mut edges = vec![0.0];
         for octave in low..high {
@@ -128,24 +131,28 @@ impl Scheme {
         scheme
     }
 
+    #[inline]
     fn unsplit(&self, value: f64) -> usize {
-        if value < self.least {
-            return 0;
-        }
-        // For positive floating-point numbers, the order of the bits is the order of the values.
-        let value = value.min(self.greatest);
-        ((value.to_bits() >> self.shift) - self.offset + 1) as usize
+        // The order of the bits as integers is that of the values, as far as they are positive;
+        // those of negative values are negative, too.
+        let bits = value.to_bits() as i64 >> self.shift;
+        (bits - self.offset).clamp(0, self.top) as usize
     }
 
     /// The cell of a value that is not NaN.
+    #[inline]
     pub(super) fn cell(&self, value: f64) -> usize {
         match self.slots.get(self.unsplit(value)) {
-            Some(&Slot { first, bounds }) => {
-                let bounds = self.bounds.get(bounds.0..bounds.1).unwrap_or_default();
-                first + bounds.iter().filter(|bound| value > **bound).count()
-            }
+            Some(slot) if slot.bounds.0 == slot.bounds.1 => slot.first,
+            Some(slot) => self.split(slot, value),
             None => self.middles.len() - 1,
         }
+    }
+
+    fn split(&self, slot: &Slot, value: f64) -> usize {
+        let bounds = self.bounds.get(slot.bounds.0..slot.bounds.1);
+        let above = bounds.unwrap_or_default().iter().filter(|b| value > **b);
+        slot.first + above.count()
     }
 
     /// How many cells there are.

@@ -9,7 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
 use super::future::MethodKind;
-use super::guard::Guard;
+use super::guard::{Guard, Length};
 
 pin_project! {
     /// A response body that tells when it came to its end.
@@ -19,7 +19,7 @@ pin_project! {
         #[pin]
         inner: B,
         sent: u64,
-        length: Option<u64>,
+        length: Length,
         guard: Option<Guard>,
     }
 
@@ -28,7 +28,7 @@ pin_project! {
             let this = this.project();
             // A server that announced the length stops polling after the last byte, and need not
             // ask for the end of the stream.
-            if this.length.is_some_and(|length| *this.sent >= length)
+            if this.length.known().is_some_and(|length| *this.sent >= length)
                 && let Some(guard) = this.guard.take()
                 && !guard.panicked()
             {
@@ -41,31 +41,30 @@ pin_project! {
 impl<B: Body> TimedBody<B> {
     /// Records the headers and wraps the body. A response that has no body ends here.
     pub(super) fn wrap(
-        response: Response<B>,
+        mut response: Response<B>,
         method: MethodKind,
         guard: Option<Guard>,
     ) -> Response<Self> {
-        let (mut head, inner) = response.into_parts();
-        let mut length = None;
+        let mut length = Length::UNKNOWN;
         let guard = guard.and_then(|mut guard| {
-            guard.headers(head.status, &mut head.headers);
-            let ended = guard.watch(|| {
-                length = length_of(&inner, &head.headers);
-                inner.is_end_stream()
-            });
-            if ended || has_no_body(method, head.status) {
+            let status = response.status();
+            guard.headers(status, response.headers_mut());
+            guard.calling();
+            length = length_of(response.body(), response.headers()).into();
+            let ended = response.body().is_end_stream();
+            guard.returned();
+            if ended || has_no_body(method, status) {
                 guard.complete(0);
                 return None;
             }
             Some(guard)
         });
-        let body = Self {
+        response.map(|inner| Self {
             inner,
             sent: 0,
             length,
             guard,
-        };
-        Response::from_parts(head, body)
+        })
     }
 }
 
@@ -99,11 +98,10 @@ impl<B: Body> Body for TimedBody<B> {
         let Some(guard) = this.guard.as_mut() else {
             return this.inner.poll_frame(cx);
         };
-        let (polled, ended) = guard.watch(|| {
-            let polled = this.inner.as_mut().poll_frame(cx);
-            let ended = polled.is_ready() && this.inner.is_end_stream();
-            (polled, ended)
-        });
+        guard.calling();
+        let polled = this.inner.as_mut().poll_frame(cx);
+        let ended = polled.is_ready() && this.inner.is_end_stream();
+        guard.returned();
         match &polled {
             Poll::Pending => return polled,
             Poll::Ready(Some(Err(_))) => {
@@ -140,7 +138,7 @@ impl<B> fmt::Debug for TimedBody<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TimedBody")
             .field("sent", &self.sent)
-            .field("length", &self.length)
+            .field("length", &self.length.known())
             .finish_non_exhaustive()
     }
 }

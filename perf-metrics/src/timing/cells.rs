@@ -29,6 +29,7 @@ impl Values {
         Self::Foreign(Histogram::noop())
     }
 
+    #[inline]
     pub(super) fn record(&self, shard: Shard, value: f64) {
         match self {
             Self::Own(cells) => cells.record_on(shard, value),
@@ -56,6 +57,7 @@ impl Present {
         }
     }
 
+    #[inline]
     pub(super) fn enter(&self, shard: Shard) {
         match self {
             Self::Own(level) => level.enter(shard),
@@ -63,6 +65,7 @@ impl Present {
         }
     }
 
+    #[inline]
     pub(super) fn leave(&self, shard: Shard) {
         match self {
             Self::Own(level) => level.leave(shard),

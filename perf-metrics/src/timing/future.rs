@@ -62,10 +62,13 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let polled = match this.guard {
-            Some(guard) => guard.watch(|| this.inner.poll(cx)),
-            None => this.inner.poll(cx),
-        };
+        if let Some(guard) = this.guard {
+            guard.calling();
+        }
+        let polled = this.inner.poll(cx);
+        if let Some(guard) = this.guard {
+            guard.returned();
+        }
         let result = ready!(polled);
         let guard = this.guard.take();
         Poll::Ready(match result {

@@ -1,5 +1,5 @@
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use metrics::Recorder;
@@ -8,7 +8,6 @@ use tower_layer::Layer;
 use super::exclude::{Exclusions, InvalidPattern};
 use super::label::{RequestHead, RouteLabel};
 use super::service::Timing;
-use super::share::Shares;
 use super::source::Source;
 use super::table::{Settings, Table};
 use super::watchdog::RunningRequest;
@@ -37,11 +36,17 @@ pub(crate) const DEFAULT_MAX_ROUTES: usize = 256;
 /// The first layer of a process calibrates the clock, which keeps its thread busy for some
 /// milliseconds, at most 200. Build it before the server serves.
 ///
+/// What a layer counts with stays in memory until the process ends, as the number of routes is
+/// bounded and requests are spared a reference count: build layers when the process starts, not for
+/// each connection. Clones, and the services that they make, share it.
+///
 /// Clones share their routes, and so the limit. A request counts in each layer that it goes
 /// through: add one layer around all routes, not one inside another.
 #[derive(Debug, Clone)]
 pub struct TimingLayer {
-    shares: Shares,
+    settings: Settings,
+    /// Made when it is needed, as it lives for ever.
+    table: Arc<OnceLock<&'static Table>>,
 }
 
 impl TimingLayer {
@@ -76,15 +81,20 @@ impl TimingLayer {
 
     fn from_settings(settings: Settings) -> Self {
         Self {
-            shares: Shares::new(Table::new(settings)),
+            settings,
+            table: Arc::default(),
         }
     }
 
     /// A new layer of this one's settings with a change.
-    fn with(&self, change: impl FnOnce(&mut Settings)) -> Self {
-        let mut settings = self.shares.table().settings.clone();
-        change(&mut settings);
-        Self::from_settings(settings)
+    fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
+        change(&mut self.settings);
+        Self::from_settings(self.settings)
+    }
+
+    fn table(&self) -> &'static Table {
+        self.table
+            .get_or_init(|| Box::leak(Box::new(Table::new(self.settings.clone()))))
     }
 
     /// How many routes are told apart; those that come later share the label `_OVERFLOW`.
@@ -141,7 +151,7 @@ impl TimingLayer {
         self,
         patterns: impl IntoIterator<Item = impl Into<String>>,
     ) -> Result<Self, InvalidPattern> {
-        let before = self.shares.table().settings.exclusions.as_ref();
+        let before = self.settings.exclusions.as_ref();
         let exclusions = Exclusions::with(before, patterns)?;
         Ok(self.with(|settings| settings.exclusions = Some(exclusions)))
     }
@@ -196,12 +206,15 @@ impl TimingLayer {
     #[must_use]
     pub fn long_running(&self, min_age: Duration) -> Vec<RunningRequest> {
         self.watch();
-        self.shares.table().long_running(min_age)
+        let table = self.table.get();
+        table.map_or_else(Vec::new, |table| table.long_running(min_age))
     }
 
     /// Lets the watchdog look, if it is time.
     pub(crate) fn watch(&self) {
-        self.shares.table().watch(Instant::now());
+        if let Some(table) = self.table.get() {
+            table.watch(Instant::now());
+        }
     }
 }
 
@@ -215,6 +228,6 @@ impl<S> Layer<S> for TimingLayer {
     type Service = Timing<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Timing::new(inner, self.shares.handle())
+        Timing::new(inner, self.table())
     }
 }

@@ -28,7 +28,6 @@ mod routes;
 mod running;
 mod series;
 mod service;
-mod share;
 mod slow;
 mod source;
 mod table;

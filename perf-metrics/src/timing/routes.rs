@@ -13,7 +13,7 @@ use super::series::RouteSeries;
 pub(super) struct Route {
     pub(super) name: Arc<str>,
     pub(super) excluded: Excluded,
-    pub(super) methods: [OnceLock<Arc<RouteSeries>>; METHODS.len()],
+    pub(super) methods: [OnceLock<Box<RouteSeries>>; METHODS.len()],
 }
 
 impl Route {
@@ -96,6 +96,7 @@ impl Routes {
         }
     }
 
+    #[inline]
     fn find(&self, name: &str) -> Found<'_> {
         let mask = self.slots.len() - 1;
         let start = self.hasher.hash_one(name) as usize;

@@ -37,7 +37,7 @@ struct Slots {
 pub(super) struct Slot {
     /// The clock's reading at its start; [`FREE`], or [`TAKING`] for a moment.
     started: AtomicU64,
-    /// The number of its [`SeriesId`], twice; plus one once it has headers.
+    /// Twice the number of its [`SeriesId`], plus one once it has headers.
     what: AtomicU64,
     /// The start of the request for which [`first_report`](Seen::first_report) was true.
     reported: AtomicU64,
@@ -46,20 +46,32 @@ pub(super) struct Slot {
 const FREE: u64 = 0;
 const TAKING: u64 = u64::MAX;
 
-/// The slot of a request.
+/// The slot of a request: its index, and the shard in the uppermost bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Ticket {
-    shard: u32,
-    /// `u32::MAX` where there was no slot to be had.
-    slot: u32,
-}
+pub(super) struct Ticket(u32);
 
-const NONE: u32 = u32::MAX;
+const SHARD_BITS: u32 = 4;
+const _: () = assert!(SHARDS == 1 << SHARD_BITS && FIRST << CHUNKS < 1 << (32 - SHARD_BITS));
 
 impl Ticket {
+    /// Where there was no slot to be had.
+    const NONE: Self = Self(u32::MAX);
+
+    fn new(shard: Shard, slot: u32) -> Self {
+        Self((shard.index() as u32) << (32 - SHARD_BITS) | slot)
+    }
+
+    fn shard(self) -> usize {
+        (self.0 >> (32 - SHARD_BITS)) as usize
+    }
+
+    fn slot(self) -> usize {
+        (self.0 << SHARD_BITS >> SHARD_BITS) as usize
+    }
+
     /// Whether there was a slot for the request.
     pub(super) fn taken(self) -> bool {
-        self.slot != NONE
+        self != Self::NONE
     }
 }
 
@@ -87,18 +99,17 @@ impl Running {
             let slots = slots.get_or_init(Box::default);
             slots.take(shard, u64::from(series.number()) << 1, started.raw())
         });
-        Ticket {
-            shard: shard.index() as u32,
-            slot: slot.unwrap_or(NONE),
-        }
+        slot.map_or(Ticket::NONE, |slot| Ticket::new(shard, slot))
     }
 
+    #[inline]
     fn slot(&self, ticket: Ticket) -> Option<&Slot> {
-        let slots = self.shards.get(ticket.shard as usize)?.get()?;
-        slots.get(ticket.slot as usize)
+        let slots = self.shards.get(ticket.shard())?.get()?;
+        slots.get(ticket.slot())
     }
 
     /// Notes that the request has headers.
+    #[inline]
     pub(super) fn headers(&self, ticket: Ticket) {
         if let Some(slot) = self.slot(ticket) {
             slot.what.store(slot.what.load(Relaxed) | 1, Release);
@@ -106,6 +117,7 @@ impl Running {
     }
 
     /// Notes that the request is over.
+    #[inline]
     pub(super) fn leave(&self, ticket: Ticket) {
         if let Some(slot) = self.slot(ticket) {
             slot.started.store(FREE, Release);
@@ -134,6 +146,7 @@ impl Running {
 }
 
 impl Slots {
+    #[inline]
     fn get(&self, index: usize) -> Option<&Slot> {
         // Chunk k starts at FIRST * (2^k - 1).
         let chunk = (index / FIRST + 1).ilog2() as usize;
@@ -220,7 +233,7 @@ mod tests {
         let shard = Shard::current();
         for n in 0..1000 {
             let ticket = running.enter(shard, series(n), Instant::from_raw(u64::from(n) + 1));
-            assert_eq!(ticket.slot, 0);
+            assert_eq!(ticket.slot(), 0);
             let mut reports = Vec::new();
             running.visit(|seen| reports.extend([seen.first_report(), seen.first_report()]));
             assert_eq!(reports, [true, false]);

@@ -9,6 +9,7 @@ use super::names::{
     REQUESTS_ABORTED, RESPONSE_BODY_SIZE, RESPONSE_DURATION, ROUTE, SLOW_REQUESTS, STATUS,
 };
 use super::source::Source;
+use super::table::SeriesId;
 
 /// Up to where a request had come when it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,8 +38,8 @@ impl Reason {
 /// The handles of one method and route, each fetched at its first use.
 #[derive(Debug)]
 pub(super) struct RouteSeries {
-    method: &'static str,
-    route: Arc<str>,
+    pub(super) id: SeriesId,
+    pub(super) route: Arc<str>,
     source: Source,
     kept: bool,
     active: Present,
@@ -62,11 +63,11 @@ pub(super) struct StatusSeries {
 }
 
 impl RouteSeries {
-    pub(super) fn new(source: &Source, method: &'static str, route: &Arc<str>) -> Self {
-        let key = Key::from_parts(ACTIVE_REQUESTS, labels(method, route));
+    pub(super) fn new(source: &Source, id: SeriesId, route: &Arc<str>) -> Self {
+        let key = Key::from_parts(ACTIVE_REQUESTS, labels(id.method_name(), route));
         let (active, kept) = Present::fetch(source, &key);
         Self {
-            method,
+            id,
             route: Arc::clone(route),
             source: source.clone(),
             kept,
@@ -104,6 +105,7 @@ impl RouteSeries {
     }
 
     /// The handles of one status.
+    #[inline]
     pub(super) fn status(&self, status: StatusCode) -> &StatusSeries {
         // `StatusCode` is 100 to 999 by construction, so neither index can be out of its bounds.
         let code = usize::from(status.as_u16());
@@ -113,7 +115,7 @@ impl RouteSeries {
     }
 
     fn new_status(&self, status: StatusCode) -> StatusSeries {
-        let mut labels = labels(self.method, &self.route);
+        let mut labels = labels(self.id.method_name(), &self.route);
         labels.push(Label::new(STATUS, status.as_str().to_owned()));
         let values = |name: &'static str| {
             let key = Key::from_parts(name, labels.clone());
@@ -135,7 +137,7 @@ impl RouteSeries {
     /// A counter, which is silent if the recorder came after the request: what was not counted in
     /// must not be counted out.
     fn counter<const N: usize>(&self, name: &'static str, more: [Label; N]) -> Counter {
-        let mut labels = labels(self.method, &self.route);
+        let mut labels = labels(self.id.method_name(), &self.route);
         labels.extend(more);
         let key = Key::from_parts(name, labels);
         let register = |r: &dyn Recorder| r.register_counter(&key, &METADATA);

@@ -6,19 +6,18 @@ use tower_service::Service;
 
 use super::future::{MethodKind, ResponseFuture};
 use super::guard::Guard;
-use super::share::Handle;
-use crate::shard::Shard;
+use super::table::Table;
 
 /// A service whose requests are timed; made by [`TimingLayer`](super::TimingLayer).
 #[derive(Debug, Clone)]
 pub struct Timing<S> {
     inner: S,
-    handle: Handle,
+    table: &'static Table,
 }
 
 impl<S> Timing<S> {
-    pub(super) fn new(inner: S, handle: Handle) -> Self {
-        Self { inner, handle }
+    pub(super) fn new(inner: S, table: &'static Table) -> Self {
+        Self { inner, table }
     }
 }
 
@@ -38,16 +37,16 @@ where
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
         let method = MethodKind::of(request.method());
-        let shard = Shard::current();
-        let share = &self.handle.share;
-        let Some(found) = share.table().of(&mut request, share) else {
+        let Some(series) = self.table.of(&mut request) else {
             return ResponseFuture::new(self.inner.call(request), method, None);
         };
         // The declared length: to count the bytes as they come would change the type of the
         // request's body for the inner service.
         let bytes = request.body().size_hint().exact();
-        let mut guard = Guard::start(share.here(shard), shard, found, bytes, request.headers());
-        let inner = guard.watch(|| self.inner.call(request));
+        let mut guard = Guard::start(self.table, series, bytes, request.headers());
+        guard.calling();
+        let inner = self.inner.call(request);
+        guard.returned();
         ResponseFuture::new(inner, method, Some(guard))
     }
 }

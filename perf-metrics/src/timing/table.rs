@@ -1,4 +1,5 @@
-use std::sync::{Arc, Once, OnceLock};
+use std::ops::Deref;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use http::Request;
@@ -10,7 +11,6 @@ use super::names::{METADATA, UNTRACKED_REQUESTS, describe};
 use super::routes::{Route, Routes};
 use super::running::Running;
 use super::series::RouteSeries;
-use super::share::Share;
 use super::slow::SlowLog;
 use super::source::Source;
 use super::watchdog::Watchdog;
@@ -28,6 +28,9 @@ pub(super) struct Settings {
 }
 
 /// All series of a layer, and how that of a request is found.
+///
+/// Lives for ever, as requests that run refer to it: with a reference count, each request would
+/// write to it twice more, and threads would wait for each other to do so.
 #[derive(Debug)]
 pub(super) struct Table {
     pub(super) settings: Settings,
@@ -72,15 +75,26 @@ impl SeriesId {
 
 /// The series of a request.
 #[derive(Debug)]
-pub(super) struct Found {
-    pub(super) id: SeriesId,
-    /// Where they are not kept, as there is no recorder to count for.
-    pub(super) unkept: Option<Arc<RouteSeries>>,
+pub(super) enum Found {
+    Kept(&'static RouteSeries),
+    /// There is no recorder to count for.
+    Unkept(Arc<RouteSeries>),
+}
+
+impl Deref for Found {
+    type Target = RouteSeries;
+
+    fn deref(&self) -> &RouteSeries {
+        match self {
+            Self::Kept(series) => series,
+            Self::Unkept(series) => series,
+        }
+    }
 }
 
 /// Marks a request that a table has counted as unmatched.
 #[derive(Debug, Clone)]
-struct Counted(Arc<Share>);
+struct Counted(&'static Table);
 
 impl Table {
     pub(super) fn new(settings: Settings) -> Self {
@@ -97,7 +111,7 @@ impl Table {
     }
 
     /// The series that the request counts in; `None` if it is excluded, or counted already.
-    pub(super) fn of<B>(&self, request: &mut Request<B>, share: &Arc<Share>) -> Option<Found> {
+    pub(super) fn of<B>(&'static self, request: &mut Request<B>) -> Option<Found> {
         let method = method_index(request.method());
         let Settings {
             label, exclusions, ..
@@ -126,9 +140,8 @@ impl Table {
         // that of the monitor's own router when it was merged first. The mark costs an allocation,
         // but only for requests that match nothing.
         if cfg!(feature = "axum") {
-            let mark = Counted(Arc::clone(share));
-            let marked = request.extensions_mut().insert(mark);
-            if marked.is_some_and(|Counted(other)| other.same_table(share)) {
+            let marked = request.extensions_mut().insert(Counted(self));
+            if marked.is_some_and(|Counted(other)| std::ptr::eq(other, self)) {
                 return None;
             }
         }
@@ -145,25 +158,20 @@ impl Table {
     }
 
     /// The series of a method on a route. Not kept while there is no recorder to count for it.
-    fn series_of(&self, route: &Route, id: SeriesId) -> Found {
+    fn series_of(&'static self, route: &'static Route, id: SeriesId) -> Found {
         let slot = route.methods.get(id.method());
-        if slot.is_some_and(|slot| slot.get().is_some()) {
-            return Found { id, unkept: None };
+        if let Some(series) = slot.and_then(|slot| slot.get()) {
+            return Found::Kept(series);
         }
-        let series = RouteSeries::new(&self.settings.source, id.method_name(), &route.name);
-        let series = Arc::new(series);
+        let source = &self.settings.source;
+        let series = RouteSeries::new(source, id, &route.name);
         match slot {
             Some(slot) if series.kept() => {
-                let source = &self.settings.source;
                 self.described
                     .call_once(|| source.with(|recorder| describe(recorder)).0);
-                slot.get_or_init(|| series);
-                Found { id, unkept: None }
+                Found::Kept(slot.get_or_init(|| Box::new(series)))
             }
-            _ => Found {
-                id,
-                unkept: Some(series),
-            },
+            _ => Found::Unkept(Arc::new(series)),
         }
     }
 
@@ -184,12 +192,6 @@ impl Table {
             SeriesId::OF_OVERFLOW => Some(&self.overflow),
             index => self.routes.at(index),
         }
-    }
-
-    /// The series that are kept under this id.
-    pub(super) fn series(&self, id: SeriesId) -> Option<&RouteSeries> {
-        let slot = self.route(id)?.methods.get(id.method());
-        slot.and_then(OnceLock::get).map(Arc::as_ref)
     }
 
     /// The label of the route.
