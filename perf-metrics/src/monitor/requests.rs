@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Monitor, MonitorBuilder};
-use crate::timing::RunningRequest;
+use crate::timing::{RunningRequest, UpgradedConnection};
 
 impl MonitorBuilder {
     /// Requests that are not timed: those whose path or route matches one of these patterns, such
@@ -44,6 +44,12 @@ impl Monitor {
     #[must_use]
     pub fn running(&self) -> Vec<RunningRequest> {
         self.inner.layer.running()
+    }
+
+    /// Counts an upgraded connection of this route until what is returned is dropped; see
+    /// [`TimingLayer::upgraded`](crate::TimingLayer::upgraded).
+    pub fn upgraded(&self, route: &str) -> UpgradedConnection {
+        self.inner.layer.upgraded(route)
     }
 
     /// The requests that have been running for `min_age` or longer, the oldest first.

@@ -49,6 +49,10 @@ impl<B: Body> TimedBody<B> {
         let guard = guard.and_then(|mut guard| {
             let status = response.status();
             guard.headers(status, response.headers_mut());
+            // Calls of gRPC are POST requests; others are spared the search.
+            if method == MethodKind::Post {
+                guard.grpc_headers(response.headers());
+            }
             guard.calling();
             length = length_of(response.body(), response.headers()).into();
             let ended = response.body().is_end_stream();
@@ -100,7 +104,7 @@ impl<B: Body> Body for TimedBody<B> {
         };
         guard.calling();
         let polled = this.inner.as_mut().poll_frame(cx);
-        let ended = polled.is_ready() && this.inner.is_end_stream();
+        let mut ended = polled.is_ready() && this.inner.is_end_stream();
         guard.returned();
         match &polled {
             Poll::Pending => return polled,
@@ -113,6 +117,10 @@ impl<B: Body> Body for TimedBody<B> {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(data) = frame.data_ref() {
                     *this.sent += data.remaining() as u64;
+                } else if let Some(trailers) = frame.trailers_ref() {
+                    // Nothing follows trailers, and servers do not ask for it.
+                    guard.trailers(trailers);
+                    ended = true;
                 }
             }
             Poll::Ready(None) => {}

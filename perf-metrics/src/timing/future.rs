@@ -30,6 +30,7 @@ pin_project! {
 pub(super) enum MethodKind {
     Head,
     Connect,
+    Post,
     Other,
 }
 
@@ -38,6 +39,7 @@ impl MethodKind {
         match *method {
             Method::HEAD => Self::Head,
             Method::CONNECT => Self::Connect,
+            Method::POST => Self::Post,
             _ => Self::Other,
         }
     }

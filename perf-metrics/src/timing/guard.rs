@@ -3,6 +3,7 @@ use std::time::Duration;
 use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue, StatusCode};
 
+use super::grpc::GrpcStatus;
 use super::running::Ticket;
 use super::series::{End, Reason};
 use super::slow::{Slow, TraceId};
@@ -26,6 +27,7 @@ pub(super) struct Guard {
     ticket: Ticket,
     status: StatusCode,
     end: End,
+    grpc: GrpcStatus,
     /// What a drop means now; `None` when the end was recorded already.
     on_drop: Option<Reason>,
 }
@@ -79,6 +81,7 @@ impl Guard {
             ticket,
             status: StatusCode::OK,
             end: End::Headers,
+            grpc: GrpcStatus::None,
             on_drop: Some(Reason::Dropped),
         }
     }
@@ -117,6 +120,16 @@ impl Guard {
         }
     }
 
+    /// Looks whether the response is gRPC's.
+    pub(super) fn grpc_headers(&mut self, headers: &HeaderMap) {
+        self.grpc = GrpcStatus::of_headers(headers);
+    }
+
+    /// Takes the status of gRPC from the trailers.
+    pub(super) fn trailers(&mut self, trailers: &HeaderMap) {
+        self.grpc.trailers(trailers);
+    }
+
     /// Records that the body was handed over to its end, `bytes` in all.
     pub(super) fn complete(mut self, bytes: u64) {
         let nanos = self.started.elapsed_nanos();
@@ -124,6 +137,9 @@ impl Guard {
         let series = self.series.status(self.status);
         series.response_duration.record(shard, seconds(nanos));
         series.response_body_size.record(shard, bytes as f64);
+        if let Some(status) = self.grpc.index() {
+            self.series.grpc(status);
+        }
         self.on_drop = None;
         self.leave(shard);
     }

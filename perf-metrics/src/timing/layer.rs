@@ -10,6 +10,7 @@ use super::label::{RequestHead, RouteLabel};
 use super::service::Timing;
 use super::source::Source;
 use super::table::{Settings, Table};
+use super::upgraded::UpgradedConnection;
 use super::watchdog::RunningRequest;
 use crate::clock::{self, Instant};
 
@@ -208,6 +209,27 @@ impl TimingLayer {
         self.watch();
         let table = self.table.get();
         table.map_or_else(Vec::new, |table| table.long_running(min_age))
+    }
+
+    /// Counts an upgraded connection, such as a WebSocket, in `http_server_upgraded_connections` of
+    /// this route until what is returned is dropped.
+    ///
+    /// To the layer, a request that is answered with 101 ends there, as its body does; what becomes
+    /// of the connection only the code that was handed it knows. Move this there:
+    ///
+    /// ```
+    /// # use perf_metrics::TimingLayer;
+    /// # async fn talk() {}
+    /// # async fn handler(layer: TimingLayer) {
+    /// let connection = layer.upgraded("/ws");
+    /// let serve = async move { // for axum: `upgrade.on_upgrade(|socket| async move {`
+    ///     let _connection = connection;
+    ///     talk().await;
+    /// };
+    /// # serve.await }
+    /// ```
+    pub fn upgraded(&self, route: &str) -> UpgradedConnection {
+        self.table().upgraded(route)
     }
 
     /// Lets the watchdog look, if it is time.

@@ -20,6 +20,7 @@ mod body;
 mod cells;
 mod exclude;
 mod future;
+mod grpc;
 mod guard;
 mod label;
 mod layer;
@@ -31,6 +32,7 @@ mod service;
 mod slow;
 mod source;
 mod table;
+mod upgraded;
 mod watchdog;
 
 pub use body::TimedBody;
@@ -39,6 +41,7 @@ pub use future::ResponseFuture;
 pub use label::RequestHead;
 pub use layer::TimingLayer;
 pub use service::Timing;
+pub use upgraded::UpgradedConnection;
 pub use watchdog::RunningRequest;
 
 pub(crate) use label::METHODS;

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rapidhash::fast::RandomState;
 
+use super::cells::Present;
 use super::exclude::Excluded;
 use super::label::METHODS;
 use super::series::RouteSeries;
@@ -13,6 +14,7 @@ use super::series::RouteSeries;
 pub(super) struct Route {
     pub(super) name: Arc<str>,
     pub(super) excluded: Excluded,
+    pub(super) upgraded: OnceLock<Present>,
     pub(super) methods: [OnceLock<Box<RouteSeries>>; METHODS.len()],
 }
 
@@ -21,6 +23,7 @@ impl Route {
         Self {
             name: name.into(),
             excluded,
+            upgraded: OnceLock::new(),
             methods: Default::default(),
         }
     }

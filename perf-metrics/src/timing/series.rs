@@ -4,9 +4,11 @@ use http::StatusCode;
 use metrics::{Counter, Key, Label, Recorder, SharedString};
 
 use super::cells::{Present, Values};
+use super::grpc::STATUSES;
 use super::names::{
-    ACTIVE_REQUESTS, METADATA, METHOD, PHASE, REASON, REQUEST_BODY_SIZE, REQUEST_DURATION,
-    REQUESTS_ABORTED, RESPONSE_BODY_SIZE, RESPONSE_DURATION, ROUTE, SLOW_REQUESTS, STATUS,
+    ACTIVE_REQUESTS, GRPC_RESPONSES, GRPC_STATUS, METADATA, METHOD, PHASE, REASON,
+    REQUEST_BODY_SIZE, REQUEST_DURATION, REQUESTS_ABORTED, RESPONSE_BODY_SIZE, RESPONSE_DURATION,
+    ROUTE, SLOW_REQUESTS, STATUS,
 };
 use super::source::Source;
 use super::table::SeriesId;
@@ -45,6 +47,7 @@ pub(super) struct RouteSeries {
     active: Present,
     aborted: [[OnceLock<Counter>; REASONS.len()]; PHASES.len()],
     slow: OnceLock<Counter>,
+    grpc: OnceLock<Box<[OnceLock<Counter>; STATUSES.len()]>>,
     /// By the hundreds of the status code, then by the rest: two steps without a lock, and no more
     /// memory than the classes of status that occur.
     statuses: [OnceLock<Box<StatusClass>>; 9],
@@ -74,6 +77,7 @@ impl RouteSeries {
             active,
             aborted: Default::default(),
             slow: OnceLock::new(),
+            grpc: OnceLock::new(),
             statuses: Default::default(),
         }
     }
@@ -101,6 +105,21 @@ impl RouteSeries {
     /// Counts one request that was slow.
     pub(super) fn slow(&self) {
         let counter = self.slow.get_or_init(|| self.counter(SLOW_REQUESTS, []));
+        counter.increment(1);
+    }
+
+    /// Counts one response of gRPC, by the index of its status.
+    pub(super) fn grpc(&self, status: usize) {
+        let counters = self.grpc.get_or_init(Box::default);
+        let (Some(counter), Some(label)) = (counters.get(status), STATUSES.get(status)) else {
+            return;
+        };
+        let counter = counter.get_or_init(|| {
+            self.counter(
+                GRPC_RESPONSES,
+                [Label::from_static_parts(GRPC_STATUS, label)],
+            )
+        });
         counter.increment(1);
     }
 

@@ -13,6 +13,7 @@ use super::running::Running;
 use super::series::RouteSeries;
 use super::slow::SlowLog;
 use super::source::Source;
+use super::upgraded::UpgradedConnection;
 use super::watchdog::Watchdog;
 
 /// What a layer was told.
@@ -113,17 +114,8 @@ impl Table {
     /// The series that the request counts in; `None` if it is excluded, or counted already.
     pub(super) fn of<B>(&'static self, request: &mut Request<B>) -> Option<Found> {
         let method = method_index(request.method());
-        let Settings {
-            label, exclusions, ..
-        } = &self.settings;
-        if let Some(name) = label.of(request) {
-            let excluded = || match exclusions {
-                None => Excluded::Never,
-                Some(exclusions) if label.is_route() => exclusions.of_route(&name),
-                // What the label says of the path, only the user's function knows.
-                Some(exclusions) if exclusions.matches(&name) => Excluded::Always,
-                Some(_) => Excluded::ByPath,
-            };
+        if let Some(name) = self.settings.label.of(request) {
+            let excluded = || self.excluded(&name);
             let (index, route, excluded) = match self.routes.get(&name, excluded) {
                 Some((index, route)) => (index, route, route.excluded),
                 None => (SeriesId::OF_OVERFLOW, &self.overflow, excluded()),
@@ -147,6 +139,24 @@ impl Table {
         }
         let id = SeriesId::new(SeriesId::OF_UNMATCHED, method);
         Some(self.series_of(&self.unmatched, id))
+    }
+
+    /// What a label says of the exclusion of its requests.
+    fn excluded(&self, name: &str) -> Excluded {
+        match &self.settings.exclusions {
+            None => Excluded::Never,
+            Some(exclusions) if self.settings.label.is_route() => exclusions.of_route(name),
+            // What the label says of the path, only the user's function knows.
+            Some(exclusions) if exclusions.matches(name) => Excluded::Always,
+            Some(_) => Excluded::ByPath,
+        }
+    }
+
+    /// Counts an upgraded connection.
+    pub(super) fn upgraded(&'static self, route: &str) -> UpgradedConnection {
+        let found = self.routes.get(route, || self.excluded(route));
+        let route = found.map_or(&self.overflow, |(_, route)| route);
+        UpgradedConnection::new(route, &self.settings.source)
     }
 
     fn excludes<B>(&self, excluded: Excluded, request: &Request<B>) -> bool {

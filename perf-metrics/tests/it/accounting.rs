@@ -60,6 +60,8 @@ fn expected(case: &Case) -> End {
         match step {
             Step::Error => return "body/error",
             Step::Panic => return "body/panic",
+            // Nothing follows trailers.
+            Step::Trailers => return COMPLETED,
             _ if script.buffered && i + 1 == script.body.len() => return COMPLETED,
             _ => {}
         }

@@ -30,9 +30,15 @@ mod install;
 #[cfg(feature = "axum")]
 mod labels;
 #[cfg(test)]
+#[cfg(feature = "axum")]
+mod log;
+#[cfg(test)]
 mod memory;
 #[cfg(test)]
 mod openmetrics;
+#[cfg(test)]
+#[cfg(feature = "axum")]
+mod options;
 #[cfg(test)]
 mod process;
 #[cfg(test)]

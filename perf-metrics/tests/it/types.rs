@@ -1,6 +1,6 @@
 use std::fmt::Debug;
 
-use perf_metrics::timing::{ResponseFuture, TimedBody, Timing};
+use perf_metrics::timing::{InvalidPattern, ResponseFuture, RunningRequest, TimedBody, Timing};
 use perf_metrics::{
     AlreadyInstalled, BuildError, Monitor, MonitorBuilder, MonitorRecorder, RequestHead, Snapshot,
     TimingLayer, history, snapshot,
@@ -12,11 +12,13 @@ fn shared<T: Send + Sync + Debug>() {}
 fn public_types_are_send_sync_and_debug() {
     shared::<AlreadyInstalled>();
     shared::<BuildError>();
+    shared::<InvalidPattern>();
     shared::<Monitor>();
     shared::<MonitorBuilder>();
     shared::<MonitorRecorder>();
     shared::<RequestHead<'_>>();
     shared::<ResponseFuture<()>>();
+    shared::<RunningRequest>();
     shared::<Snapshot>();
     shared::<TimedBody<()>>();
     shared::<Timing<()>>();
