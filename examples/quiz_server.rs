@@ -310,14 +310,13 @@ async fn main() -> Result<()> {
     let stop = CancellationToken::new();
     let routes = app.clone().routes().layer(monitor.layer());
     let users = axum::serve(users, routes).with_graceful_shutdown(stop.clone().cancelled_owned());
-    let admin =
-        axum::serve(admin, monitor.router()).with_graceful_shutdown(stop.clone().cancelled_owned());
+    let admin = monitor.serve(admin, stop.clone().cancelled_owned());
     let end = async {
         let ended = asked_to_end().await;
         stop.cancel();
         ended
     };
-    tokio::try_join!(end, async { users.await }, async { admin.await })?;
+    tokio::try_join!(end, async { users.await }, admin)?;
 
     // No request is left: what they handed over is finished, and what is not sent stays in the file.
     let drain = workers.shutdown(Duration::from_secs(10)).await;

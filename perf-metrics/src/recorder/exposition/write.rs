@@ -10,7 +10,7 @@ pub(super) fn write(gathered: &Gathered, format: Format) -> String {
     let mut writer = Writer {
         gathered,
         format,
-        text: String::new(),
+        text: String::with_capacity(length(gathered)),
         taken: HashSet::new(),
         bounds: HashMap::default(),
         digits: itoa::Buffer::new(),
@@ -22,6 +22,26 @@ pub(super) fn write(gathered: &Gathered, format: Format) -> String {
         writer.text.push_str("# EOF\n");
     }
     writer.text
+}
+
+/// About how long the text is going to be, rather too much than too little: as it grows to some
+/// megabytes, it would be copied again and again.
+fn length(gathered: &Gathered) -> usize {
+    // A suffix, a bound and a number.
+    const REST: usize = 40;
+    let of = |family: &Family| -> usize {
+        let series = gathered.series(family);
+        let lengths = series.map(|(labels, value)| {
+            let lines = match value {
+                Value::Histogram { buckets, .. } => buckets.len() + 3,
+                Value::Whole(_) | Value::Real(_) => 1,
+            };
+            lines * (family.name.len() + labels.len() + REST)
+        });
+        // What is above them.
+        lengths.sum::<usize>() + 300
+    };
+    gathered.families().map(of).sum()
 }
 
 struct Writer<'a> {
