@@ -4,6 +4,7 @@
 mod alerts;
 mod budget;
 mod clock;
+mod dashboard;
 pub mod history;
 mod monitor;
 mod recorder;

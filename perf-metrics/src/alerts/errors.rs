@@ -197,7 +197,7 @@ impl Burn {
                 select(&requests(long)),
                 long.as_secs_f64(),
                 requests_to_judge(most),
-                scope.except(plan, &requests(long)),
+                scope.except(plan, &requests(long), BY_ROUTE),
             );
             format!("(\n  {}\n)", burning.replace('\n', "\n  "))
         });

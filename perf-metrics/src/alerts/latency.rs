@@ -57,7 +57,7 @@ fn record(plan: &Plan<'_>, limit: Limit, budgets: &[Of]) -> Record {
         let name = format!("{REQUEST_DURATION}_bucket");
         let within = plan.rate(&name, &matchers, plan.short());
         let all = count(plan, &scope.matchers);
-        let except = scope.except(plan, &format!("{REQUEST_DURATION}_count"));
+        let except = scope.except(plan, &format!("{REQUEST_DURATION}_count"), BY_ROUTE);
         let over =
             format!("(\n  {all}\n  -\n  sum by ({BY_ROUTE}) ({within})\n)\n/\n({all} > 0){except}");
         format!("(\n  {}\n)", over.replace('\n', "\n  "))

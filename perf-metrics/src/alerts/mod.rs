@@ -12,10 +12,12 @@ mod yaml;
 
 use crate::Monitor;
 
-use plan::Plan;
 use rule::Group;
 
 pub use options::AlertOptions;
+
+pub(crate) use latency::over_budget;
+pub(crate) use plan::Plan;
 
 /// What the tests of the rules take the rules to be named.
 const RULES_FILE: &str = "rules.yml";

@@ -10,13 +10,13 @@ pub(super) const BY_ROUTE: &str = "job, http_request_method, http_route";
 
 /// What all rules of a service are made from.
 #[derive(Debug)]
-pub(super) struct Plan<'a> {
-    pub(super) objectives: &'a Objectives,
-    pub(super) job: &'a str,
+pub(crate) struct Plan<'a> {
+    pub(crate) objectives: &'a Objectives,
+    pub(crate) job: &'a str,
 }
 
 impl<'a> Plan<'a> {
-    pub(super) fn of(monitor: &'a Monitor) -> Self {
+    pub(crate) fn of(monitor: &'a Monitor) -> Self {
         let objectives = monitor.objectives();
         let job = objectives.alerts.job.as_deref();
         Self {
@@ -39,12 +39,12 @@ impl<'a> Plan<'a> {
     }
 
     /// The five minutes over which most rates are taken.
-    pub(super) fn short(&self) -> Duration {
+    pub(crate) fn short(&self) -> Duration {
         self.window(Duration::from_secs(300))
     }
 
     /// A selector of this job's series.
-    pub(super) fn select(&self, metric: &str, more: &str) -> String {
+    pub(crate) fn select(&self, metric: &str, more: &str) -> String {
         let comma = if more.is_empty() { "" } else { "," };
         format!("{metric}{{job={}{comma}{more}}}", quote(self.job))
     }
@@ -65,7 +65,7 @@ impl<'a> Plan<'a> {
     }
 
     /// The requests that a budget is for.
-    pub(super) fn scope(&self, budget: &Budget) -> Scope {
+    pub(crate) fn scope(&self, budget: &Budget) -> Scope {
         let others = self.objectives.budgets.iter();
         match (&budget.route, &budget.method) {
             (Some(route), Some(method)) => Scope {
@@ -126,21 +126,21 @@ impl<'a> Plan<'a> {
 
 /// Requests of some methods and routes.
 #[derive(Debug)]
-pub(super) struct Scope {
+pub(crate) struct Scope {
     /// Of their series.
-    pub(super) matchers: String,
+    pub(crate) matchers: String,
     /// Matchers of the series that are not among them.
     pub(super) unless: Vec<String>,
     example: (String, String),
 }
 
 impl Scope {
-    /// What takes the series that are not in the scope from an expression by route; `metric` is
-    /// any that has their labels.
-    pub(super) fn except(&self, plan: &Plan<'_>, metric: &str) -> String {
+    /// What takes the series that are not in the scope from an expression with the labels `by`;
+    /// `metric` is any that has them too.
+    pub(crate) fn except(&self, plan: &Plan<'_>, metric: &str, by: &str) -> String {
         let clauses = self.unless.iter().map(|matchers| {
             let series = plan.select(metric, matchers);
-            format!("\nunless on ({BY_ROUTE})\n{series}")
+            format!("\nunless on ({by})\n{series}")
         });
         clauses.collect()
     }

@@ -68,7 +68,7 @@ fn stuck(plan: &Plan<'_>) -> Alert {
             duration(window),
             ended(&format!("{RESPONSE_DURATION}_count")),
             ended(REQUESTS_ABORTED),
-            scope.except(plan, ACTIVE_REQUESTS),
+            scope.except(plan, ACTIVE_REQUESTS, BY_ROUTE),
         ),
         labels: Vec::new(),
         hold: plan.scaled(5 * MINUTE),

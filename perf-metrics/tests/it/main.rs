@@ -9,12 +9,17 @@ mod budgets;
 #[cfg(test)]
 mod compatibility;
 #[cfg(test)]
+mod dashboard;
+#[cfg(test)]
 #[cfg(feature = "axum")]
 mod endpoints;
 #[cfg(test)]
 mod exposition;
 #[cfg(test)]
 mod family;
+#[cfg(test)]
+#[cfg(feature = "axum")]
+mod firing;
 #[cfg(test)]
 #[cfg(feature = "axum")]
 mod hangups;
