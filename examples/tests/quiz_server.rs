@@ -5,7 +5,9 @@ mod quiz_server {
     use std::process::Stdio;
     use std::time::Duration;
 
+    use perf_metrics::{AlertOptions, Monitor};
     use serde_json::{Value, json};
+    use testkit::{Prometheus, PrometheusOptions};
     use tokio::io::{AsyncBufReadExt, BufReader, Lines};
     use tokio::process::{Child, ChildStdout, Command};
     use tokio::time::timeout;
@@ -139,6 +141,86 @@ mod quiz_server {
             .await
             .unwrap();
         assert_eq!(best.json::<Value>().await.unwrap()[0]["score"], 50);
+        server.end().await;
+    }
+
+    /// What users do all the time: questions and users that were not there yet, and looks at the best.
+    async fn play(quiz: String) {
+        for user in 1000.. {
+            let answers = format!("{quiz}/answers");
+            assert_eq!(post(answers, given(user, 1, "right")).await.0, 201);
+            let rest = (2..=5).map(|question| given(user, question, "right"));
+            let completed = post(format!("{quiz}/completions"), rest.collect()).await;
+            assert_eq!(completed.0, 200, "{completed:?}");
+            let best = format!("{quiz}/leaderboard");
+            for _ in 0..2 {
+                reqwest::get(&best).await.unwrap().text().await.unwrap();
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn has_data(prometheus: &Prometheus, expression: &str) -> bool {
+        let answer = reqwest::get(prometheus.query_url(expression))
+            .await
+            .unwrap();
+        let answer: Value = answer.json().await.unwrap();
+        let result = answer["data"]["result"].as_array();
+        let mut result = result
+            .unwrap_or_else(|| panic!("{expression}: {answer}"))
+            .iter();
+        result.any(|series| series["value"][1] != "NaN")
+    }
+
+    #[tokio::test]
+    async fn a_prometheus_finds_data_for_the_whole_dashboard() {
+        let every = Duration::from_millis(500);
+        let options = AlertOptions::default()
+            .scrape_interval(every)
+            .time_scale(0.001);
+        let monitor = Monitor::builder()
+            .service("quiz")
+            .alerts(options)
+            .build()
+            .unwrap();
+        let data = tempfile::tempdir().unwrap();
+        let server = Server::start(data.path()).await;
+        let options = PrometheusOptions::default()
+            .interval(every)
+            .scrape("quiz", &format!("{}/metrics", server.admin))
+            .rules(&monitor.alert_rules());
+        let Some(prometheus) = Prometheus::start(options).await else {
+            return;
+        };
+        let playing = tokio::spawn(play(format!("{}/quizzes/1", server.users)));
+
+        let dashboard: Value = serde_json::from_str(&monitor.grafana_json()).unwrap();
+        let panels = dashboard["panels"].as_array().unwrap().iter();
+        // Nobody hangs up here, and a SQLite pool opens its connections once, before the first scrape.
+        let shown = panels.filter(|it| it["title"] != "Aborts" && it["title"] != "p95 to open one");
+        let targets = shown.flat_map(|panel| panel["targets"].as_array().into_iter().flatten());
+        let mut without: Vec<String> = targets
+            .map(|target| {
+                let expr = target["expr"].as_str().unwrap().replace("$job", "quiz");
+                expr.replace("$route", ".*")
+                    .replace("$__rate_interval", "10s")
+            })
+            .collect();
+        assert!(without.len() > 40, "{}", without.len());
+        let deadline = tokio::time::Instant::now() + LONG;
+        while !without.is_empty() {
+            let late = tokio::time::Instant::now() > deadline;
+            assert!(!late && !playing.is_finished(), "no data: {without:#?}");
+            let mut still = Vec::new();
+            for expr in without {
+                if !has_data(&prometheus, &expr).await {
+                    still.push(expr);
+                }
+            }
+            without = still;
+            tokio::time::sleep(every / 5).await;
+        }
+        playing.abort();
         server.end().await;
     }
 }
