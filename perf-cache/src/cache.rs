@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
-use tracing::Instrument;
+use tracing::Span;
 
 use crate::builder::Builder;
 use crate::core::flights::Ticket;
 use crate::error::CacheError;
 use crate::flight::{Flight, Landing, Outcome};
-use crate::load::{Env, sweep};
+use crate::load::{Env, Tasks, sweep};
 use crate::policy::Times;
 use crate::remote::{BoxFuture, Fill, Invalidation, Target};
 use crate::stats::Stats;
@@ -70,9 +70,16 @@ where
 {
     /// Runs a load, detached from the caller.
     pub(crate) fn detach(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let runtime = Handle::try_current();
-        let runtime = runtime.as_ref().unwrap_or(&self.runtime);
-        self.tasks.spawn_on(task.in_current_span(), runtime);
+        self.tasks().spawn(task);
+    }
+
+    /// Where loads run that this caller starts.
+    pub(crate) fn tasks(&self) -> Tasks {
+        Tasks {
+            runtime: Handle::try_current().unwrap_or_else(|_| self.runtime.clone()),
+            span: Span::current(),
+            token: self.tasks.token(),
+        }
     }
 
     pub(crate) fn landing(&self, ticket: Ticket<K>, flight: Flight<V>) -> Landing<K, V> {

@@ -200,8 +200,8 @@ where
         };
         if let Some((ticket, flight)) = self.table.ask_behind(key) {
             let landing = self.landing(ticket, flight);
-            let env = self.env.clone();
-            self.detach(load(landing, Cause::Behind(place), loader, env));
+            let (cause, env) = (Cause::Behind(place), self.env.clone());
+            load(key, landing, cause, loader, env, self.tasks());
         }
     }
 
@@ -247,7 +247,8 @@ where
                     let Some(loader) = loader.take() else {
                         return Err(LoadError::Closed);
                     };
-                    self.detach(load(landing, Cause::Missing, loader, self.env.clone()));
+                    let (cause, env) = (Cause::Missing, self.env.clone());
+                    load(key, landing, cause, loader, env, self.tasks());
                     return own(waiter).await;
                 }
             }
@@ -296,7 +297,7 @@ where
             },
             Asked::Leads(ticket, flight, waiter) => {
                 let landing = self.landing(ticket, flight);
-                self.detach(look(landing, self.env.clone()));
+                look(key, landing, self.env.clone(), self.tasks());
                 own(waiter).await.ok()
             }
         }

@@ -8,15 +8,18 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+use tracing::{Instrument, Span};
 
 use crate::LoadError;
 use crate::flight::{Landing, Outcome};
 use crate::guard::{caught, timed};
 use crate::land::{Loaded, end, raise};
 use crate::meters::Meters;
-use crate::remote::{Lease, Read, Remote, Shared};
+use crate::remote::{Lease, Read, Remote};
 use crate::table::Table;
 use crate::value::{LoadContext, Previous, Value};
 
@@ -71,64 +74,78 @@ pub(crate) enum Cause {
     Behind(OwnedSemaphorePermit),
 }
 
-/// Loads one key.
-pub(crate) async fn load<K, V>(
-    mut landing: Landing<K, V>,
+/// Where the tasks of loads run, and are waited for when the cache is shut down.
+pub(crate) struct Tasks {
+    pub(crate) runtime: Handle,
+    pub(crate) span: Span,
+    /// Whoever waits for the tasks waits for what may start one, too.
+    pub(crate) token: TaskTrackerToken,
+}
+
+impl Tasks {
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let tasks = self.token.task_tracker();
+        tasks.spawn_on(task.instrument(self.span.clone()), &self.runtime);
+    }
+}
+
+/// Loads one key: from the shared tier, as soon as that answers and without a task, else by the loader,
+/// in a task of its own.
+pub(crate) fn load<K, V>(
+    key: &K,
+    landing: Landing<K, V>,
     cause: Cause,
     loader: Loader<K, V>,
     env: Env<K, V>,
+    tasks: Tasks,
 ) where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     V: Send + Sync + 'static,
 {
-    // That ends with the cache.
-    let found = find(&landing, &env).await;
-    let (lease, there) = match found {
-        Found::Value(shared) => {
+    let Some(remote) = env.remote.clone() else {
+        return tasks.spawn(load_beyond(landing, cause, loader, None, None, env));
+    };
+    let then = move |read| go_on(read, landing, cause, loader, env, &tasks);
+    remote.read_then(key, true, Box::new(then));
+}
+
+/// What is done when the shared tier has answered.
+fn go_on<K, V>(
+    read: Read<V>,
+    mut landing: Landing<K, V>,
+    cause: Cause,
+    loader: Loader<K, V>,
+    env: Env<K, V>,
+    tasks: &Tasks,
+) where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
+    let (lease, there) = match read {
+        Read::Value(shared) => {
             let (lease, refresh) = (shared.lease, matches!(cause, Cause::Behind(_)));
             match raise(&mut landing, shared, refresh, &env) {
                 None => {
                     if let Some(table) = landing.table().filter(|table| table.is_sweep_due()) {
-                        Box::pin(sweep(table)).await;
+                        tasks.spawn(sweep(table));
                     }
                     return;
                 }
                 there => (Some(lease), there),
             }
         }
-        Found::Nothing(lease) => (lease, None),
-    };
-    // In a box: what the shared tier has is the load of many keys, whose tasks are small then.
-    Box::pin(load_beyond(landing, cause, loader, lease, there, env)).await;
-}
-
-/// What the shared tier has.
-enum Found<V> {
-    Value(Shared<V>),
-    Nothing(Option<Lease>),
-}
-
-async fn find<K, V>(landing: &Landing<K, V>, env: &Env<K, V>) -> Found<V>
-where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Send + Sync + 'static,
-{
-    let Some(remote) = &env.remote else {
-        return Found::Nothing(None);
-    };
-    match remote.read_one(landing.key(), true).await {
-        Read::Value(shared) => Found::Value(shared),
         Read::Missing(lease) => {
             env.meters.remote_miss();
-            Found::Nothing(lease)
+            (lease, None)
         }
         Read::Unavailable => {
             if !env.stop.is_cancelled() {
                 env.meters.remote_error();
             }
-            Found::Nothing(None)
+            (None, None)
         }
-    }
+    };
+    tasks.spawn(load_beyond(landing, cause, loader, lease, there, env));
 }
 
 /// Loads one key by its loader. `there`: a value of the shared tier that is about to expire as well.
@@ -234,31 +251,31 @@ where
 }
 
 /// Looks for a key in the shared tier alone.
-pub(crate) async fn look<K, V>(mut landing: Landing<K, V>, env: Env<K, V>)
+pub(crate) fn look<K, V>(key: &K, mut landing: Landing<K, V>, env: Env<K, V>, tasks: Tasks)
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     V: Send + Sync + 'static,
 {
-    let Some(remote) = &env.remote else {
+    let Some(remote) = env.remote.clone() else {
         return;
     };
-    let read = tokio::select! {
-        biased;
-        () = env.stop.cancelled() => None,
-        read = remote.read_one(landing.key(), false) => Some(read),
-    };
-    match read {
-        Some(Read::Value(shared)) => {
-            raise(&mut landing, shared, false, &env);
-            return;
+    let then = move |read| {
+        match read {
+            Read::Value(shared) => {
+                raise(&mut landing, shared, false, &env);
+                return;
+            }
+            Read::Missing(_) => env.meters.remote_miss(),
+            Read::Unavailable if env.stop.is_cancelled() => (),
+            Read::Unavailable => env.meters.remote_error(),
         }
-        Some(Read::Missing(_)) => env.meters.remote_miss(),
-        Some(Read::Unavailable) => env.meters.remote_error(),
-        None => (),
-    }
-    landing.end(Outcome::Absent, |table, ticket, _| {
-        table.is_some_and(|table| table.unlist(ticket))
-    });
+        landing.end(Outcome::Absent, |table, ticket, _| {
+            table.is_some_and(|table| table.unlist(ticket))
+        });
+        // Whoever shuts the cache down waits for it.
+        drop(tasks);
+    };
+    remote.read_then(key, false, Box::new(then));
 }
 
 /// Reclaims the memory of entries that are of no use, where that disturbs nobody.

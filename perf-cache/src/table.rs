@@ -95,6 +95,9 @@ where
     /// The hot path: adds no lock and no allocation to the engine's own.
     #[inline]
     pub(crate) fn get(&self, key: &K) -> State<V> {
+        if !self.keeps {
+            return State::Useless;
+        }
         // Looked at where it is: moving it would take longer than all the rest.
         let mut found = self.engine.get(key);
         let Some(entry) = &mut found else {
@@ -153,7 +156,7 @@ where
     /// As [`get`](Self::get), for a key that was just missed: does not count as a use of the
     /// key for the eviction policy unless something is there.
     fn get_again(&self, key: &K) -> Option<Result<Arc<V>, LoadError>> {
-        if !self.engine.contains(key) {
+        if !self.keeps || !self.engine.contains(key) {
             return None;
         }
         match self.get(key) {

@@ -27,6 +27,9 @@ pub(crate) struct Lease {
     pub(crate) stamp: u64,
 }
 
+/// What is done with a read of one key.
+pub(crate) type Then<V> = Box<dyn FnOnce(Read<V>) + Send>;
+
 /// What the shared tier has of a key.
 #[derive(Debug)]
 pub(crate) enum Read<V> {
@@ -92,21 +95,14 @@ pub enum Invalidation {
 /// A tier shared by processes. Calls return within the tier's own timeout, whatever the server
 /// does, and are safe to drop: what was not sent is not done, what was sent may be.
 pub(crate) trait Remote<K, V>: Send + Sync {
-    /// Reads all keys in one round trip. Reads of single keys at the same time share round trips.
-    /// The answers are in the order of the keys. With `lease`, a key that is missing comes with
-    /// the lease to load it.
+    /// Reads all keys in one round trip. The answers are in the order of the keys. With `lease`, a
+    /// key that is missing comes with the lease to load it.
     fn read<'a>(&'a self, keys: &'a [K], lease: bool) -> BoxFuture<'a, Vec<Read<V>>>;
 
-    /// The same of one key.
-    fn read_one<'a>(&'a self, key: &'a K, lease: bool) -> BoxFuture<'a, Read<V>>
-    where
-        K: Sync,
-    {
-        Box::pin(async move {
-            let read = self.read(std::slice::from_ref(key), lease).await.pop();
-            read.unwrap_or(Read::Unavailable)
-        })
-    }
+    /// The same of one key; reads at the same time share round trips. `then` is called exactly once,
+    /// within the tier's timeout, whatever becomes of the tier: where the answer arrives, so that a
+    /// read needs no task, so it has to be quick, and must not panic.
+    fn read_then(self: Arc<Self>, key: &K, lease: bool, then: Then<V>);
 
     /// Puts loaded values there, in one round trip, each if its lease is still in force. What
     /// fails is counted and left: it is a miss for the next process. Values without a lease are

@@ -106,6 +106,9 @@ where
     }
 
     fn put(&self, key: K, kept: Kept<V>, stamp: Stamp) {
+        if !self.keeps {
+            return;
+        }
         let now = self.clock.now();
         let mut entry = Entry::new(Some(kept.value), kept.began, stamp);
         let used = (self.policy.time_to_idle).map(|_| AtomicU64::new(now.0));

@@ -9,7 +9,9 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use crate::CacheError;
-use crate::remote::{BoxFuture, Fill, Invalidation, Lease, Local, Read, Remote, Shared, Target};
+use crate::remote::{
+    BoxFuture, Fill, Invalidation, Lease, Local, Read, Remote, Shared, Target, Then,
+};
 
 mod tier;
 

@@ -139,6 +139,39 @@ async fn warming_reads_what_the_shared_tier_has() {
     assert_eq!(at_b.reads.lock().unwrap().len(), 2);
 }
 
+/// They come up by single keys and by many, and are never loaded or inserted here.
+#[tokio::test(start_paused = true)]
+async fn what_only_comes_up_from_the_shared_tier_is_swept_as_well() {
+    let server = Server::new();
+    let (a, _) = process(&server).await;
+    let load = |missing: Vec<u64>| async move {
+        Ok::<_, Infallible>(missing.into_iter().map(|key| (key, key)))
+    };
+    let fails = |_| async { Err::<Vec<(u64, u64)>, _>("loaded again") };
+    for many in [false, true] {
+        let own = Duration::from_secs(1);
+        let (b, _) = process_with(&server, |builder| builder.time_to_live(own)).await;
+        a.warm(0..4_000, load).await.unwrap();
+        settle().await;
+        assert_eq!(b.warm(0..2_000, fails).await.unwrap(), 2_000);
+        advance(own + MS).await;
+        if many {
+            b.warm(2_000..4_000, fails).await.unwrap();
+        } else {
+            for key in 2_000..4_000 {
+                Origin::of(0).get(&b, key).await;
+            }
+        }
+        let began = std::time::Instant::now();
+        while b.stats().entries > 2_000 {
+            let (stats, took) = (b.stats(), began.elapsed());
+            assert!(took < Duration::from_secs(20), "{many} {stats:?}");
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(b.stats().loads, 0);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_value_that_was_on_its_way_up_when_its_key_was_invalidated_is_not_kept() {
     type Way = fn(&Cache<u64, u64>) -> crate::remote::BoxFuture<'_, ()>;

@@ -18,9 +18,10 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use super::error::NEEDED;
 use super::journal::Token;
 use super::keys::Keys;
-use super::link::CONNECT_WITHIN;
+use super::link::{CONNECT_WITHIN, is_forbidden};
 use super::message::{self, Heard};
 use super::script::READ;
 use super::server::{Down, Server};
@@ -53,9 +54,10 @@ impl<K: DeserializeOwned> Listener<K> {
     pub(super) async fn run(self) {
         let mut pause = RECONNECT_AFTER[0];
         let mut before = false;
+        let mut forbidden = false;
         loop {
             let began = Instant::now();
-            if let Ok(End::Gone) = self.listen(&mut before).await {
+            if let Ok(End::Gone) = self.listen(&mut before, &mut forbidden).await {
                 return;
             }
             if began.elapsed() > RECONNECT_AFTER[1] {
@@ -67,12 +69,30 @@ impl<K: DeserializeOwned> Listener<K> {
         }
     }
 
-    /// `before`: whether there has been a subscription.
-    async fn listen(&self, before: &mut bool) -> Result<End, Down> {
+    /// `before`: whether there has been a subscription. `forbidden`: whether it is said that the user may
+    /// not have one.
+    async fn listen(&self, before: &mut bool, forbidden: &mut bool) -> Result<End, Down> {
         let subscribing = timeout(CONNECT_WITHIN, self.subscribe()).await;
-        let Ok(Ok(connection)) = subscribing else {
-            return Err(Down);
+        let connection = match subscribing {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(error)) => {
+                let cache = self.server.meters.cache();
+                if is_forbidden(&error) && !std::mem::replace(forbidden, true) {
+                    tracing::warn!(
+                        cache,
+                        %error,
+                        needed = NEEDED,
+                        "the user of the shared tier may not listen to other processes: what is in memory is not \
+                         trusted until its ACL allows that"
+                    );
+                } else {
+                    tracing::debug!(cache, %error, "other processes cannot be heard");
+                }
+                return Err(Down);
+            }
+            Err(_) => return Err(Down),
         };
+        *forbidden = false;
         let (sink, messages) = connection.split();
         // What was loaded until there is a subscription may have been invalidated since. What is
         // loaded later, and is not heard of, is above this sequence.

@@ -3,6 +3,12 @@ use std::time::Duration;
 
 use redis::RedisError;
 
+/// What the user of the tier and its bus must be allowed to do, as Redis' ACLs say it. The last line is
+/// what the scripts do beside the plain reads.
+pub(super) const NEEDED: &str = "+evalsha +script|load +hmget +persist +time +mget \
+    +subscribe +ping \
+    +hset +hget +hincrby +hlen +del +set +getrange +pexpire +unlink +publish";
+
 /// Why a [`RedisTier`](crate::RedisTier) has no connection. None of the messages has the password.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
@@ -33,7 +39,7 @@ pub enum ConnectError {
     /// needs.
     #[error(
         "Redis at {address} refuses this user: check the user and password of the URL, and that its \
-         ACL allows EVALSHA, SCRIPT LOAD, PUBLISH, SUBSCRIBE and the keys below the prefix"
+         ACL is no less than `{NEEDED}`, with `~{{prefix:*` for the keys and `&{{prefix:*` for the channels"
     )]
     Refused {
         /// The server's address.

@@ -2,11 +2,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{FromRedisValue, Pipeline};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::error::NEEDED;
 use super::journal::{How, Journal, Targets, Token};
-use super::link::Link;
+use super::link::{Link, Why};
 use super::message::{self, Item};
 use super::script::{INVALIDATE, MOST_KEYS};
 use super::server::{Down, Server};
@@ -17,6 +18,8 @@ pub(super) const LEASE: Duration = Duration::from_secs(60);
 /// How many tags Redis keeps the last invalidations of.
 const MOST_TAGS: usize = 10_000;
 const RECONNECT_AFTER: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(1)];
+/// The same where the server does not let the user do what the cache needs: only a person changes that.
+const FORBIDDEN_FOR: Duration = Duration::from_secs(30);
 
 /// Connects, again whenever the link is lost, and tells the server what is invalidated.
 pub(super) struct Keeper {
@@ -31,12 +34,21 @@ pub(super) struct Keeper {
 
 impl Keeper {
     pub(super) async fn run(self, first: Option<Link>) {
-        let mut next = first;
+        let mut next = first.ok_or(None);
         let mut pause = RECONNECT_AFTER[0];
+        // What the user may not do, from when it is said to when something else goes wrong.
+        let mut forbidden = None;
         loop {
             let came_up = Instant::now();
-            if let Some(link) = next.take() {
-                self.keep(&link).await;
+            match &next {
+                Ok(link) => {
+                    self.keep(link, &mut forbidden).await;
+                    if !self.stop.is_cancelled() {
+                        self.lost(link.why(), &mut forbidden);
+                    }
+                }
+                Err(Some(Why::Forbidden(what))) => self.say_forbidden(what, &mut forbidden),
+                Err(_) => (),
             }
             if self.stop.is_cancelled() {
                 break;
@@ -45,8 +57,9 @@ impl Keeper {
             if came_up.elapsed() > RECONNECT_AFTER[1] {
                 pause = RECONNECT_AFTER[0];
             }
+            let longest = forbidden.as_ref().map_or(pause, |_| FORBIDDEN_FOR);
             // Processes that lost the same server do not come back in step.
-            let wait = pause.mul_f64(0.5 + fastrand::f64() / 2.0);
+            let wait = longest.mul_f64(0.5 + fastrand::f64() / 2.0);
             pause = (pause * 2).min(RECONNECT_AFTER[1]);
             tokio::select! {
                 biased;
@@ -58,18 +71,28 @@ impl Keeper {
     }
 
     /// Returns when the link is lost or all is to end.
-    async fn keep(&self, link: &Link) {
+    async fn keep(&self, link: &Link, forbidden: &mut Option<String>) {
         // What waits goes before what is read.
         let mut told = self.tell(link).await;
-        if told == Ok(0) || told.is_ok() && !self.stop.is_cancelled() {
-            self.report(told);
+        if let Ok(deferred) = told
+            && (deferred == 0 || !self.stop.is_cancelled())
+        {
+            // Where the user lacks a permission, that shows when it is used.
+            if forbidden.is_none() {
+                self.say_up(deferred);
+            }
             self.server.set_link(Some(link.clone()));
         }
+        let good = Instant::now() + FORBIDDEN_FOR;
         while told.is_ok() {
             tokio::select! {
                 biased;
                 () = link.broken.cancelled() => break,
                 () = self.stop.cancelled() => break,
+                () = sleep_until(good), if forbidden.is_some() => {
+                    *forbidden = None;
+                    self.say_up(0);
+                }
                 () = self.journal.added() => told = self.tell(link).await,
             }
         }
@@ -80,21 +103,49 @@ impl Keeper {
         // Whoever still waits for an answer on it need not.
         link.broken.cancel();
         self.journal.defer();
-        let cache = self.server.meters.cache();
-        tracing::warn!(cache, "the shared tier cannot be used: going on without it");
     }
 
-    fn report(&self, told: Result<usize, Down>) {
+    fn say_up(&self, deferred: usize) {
         let cache = self.server.meters.cache();
-        let deferred = told.unwrap_or(0);
         tracing::info!(cache, deferred, "the shared tier can be used");
     }
 
-    async fn connect(&self) -> Option<Link> {
+    fn lost(&self, why: Option<&Why>, forbidden: &mut Option<String>) {
+        let reason = match why {
+            Some(Why::Forbidden(what)) => return self.say_forbidden(what, forbidden),
+            Some(Why::Other(what)) => what.as_str(),
+            None => "the connection was lost",
+        };
+        *forbidden = None;
+        let cache = self.server.meters.cache();
+        tracing::warn!(
+            cache,
+            reason,
+            "the shared tier cannot be used: going on without it"
+        );
+    }
+
+    /// Once.
+    fn say_forbidden(&self, what: &str, forbidden: &mut Option<String>) {
+        if forbidden.as_deref() != Some(what) {
+            let cache = self.server.meters.cache();
+            tracing::warn!(
+                cache,
+                reason = what,
+                needed = NEEDED,
+                "the user of the shared tier may not do what the cache needs: going on without it until its \
+                 ACL allows that"
+            );
+            *forbidden = Some(what.to_owned());
+        }
+    }
+
+    async fn connect(&self) -> Result<Link, Option<Why>> {
         let opened = Link::open(&self.server.client, self.server.timeout, Some(&self.state)).await;
-        opened
-            .inspect_err(|failure| self.server.failed(failure))
-            .ok()
+        opened.map_err(|failure| {
+            self.server.failed(&failure);
+            Why::of(&failure)
+        })
     }
 
     /// One attempt to tell the rest.
@@ -103,7 +154,7 @@ impl Keeper {
         if left > 0 {
             let link = match self.server.link() {
                 Some(link) => Some(link),
-                None => self.connect().await,
+                None => self.connect().await.ok(),
             };
             let told = match &link {
                 Some(link) => self.tell(link).await,

@@ -1,3 +1,4 @@
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -18,6 +19,26 @@ pub(super) struct Link {
     connection: MultiplexedConnection,
     /// Cancelled when it is not to be used any more: whoever waits for an answer on it gives up.
     pub(super) broken: CancellationToken,
+    why: Arc<OnceLock<Why>>,
+}
+
+/// Why a link is of no use any more.
+#[derive(Debug, Clone)]
+pub(super) enum Why {
+    /// The user may not do what the server says.
+    Forbidden(String),
+    Other(String),
+}
+
+impl Why {
+    pub(super) fn of(failure: &Failure) -> Option<Self> {
+        match failure {
+            Failure::Lost(error) if is_forbidden(error) => Some(Self::Forbidden(error.to_string())),
+            Failure::Lost(error) | Failure::Refused(error) => Some(Self::Other(error.to_string())),
+            Failure::TimedOut => Some(Self::Other("no answer in time".to_owned())),
+            Failure::Broken => None,
+        }
+    }
 }
 
 /// Why there is no answer.
@@ -51,6 +72,7 @@ impl Link {
         let link = Self {
             connection,
             broken: CancellationToken::new(),
+            why: Arc::default(),
         };
         let mut brought = scripts();
         if let Some(state) = state {
@@ -81,8 +103,17 @@ impl Link {
             Ok(Err(error)) => Failure::Lost(error),
             Err(_) => Failure::TimedOut,
         };
+        // Before it is broken, so that whoever hears of that finds it. The first one counts.
+        if let Some(why) = Why::of(&failure) {
+            let _ = self.why.set(why);
+        }
         self.broken.cancel();
         Err(failure)
+    }
+
+    /// What went wrong on it first, if anything did.
+    pub(super) fn why(&self) -> Option<&Why> {
+        self.why.get()
     }
 
     /// Brings the scripts if the server has forgotten them.
@@ -99,6 +130,16 @@ impl Link {
     async fn query(&self, commands: &Pipeline) -> RedisResult<Vec<Value>> {
         commands.query_async(&mut self.connection.clone()).await
     }
+}
+
+/// Whether the user may not do that; of a command in a script the server says so in words alone.
+pub(super) fn is_forbidden(error: &RedisError) -> bool {
+    let errors = error.clone().into_server_errors();
+    let says = |error: &redis::ServerError| {
+        let details = error.details().unwrap_or_default();
+        error.code() == "NOPERM" || details.contains("The user executing the script")
+    };
+    errors.is_some_and(|errors| errors.iter().any(|(_, error)| says(error)))
 }
 
 fn scripts() -> Pipeline {

@@ -173,3 +173,34 @@ fn numbers<const N: usize>(value: Value) -> Option<[u64; N]> {
     }
     Some(numbers)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(numbers: &[u64]) -> Value {
+        let text = |number: &u64| Value::BulkString(number.to_string().into_bytes());
+        Value::Array(numbers.iter().map(text).collect())
+    }
+
+    /// Whatever somebody else has written there: no number is too large, and what is none is no answer.
+    #[test]
+    fn numbers_of_others_do_not_overflow() {
+        let last = u64::MAX;
+        let answers = |when: Value, time: Value| {
+            let values = Value::Array(vec![Value::Nil]);
+            let mut answers = [when, Value::Int(0), time, values].into_iter();
+            found_plainly(&mut answers, 1).remove(0)
+        };
+        let (when, _) = answers(texts(&[last; 3]), texts(&[last; 2])).unwrap();
+        assert_eq!((when.sequence, when.now), (last, last));
+        for stamp in [0, last - 1, last] {
+            let value = [&[0; STAMP][..], &stamp.to_be_bytes(), &[0, 1]].concat();
+            assert!(when.settles(Some(&value), true));
+        }
+        let beyond = || Value::Array(vec![Value::BulkString(vec![b'9'; 30]); 3]);
+        assert!(answers(beyond(), texts(&[1, 2])).is_none());
+        assert!(answers(texts(&[1; 3]), beyond()).is_none());
+        assert!(answers(texts(&[1; 2]), texts(&[1, 2])).is_none());
+    }
+}

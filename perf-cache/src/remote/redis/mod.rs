@@ -11,6 +11,7 @@ mod link;
 mod lookup;
 mod message;
 mod meters;
+mod reader;
 mod reads;
 mod remote;
 mod script;

@@ -2,6 +2,7 @@ mod fills;
 
 use std::hash::Hash;
 use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -13,17 +14,17 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use super::bus::Listener;
-use super::frame::{Format, Unread};
+use super::frame::Format;
 use super::journal::{Before, Closed, How, Journal, Order, Token};
 use super::keeper::Keeper;
 use super::keys::Keys;
-use super::lookup::{Found, TOKEN};
 use super::meters::RemoteMeters;
+use super::reader::Reader;
 use super::reads::{Reads, token};
 use super::server::Server;
 use super::tier::{RedisBus, RedisTier};
 use crate::CacheError;
-use crate::remote::{BoxFuture, Fill, Invalidation, Lease, Local, Read, Remote, Shared, Target};
+use crate::remote::{BoxFuture, Fill, Invalidation, Lease, Local, Read, Remote, Target, Then};
 
 /// How long the other processes are waited for at most.
 const LISTENED_FOR: Duration = Duration::from_secs(5);
@@ -33,12 +34,11 @@ pub(crate) struct RedisRemote<K, V> {
     server: Arc<Server>,
     journal: Arc<Journal>,
     keys: Arc<Keys>,
-    reads: Reads,
+    reads: Reads<V>,
+    reader: Arc<Reader>,
     origin: Token,
     bus: Option<RedisBus>,
     heard: watch::Sender<bool>,
-    format: Format,
-    ttl: Duration,
     tasks: TaskTracker,
     stop: CancellationToken,
     /// Its tasks end with it.
@@ -46,7 +46,7 @@ pub(crate) struct RedisRemote<K, V> {
     of: PhantomData<fn() -> (K, V)>,
 }
 
-impl<K, V> RedisRemote<K, V> {
+impl<K, V: DeserializeOwned + Send + Sync + 'static> RedisRemote<K, V> {
     /// Starts its tasks; to be called in a runtime.
     pub(crate) fn open(
         tier: RedisTier,
@@ -71,28 +71,35 @@ impl<K, V> RedisRemote<K, V> {
         };
         server.set_link(Some(tier.link.clone()));
         tasks.spawn(keeper.run(Some(tier.link)));
-        let reads = Reads::start(&server, keys.state(), &tasks, stop.child_token());
-        Arc::new(Self {
-            server,
-            journal,
-            keys,
-            reads,
-            origin,
-            bus,
-            heard: watch::Sender::new(false),
+        let reader = Arc::new(Reader {
+            server: Arc::clone(&server),
+            journal: Arc::clone(&journal),
             format: Format {
                 codec: tier.codec,
                 schema: schema_version,
                 compress_above: tier.compress_above,
             },
             ttl: tier.ttl,
+        });
+        let reads = Reads::start(&reader, keys.state(), &tasks, stop.child_token());
+        Arc::new(Self {
+            server,
+            journal,
+            keys,
+            reads,
+            reader,
+            origin,
+            bus,
+            heard: watch::Sender::new(false),
             tasks,
             _stop_on_drop: stop.clone().drop_guard(),
             stop,
             of: PhantomData,
         })
     }
+}
 
+impl<K, V> RedisRemote<K, V> {
     #[cfg(test)]
     pub(super) fn server(&self) -> &Server {
         &self.server
@@ -104,7 +111,7 @@ impl<K, V> RedisRemote<K, V> {
     }
 
     #[cfg(test)]
-    pub(super) fn reads(&self) -> &Reads {
+    pub(super) fn reads(&self) -> &Reads<V> {
         &self.reads
     }
 
@@ -116,23 +123,22 @@ impl<K, V> RedisRemote<K, V> {
 impl<K, V> RedisRemote<K, V>
 where
     K: Serialize + Send + Sync,
-    V: Serialize + DeserializeOwned + Send + Sync,
+    V: Serialize + DeserializeOwned + Send + Sync + 'static,
 {
-    async fn read_single(&self, key: &K, lease: bool) -> Read<V> {
+    /// The name of a key that is to be asked for, and what the answer is to be compared with; or what is
+    /// known without asking.
+    fn may_ask(&self, key: &K) -> Result<(Vec<u8>, Before), Read<V>> {
         if self.is_closed() || !self.server.is_up() {
-            return Read::Unavailable;
+            return Err(Read::Unavailable);
         }
-        // A key that has no name in Redis is never there, and loads of it are not put there.
-        let Ok(name) = self.keys.value(key) else {
-            return Read::Missing(None);
+        // A key that has no name in Redis is never there, and loads of it are not put there. Unwind safe:
+        // what was written until then is only dropped.
+        let name = catch_unwind(AssertUnwindSafe(|| self.keys.value(key)));
+        let Ok(Ok(name)) = name else {
+            return Err(Read::Missing(None));
         };
-        let Some(before) = self.journal.before_one(&name) else {
-            return Read::Unavailable;
-        };
-        match self.reads.read_one(name, lease).await {
-            Some((name, found)) => self.found(&name, found, &before, lease),
-            None => Read::Unavailable,
-        }
+        let before = self.journal.before_one(&name);
+        before.map(|before| (name, before)).ok_or(Read::Unavailable)
     }
 
     async fn read_all(&self, keys: &[K], lease: bool) -> Vec<Read<V>> {
@@ -169,66 +175,10 @@ where
         }
         if let Some((names, found)) = self.reads.read(kept, lease).await {
             for ((i, name), found) in kept_at.into_iter().zip(&names).zip(found) {
-                reads[i] = self.found(name, found, &before, lease);
+                reads[i] = self.reader.found(name, found, &before, lease);
             }
         }
         reads
-    }
-
-    fn found(&self, name: &[u8], found: Found, before: &Before, lease: bool) -> Read<V> {
-        match self.found_with_lease(name, found, before) {
-            Read::Missing(_) if !lease => Read::Missing(None),
-            read => read,
-        }
-    }
-
-    fn found_with_lease(&self, name: &[u8], (when, value): Found, before: &Before) -> Read<V> {
-        let Some((token, value)) = value
-            .as_deref()
-            .and_then(|value| value.split_first_chunk::<TOKEN>())
-        else {
-            return Read::Missing(None);
-        };
-        let lease = Lease {
-            token: *token,
-            stamp: when.sequence,
-        };
-        let missing = || {
-            if self.journal.blocks(name, &[], before) {
-                Read::Unavailable
-            } else {
-                Read::Missing(Some(lease))
-            }
-        };
-        let Some((expires, frame)) = value.split_first_chunk() else {
-            return missing();
-        };
-        let stays = u64::from_be_bytes(*expires).saturating_sub(when.now);
-        // Not worth decoding if everything was invalidated since.
-        let stamp = frame.first_chunk().map(|stamp| u64::from_be_bytes(*stamp));
-        if stamp.is_some_and(|stamp| !(when.all..=when.sequence).contains(&stamp)) {
-            return missing();
-        }
-        match self.format.read(frame) {
-            Ok((_, about)) if self.journal.blocks(name, &about.tags, before) => Read::Unavailable,
-            Ok((value, about)) => Read::Value(Shared {
-                value: Arc::new(value),
-                tags: about.tags,
-                etag: about.etag,
-                // Not longer than here, whoever put it there.
-                ttl: Duration::from_millis(stays).min(self.ttl),
-                load_time: about.load_time,
-                lease,
-            }),
-            Err(unread) => {
-                if unread == Unread::Corrupt {
-                    let cache = self.server.meters.cache();
-                    tracing::debug!(cache, "a value of the shared tier cannot be read");
-                    self.server.meters.error();
-                }
-                missing()
-            }
-        }
     }
 
     /// The sequence that it got; `None` if it is deferred.
@@ -274,8 +224,11 @@ where
         Box::pin(self.read_all(keys, lease))
     }
 
-    fn read_one<'a>(&'a self, key: &'a K, lease: bool) -> BoxFuture<'a, Read<V>> {
-        Box::pin(self.read_single(key, lease))
+    fn read_then(self: Arc<Self>, key: &K, lease: bool, then: Then<V>) {
+        match self.may_ask(key) {
+            Ok((name, before)) => self.reads.read_one(name, before, lease, then),
+            Err(read) => then(read),
+        }
     }
 
     fn fill(&self, fills: Vec<Fill<K, V>>) -> BoxFuture<'_, ()> {

@@ -34,6 +34,9 @@ impl RedisTier {
     /// Connects to the server at `url`: `redis://[user:password@]host[:port][/database]`, or
     /// `redis+unix:///path`. When the connection is lost later, another is made in the background.
     ///
+    /// What the user must be allowed to do stands in the [crate's docs](crate#redis). One who lacks some of it
+    /// is named in a warning when that is missed, and the cache goes on without the tier.
+    ///
     /// # Errors
     ///
     /// When there is no connection within a second, or the server cannot be used. An application

@@ -41,6 +41,14 @@ where
         })
     }
 
+    fn read_then(self: Arc<Self>, key: &K, lease: bool, then: Then<V>) {
+        let key = key.clone();
+        tokio::spawn(async move {
+            let read = self.read(&[key], lease).await.pop();
+            then(read.unwrap_or(Read::Unavailable));
+        });
+    }
+
     fn fill(&self, fills: Vec<Fill<K, V>>) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             self.travel().await;

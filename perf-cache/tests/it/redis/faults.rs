@@ -1,10 +1,10 @@
 use std::time::{Duration, Instant};
 
 use perf_cache::{Cache, Invalidation, LoadError, RedisTier};
-use testkit::{Proxy, Redis};
+use testkit::Redis;
 use tokio::time::timeout;
 
-use super::{HANGS, MS, Origin, cache, until_there};
+use super::{HANGS, MS, Origin, behind_proxy, cache, until_there};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_that_is_down_defers_invalidations_and_gets_them_when_it_is_back() {
@@ -34,13 +34,9 @@ async fn a_redis_that_is_down_defers_invalidations_and_gets_them_when_it_is_back
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_black_hole_costs_one_timeout_and_then_nothing() {
-    let Some(server) = Redis::start().await else {
+    let Some((_server, proxy, tier)) = behind_proxy().await else {
         return;
     };
-    let url = server.url();
-    let address = url.trim_start_matches("redis://").trim_end_matches('/');
-    let proxy = Proxy::start(address).await;
-    let tier = RedisTier::connect(proxy.url(&url)).await.unwrap();
     let within = 300 * MS;
     let (a, origin) = (cache(&tier.timeout(within)).await, Origin::default());
     origin.get(&a, 1).await;
@@ -62,13 +58,9 @@ async fn a_black_hole_costs_one_timeout_and_then_nothing() {
 /// However long the tier would wait for an answer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cache_that_is_shut_down_does_not_wait_for_a_black_hole() {
-    let Some(server) = Redis::start().await else {
+    let Some((_server, proxy, tier)) = behind_proxy().await else {
         return;
     };
-    let url = server.url();
-    let address = url.trim_start_matches("redis://").trim_end_matches('/');
-    let proxy = Proxy::start(address).await;
-    let tier = RedisTier::connect(proxy.url(&url)).await.unwrap();
     let builder = Cache::<u64, u64>::builder("black hole");
     let tier = tier.timeout(Duration::from_secs(600));
     let cache = builder.redis(tier).build().await.unwrap();

@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use perf_cache::{Builder, Cache, RedisBus, RedisTier};
+use testkit::{OwnRedis, Proxy};
 
 /// Reached only by what would never come.
 const HANGS: Duration = Duration::from_secs(60);
@@ -47,6 +48,16 @@ async fn tier() -> Option<RedisTier> {
         tier.prefix(server.prefix())
             .timeout(Duration::from_secs(10)),
     )
+}
+
+/// A server of the test's own, and a tier on it through a proxy.
+async fn behind_proxy() -> Option<(OwnRedis, Proxy, RedisTier)> {
+    let server = testkit::Redis::start().await?;
+    let url = server.url();
+    let address = url.trim_start_matches("redis://").trim_end_matches('/');
+    let proxy = Proxy::start(address).await;
+    let tier = RedisTier::connect(proxy.url(&url)).await.unwrap();
+    Some((server, proxy, tier))
 }
 
 /// What the caches load from.

@@ -6,10 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use perf_cache::{Cache, RedisTier};
-use testkit::{Proxy, Redis};
+use perf_cache::Cache;
 
-use super::{MS, Origin, until_there};
+use super::{MS, Origin, behind_proxy, until_there};
 
 /// How often the server has run a script, and been asked for many values at once, also by scripts.
 async fn calls(url: &str) -> [u64; 2] {
@@ -32,13 +31,10 @@ async fn calls(url: &str) -> [u64; 2] {
 /// Also of a process that has found nearly all of what it looked for in Redis before.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_keys_that_are_nowhere_are_one_round_trip_and_one_call_of_the_loader() {
-    let Some(server) = Redis::start().await else {
+    let Some((server, proxy, tier)) = behind_proxy().await else {
         return;
     };
     let url = server.url();
-    let address = url.trim_start_matches("redis://").trim_end_matches('/');
-    let proxy = Proxy::start(address).await;
-    let tier = RedisTier::connect(proxy.url(&url)).await.unwrap();
     // Nothing in memory, so that all is looked for in Redis; no bus, which sends something as well.
     let builder = Cache::<u64, String>::builder("trips").max_capacity(0);
     let tier = tier.timeout(Duration::from_secs(10));

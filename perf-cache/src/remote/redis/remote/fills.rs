@@ -35,7 +35,8 @@ impl<K: Serialize, V: Serialize> RedisRemote<K, V> {
     /// `None`: it is not to be put there.
     fn ready(&self, fill: &Fill<K, V>) -> Option<Ready> {
         let lease = fill.lease?;
-        let stays = fill.ttl.map_or(self.ttl, |ttl| ttl.min(self.ttl));
+        let longest = self.reader.ttl;
+        let stays = fill.ttl.map_or(longest, |ttl| ttl.min(longest));
         // Redis does not take less than a millisecond, nor more than its clock has.
         let stays = u64::try_from(stays.as_millis()).unwrap_or(u64::MAX);
         let stays = stays.min(LONGEST_MS);
@@ -49,7 +50,7 @@ impl<K: Serialize, V: Serialize> RedisRemote<K, V> {
             etag: fill.etag.clone(),
             load_time: fill.load_time,
         };
-        match self.format.write(&*fill.value, &about) {
+        match self.reader.format.write(&*fill.value, &about) {
             Ok(frame) => Some(Ready {
                 name,
                 token: lease.token,

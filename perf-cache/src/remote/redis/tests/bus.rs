@@ -290,6 +290,14 @@ async fn what_cannot_be_understood_is_taken_for_everything() {
     let bus = world.here.remote.bus_name();
     world.command(&["PUBLISH", &bus, "from the future"]).await;
     world.gap_is_noticed(1, BUS.bound()).await;
+    // Numbers that no server counts to: the next one is heard, and the one after the next.
+    let gaps = world.here.local.0.borrow().gaps;
+    let last = format!("{} 0123456789abcdef", u64::MAX);
+    for _ in 0..2 {
+        world.command(&["PUBLISH", &bus, &last]).await;
+    }
+    // The server's own is below it.
+    world.gap_is_noticed(gaps + 1, BUS.bound()).await;
     // A key of another type.
     let meters = Arc::new(RemoteMeters::new("c"));
     let tier = RedisTier::connect(world.server.url()).await.unwrap();

@@ -1,5 +1,8 @@
 //! Values in Redis that are not what they are taken for.
 
+use std::sync::Arc;
+
+use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use redis::RedisResult;
 
 use super::support::*;
@@ -110,6 +113,64 @@ async fn values_above_a_size_are_compressed_in_redis_in_either_codec() {
             assert_eq!(stored.ends_with(&json), codec == Codec::Json);
         }
     }
+}
+
+/// Panics when it is read, if it is written so.
+#[derive(Debug, Clone, PartialEq)]
+struct Touchy(bool);
+
+impl serde::Serialize for Touchy {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_bool(self.0)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Touchy {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let panics = bool::deserialize(from)?;
+        assert!(!panics, "of a value that was read");
+        Ok(Self(panics))
+    }
+}
+
+/// It was `Closed` for who asked, as if the cache had ended.
+#[tokio::test]
+async fn a_value_whose_reading_panics_is_missing_and_loaded() {
+    let Some(tier) = tier().await else { return };
+    let writer = open::<u32, Touchy>(&tier, None);
+    let recorder = DebuggingRecorder::new();
+    let metrics = recorder.snapshotter();
+    let meters = metrics::with_local_recorder(&recorder, || Arc::new(RemoteMeters::new("c")));
+    let reader = RedisRemote::<u32, Touchy>::open(tier.clone(), None, "c", 1, meters);
+    reader.reads().always_plainly();
+    let cache = crate::Cache::builder("c")
+        .max_capacity(0)
+        .remote(reader, None);
+    let cache = cache.build().await.unwrap();
+    for key in 0..3 {
+        writer.insert(fill(key, Touchy(true), None)).await.unwrap();
+    }
+    let load = async |_| Ok::<_, std::convert::Infallible>(Touchy(false));
+    assert_eq!(*cache.get_or_load(&0, load).await.unwrap(), Touchy(false));
+    assert_eq!(cache.get(&1).await, None);
+    let load_all = async |keys: Vec<u32>| {
+        Ok::<_, std::convert::Infallible>(keys.into_iter().map(|key| (key, Touchy(false))))
+    };
+    let many = cache.get_many(&[2], load_all).await.unwrap();
+    assert_eq!(*many[&2], Touchy(false));
+    let stats = cache.stats();
+    assert_eq!(
+        (stats.remote_hits, stats.remote_misses),
+        (0, 3),
+        "{stats:?}"
+    );
+    assert_eq!((stats.loads, stats.loads_failed), (2, 0), "{stats:?}");
+    let errors = metrics.snapshot().into_vec().into_iter();
+    let errors = errors.map(|(.., value)| match value {
+        DebugValue::Counter(errors) => errors,
+        _ => 0,
+    });
+    assert_eq!(errors.sum::<u64>(), 3);
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ mod faults;
 mod frames;
 mod history;
 mod journal;
+mod permissions;
 mod plain;
 mod speed;
 mod support;

@@ -162,7 +162,7 @@ async fn plain_reads_and_the_script_see_the_same_whatever_happened() {
                 Read::Value(_) => there += 1,
                 _ => missing += 1,
             }
-            let looked = Remote::read_one(&*remote, key, false).await;
+            let looked = remote.look(*key, false).await;
             assert_eq!(
                 seen(&looked).0,
                 seen(by_script).0,

@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::oneshot;
 
 use crate::remote::redis::remote::RedisRemote;
 use crate::remote::redis::{RedisBus, RedisTier, RemoteMeters};
@@ -21,7 +22,10 @@ pub(super) async fn tier() -> Option<RedisTier> {
     Some(tier.prefix(server.prefix()).timeout(PATIENT))
 }
 
-pub(super) fn open<K, V>(tier: &RedisTier, bus: Option<RedisBus>) -> Arc<RedisRemote<K, V>> {
+pub(super) fn open<K, V>(tier: &RedisTier, bus: Option<RedisBus>) -> Arc<RedisRemote<K, V>>
+where
+    V: DeserializeOwned + Send + Sync + 'static,
+{
     let meters = Arc::new(RemoteMeters::new("c"));
     RedisRemote::open(tier.clone(), bus, "c", 1, meters)
 }
@@ -60,7 +64,7 @@ impl<K, V> RedisRemote<K, V>
 where
     RedisRemote<K, V>: Remote<K, V>,
     K: Serialize + DeserializeOwned + Sync,
-    V: Clone,
+    V: Clone + Send + Sync + 'static,
 {
     pub(super) fn state(&self) -> String {
         self.keys().state()
@@ -74,11 +78,18 @@ where
         self.keys().value(key).unwrap()
     }
 
-    pub(super) async fn read_one(&self, key: K) -> Read<V> {
-        Remote::read_one(self, &key, true).await
+    pub(super) async fn read_one(self: &Arc<Self>, key: K) -> Read<V> {
+        self.look(key, true).await
     }
 
-    pub(super) async fn shared(&self, key: K) -> Option<Shared<V>> {
+    pub(super) async fn look(self: &Arc<Self>, key: K, lease: bool) -> Read<V> {
+        let (answer, answered) = oneshot::channel();
+        let then = move |read| drop(answer.send(read));
+        Remote::read_then(Arc::clone(self), &key, lease, Box::new(then));
+        answered.await.expect("each read is told")
+    }
+
+    pub(super) async fn shared(self: &Arc<Self>, key: K) -> Option<Shared<V>> {
         match self.read_one(key).await {
             Read::Value(shared) => Some(shared),
             Read::Missing(_) => None,
@@ -86,12 +97,12 @@ where
         }
     }
 
-    pub(super) async fn value(&self, key: K) -> Option<V> {
+    pub(super) async fn value(self: &Arc<Self>, key: K) -> Option<V> {
         Some((*self.shared(key).await?.value).clone())
     }
 
     /// The lease of a key that is missing.
-    pub(super) async fn lease(&self, key: K) -> Lease {
+    pub(super) async fn lease(self: &Arc<Self>, key: K) -> Lease {
         match self.read_one(key).await {
             Read::Missing(Some(lease)) => lease,
             Read::Missing(None) => panic!("no lease"),
@@ -101,7 +112,7 @@ where
     }
 
     /// Loads a key that is missing.
-    pub(super) async fn load(&self, key: K, value: V)
+    pub(super) async fn load(self: &Arc<Self>, key: K, value: V)
     where
         K: Clone,
     {
