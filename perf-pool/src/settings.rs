@@ -95,6 +95,9 @@ impl<DB: Driver> PoolBuilder<DB> {
                 // Those who wait through our own acquire have a deadline of their own; the
                 // connection that is opened for them must outlive it.
                 .acquire_timeout(acquire_timeout.max(connect_timeout))
+                // An attempt of the pool that takes long delays nobody in particular; what a caller
+                // waited is in the metrics.
+                .acquire_slow_threshold(Duration::MAX)
                 .idle_timeout(None)
                 .max_lifetime(None),
         })

@@ -237,7 +237,13 @@ impl<DB: Database> Inner<DB> {
         // Holds the pool weakly, so that it ends with the pool however long the peer is silent.
         let (inner, within) = (Arc::downgrade(self), self.connect_timeout);
         self.spawn(async move {
-            opening(attempt, inner, within).await;
+            if let Some((inner, live)) = opening(attempt, inner, within).await {
+                inner.hand_over(live);
+                if inner.sqlx.size() < inner.base {
+                    // It worked, so the rest of the base need not wait for the next round.
+                    inner.look_after.notify_one();
+                }
+            }
             under_way.over();
         });
         true
@@ -251,10 +257,17 @@ impl<DB: Database> Inner<DB> {
     }
 
     /// Puts a connection back that no caller holds.
-    pub(crate) fn put_back(self: &Arc<Self>, mut live: Live<DB>) {
+    pub(crate) fn put_back(self: &Arc<Self>, live: Live<DB>) {
         let _context = context(&self.runtime);
-        let give_back = give_back(returning(&mut live.conn), None, Arc::clone(self));
-        self.runtime.spawn(give_back);
+        self.runtime.spawn(self.putting_back(live));
+    }
+
+    /// As [`put_back`](Self::put_back), to be waited for.
+    pub(crate) fn putting_back(
+        self: &Arc<Self>,
+        mut live: Live<DB>,
+    ) -> impl Future<Output = ()> + Send + use<DB> {
+        give_back(returning(&mut live.conn), None, Arc::clone(self))
     }
 
     /// Closes a connection that is too old, with a goodbye.
@@ -280,12 +293,17 @@ impl<DB: Database> Inner<DB> {
 }
 
 /// Unconstrained: a task that used its time up would find nothing ready.
-fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+pub(crate) fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
     let mut cx = Context::from_waker(Waker::noop());
     pin!(unconstrained(future)).poll(&mut cx)
 }
 
-async fn opening<DB: Database>(mut attempt: Attempt<DB>, pool: Weak<Inner<DB>>, within: Duration) {
+/// Goes on with an attempt to its end; what it brought, if that can be used as it is.
+pub(crate) async fn opening<DB: Database>(
+    mut attempt: Attempt<DB>,
+    pool: Weak<Inner<DB>>,
+    within: Duration,
+) -> Option<(Arc<Inner<DB>>, Live<DB>)> {
     let began = Instant::now();
     let stuck = STUCK_AFTER.min(within / 2);
     let outcome = match timeout(stuck, &mut attempt).await {
@@ -299,18 +317,12 @@ async fn opening<DB: Database>(mut attempt: Attempt<DB>, pool: Weak<Inner<DB>>, 
     };
     // Cancelled before anything is made of its end.
     drop(attempt);
-    let Some(inner) = pool.upgrade() else { return };
+    let inner = pool.upgrade()?;
     match outcome {
         Some(Ok(found)) => match found.condition {
             // Opened with what has been replaced meanwhile.
             Condition::New if inner.lifetimes.evicted_since(began) => inner.close_soon(found.live),
-            Condition::New | Condition::Fresh => {
-                inner.hand_over(found.live);
-                if inner.sqlx.size() < inner.base {
-                    // It worked, so the rest of the base need not wait for the next round.
-                    inner.look_after.notify_one();
-                }
-            }
+            Condition::New | Condition::Fresh => return Some((inner, found.live)),
             Condition::Stale => inner.test(found.live),
             Condition::Over => inner.close_soon(found.live),
         },
@@ -326,4 +338,5 @@ async fn opening<DB: Database>(mut attempt: Attempt<DB>, pool: Weak<Inner<DB>>, 
             }
         }
     }
+    None
 }

@@ -1,56 +1,61 @@
-use std::future::{Future, poll_fn};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use sqlx::Database;
-use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout_at};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 use crate::hooks;
 use crate::pool::Inner;
+use crate::supply::{opening, poll_once};
 
 impl<DB: Database> Inner<DB> {
-    /// Opens the base connections side by side (sqlx alone would open one after another). What is
-    /// not open after `within` is left to the maintenance, which goes on refilling the base.
+    /// Opens the base connections side by side (sqlx alone would open one after another), each in a
+    /// task of the pool. What is not open after `within` is waited for no longer, and goes on; what
+    /// failed is left to the maintenance, which goes on refilling the base.
+    ///
+    /// Cancel safe: what was begun goes on.
     pub(crate) async fn warm_up(self: &Arc<Self>, within: Duration) {
-        let deadline = Instant::now() + within;
-        let mut opening = Vec::new();
+        let mut attempts = Vec::new();
         let mut open = Vec::new();
-        let all = poll_fn(|cx| {
-            let mut started = 0;
-            // An acquire takes its place in `size` when it is first polled.
-            while self.sqlx.size() < self.base && started < self.base {
-                started += 1;
-                let mut acquire = hooks::attempt(&self.sqlx);
-                match acquire.as_mut().poll(cx) {
-                    Poll::Ready(found) => open.extend(found.ok()),
-                    Poll::Pending => opening.push(acquire),
-                }
+        // All begin before one is over: sqlx opens a connection only where none is idle, and takes
+        // its place in `size` when the attempt is first polled.
+        for _ in 0..self.base {
+            if self.sqlx.size() >= self.base {
+                break;
             }
-            opening.retain_mut(|acquire| match Pin::new(acquire).poll(cx) {
-                Poll::Ready(found) => {
-                    open.extend(found.ok());
-                    false
-                }
-                Poll::Pending => true,
-            });
-            if opening.is_empty() {
-                Poll::Ready(())
-            } else {
-                Poll::Pending
+            let mut attempt = hooks::attempt(&self.sqlx);
+            match poll_once(&mut attempt) {
+                Poll::Ready(found) => open.extend(found.ok()),
+                Poll::Pending => attempts.push(attempt),
             }
-        });
-        let _ = timeout_at(deadline, all).await;
-        drop(opening);
-        let mut returning = JoinSet::new();
-        for mut found in open {
-            returning.spawn(hooks::returning(found.live.conn.return_to_pool()));
         }
-        let _ = timeout_at(deadline, returning.join_all()).await;
+        let (end, mut ended) = mpsc::channel::<()>(1);
+        for attempt in attempts {
+            let (pool, connect_timeout) = (Arc::downgrade(self), self.connect_timeout);
+            let end = end.clone();
+            self.spawn(async move {
+                match opening(attempt, pool, connect_timeout).await {
+                    Some((inner, live)) if inner.desk.is_empty() => inner.putting_back(live).await,
+                    Some((inner, live)) => inner.hand_over(live),
+                    None => {}
+                }
+                drop(end);
+            });
+        }
+        for found in open {
+            let (returned, end) = (self.putting_back(found.live), end.clone());
+            self.spawn(async move {
+                returned.await;
+                drop(end);
+            });
+        }
+        drop(end);
+        // Nothing is sent: it ends with the last of the tasks.
+        let _ = timeout(within, ended.recv()).await;
         self.publish();
-        let open = self.sqlx.size();
+        let open = u32::try_from(self.sqlx.num_idle()).unwrap_or(u32::MAX);
         if open < self.base {
             tracing::warn!(
                 pool = &*self.name,

@@ -6,8 +6,10 @@
 //! all are idle. `postgres/impatient`: 20 tasks want a connection that takes 300 ms to open, and
 //! give up after 100 ms, five times at most; how many got one, and how many were opened, is said.
 //! `sqlite/select/T`: `select` on readers of one file, as many as
-//! cores. `sqlite/mixed`: 32 tasks commit a row and 32 read one, at once, `synchronous=NORMAL` and
-//! WAL for all; how long single ones took is said at the end. Pools are warm. `naive` is sqlx's pool with its defaults but for the size,
+//! cores. `sqlite/mixed`: 32 tasks commit a row and 32 read one, at once, WAL and `synchronous=FULL`
+//! for all, the default of both; `sqlite/mixed-normal` with `NORMAL`, where no commit waits for the
+//! disk; how long single ones took is said at the end. Pools are warm. `naive` is sqlx's pool with
+//! its defaults but for the size,
 //! `sqlx_no_ping` the same without the ping before handing out (on SQLite also without lifetimes,
 //! as ours), `floor` bare connections without a pool. The readers of `sqlite/select` are opened
 //! with the same options in all entries.
@@ -15,8 +17,8 @@
 //! `sqlite/select` is little more than a hop to SQLite's thread and back, and takes two to four
 //! times as long when the two threads are on different cores. An entry settles in one placement for
 //! a whole group, so the interval of a run does not cover that: unpinned, the floor has come out
-//! slower than the pools above it, and the ratios of `sqlite/mixed` have turned round from one run
-//! to the next. Compare both on one core, over several runs:
+//! slower than the pools above it, and the ratios of `sqlite/mixed-normal` have turned round from one
+//! run to the next. Compare both on one core, over several runs:
 //! `taskset -c 0 cargo run --release -p perf-benches --bin ratios -- --only pool/sqlite`.
 
 mod impatient;

@@ -17,12 +17,12 @@ async fn on_our_readers(pool: Pool<Sqlite>, _: usize) -> Result<(), Error> {
     Ok(())
 }
 
-fn file(path: &Path) -> SqliteConnectOptions {
+fn file(path: &Path, synchronous: SqliteSynchronous) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Normal)
+        .synchronous(synchronous)
 }
 
 /// The options of the readers of [`SqlitePools`].
@@ -62,29 +62,41 @@ pub(super) fn groups(rt: &Arc<Runtime>) -> Result<Vec<Group>, Error> {
         ];
         Group::new(format!("pool/sqlite/select/{n}"), calls as u64, entries)
     };
-    let ten = rt.block_on(of_sqlx::<Sqlite>(10).connect_with(file(&path)))?;
-    let mixed = vec![
-        mixed("ours", rt, &(ours.clone(), Arc::clone(&dir)), mixed_ours),
-        mixed("naive", rt, &(ten, dir), mixed_naive),
-    ];
-    Ok(vec![
-        select(1, 400),
-        select(8, 400),
-        Group::new("pool/sqlite/mixed", MIXED as u64, mixed),
-    ])
+    let mut groups = vec![select(1, 400), select(8, 400)];
+    for (name, synchronous) in [
+        ("pool/sqlite/mixed", SqliteSynchronous::Full),
+        ("pool/sqlite/mixed-normal", SqliteSynchronous::Normal),
+    ] {
+        let ours = SqlitePools::builder(&path).synchronous(synchronous);
+        let ours = (rt.block_on(ours.open())?, Arc::clone(&dir));
+        let ten = of_sqlx::<Sqlite>(10).connect_with(file(&path, synchronous));
+        let ten = (rt.block_on(ten)?, Arc::clone(&dir));
+        let entries = vec![
+            mixed("ours", name, rt, &ours, mixed_ours),
+            mixed("naive", name, rt, &ten, mixed_naive),
+        ];
+        groups.push(Group::new(name, MIXED as u64, entries));
+    }
+    Ok(groups)
 }
 
 /// Rows written and read in one run.
 const MIXED: usize = 2_048;
 
 /// An entry in which 32 tasks write and 32 read.
-fn mixed<S, F, Fut>(name: &'static str, rt: &Arc<Runtime>, store: &S, work: F) -> Entry
+fn mixed<S, F, Fut>(
+    name: &'static str,
+    group: &'static str,
+    rt: &Arc<Runtime>,
+    store: &S,
+    work: F,
+) -> Entry
 where
     S: Clone + Send + 'static,
     F: Fn(S, usize) -> Fut + Copy + Send + 'static,
     Fut: Future<Output = Result<(), Error>> + Send,
 {
-    let mut times = Times::new(name);
+    let mut times = Times::new(group, name);
     let (rt, store) = (Arc::clone(rt), store.clone());
     Entry::new(name, move || {
         rt.block_on(async {

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 /// How long single writes and reads took; said when all is over.
 pub(super) struct Times {
+    group: &'static str,
     name: &'static str,
     /// The first run warms up.
     warm: bool,
@@ -10,8 +11,9 @@ pub(super) struct Times {
 }
 
 impl Times {
-    pub(super) fn new(name: &'static str) -> Self {
+    pub(super) fn new(group: &'static str, name: &'static str) -> Self {
         Self {
+            group,
             name,
             warm: false,
             writes: Vec::new(),
@@ -43,9 +45,9 @@ impl Drop for Times {
                 (at(500), at(990), at(999), times.last())
             {
                 eprintln!(
-                    "pool/sqlite/mixed: {}: p50 {half:.1?}, p99 {most:.1?}, p99.9 {nearly:.1?}, \
+                    "{}: {}: p50 {half:.1?}, p99 {most:.1?}, p99.9 {nearly:.1?}, \
                      longest {all:.1?} a {what}",
-                    self.name
+                    self.group, self.name
                 );
             }
         }
