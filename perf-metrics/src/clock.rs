@@ -5,15 +5,29 @@ use std::time::Duration;
 
 use quanta::Clock;
 
+struct Source {
+    clock: Clock,
+    /// The seconds between two successive readings.
+    tick: f64,
+}
+
 #[inline]
-fn clock() -> &'static Clock {
-    static CLOCK: OnceLock<Clock> = OnceLock::new();
-    CLOCK.get_or_init(Clock::new)
+fn source() -> &'static Source {
+    static SOURCE: OnceLock<Source> = OnceLock::new();
+    SOURCE.get_or_init(|| {
+        const TICKS: u64 = 1 << 40;
+        let clock = Clock::new();
+        let nanos = clock.delta_as_nanos(0, TICKS);
+        Source {
+            clock,
+            tick: nanos as f64 / TICKS as f64 * 1e-9,
+        }
+    })
 }
 
 /// Calibrates the clock, once in a process, so that no request has to wait for it.
 pub(crate) fn calibrate() {
-    clock();
+    source();
 }
 
 /// A moment, as the clock's raw reading; never zero.
@@ -23,7 +37,7 @@ pub(crate) struct Instant(u64);
 impl Instant {
     #[inline]
     pub(crate) fn now() -> Self {
-        Self(clock().raw().max(1))
+        Self(source().clock.raw().max(1))
     }
 
     /// The reading, from which [`from_raw`](Self::from_raw) makes the same moment.
@@ -37,22 +51,18 @@ impl Instant {
         Self(raw)
     }
 
-    /// The nanoseconds from this moment to `later`; zero where that seems to be before, as cycle
-    /// counters of two processors can be a few cycles apart.
-    #[inline]
-    pub(crate) fn nanos_until(self, later: Self) -> u64 {
-        clock().delta_as_nanos(self.0, later.0)
-    }
-
-    /// The time from this moment to `later`, or zero.
+    /// The time from this moment to `later`; zero where that seems to be before, as cycle counters
+    /// of two processors can be a few cycles apart.
     pub(crate) fn until(self, later: Self) -> Duration {
-        Duration::from_nanos(self.nanos_until(later))
+        Duration::from_nanos(source().clock.delta_as_nanos(self.0, later.0))
     }
 
-    /// The nanoseconds since this moment.
+    /// The seconds since this moment, or zero, likewise.
     #[inline]
-    pub(crate) fn elapsed_nanos(self) -> u64 {
-        self.nanos_until(Self::now())
+    pub(crate) fn elapsed_seconds(self) -> f64 {
+        let source = source();
+        let ticks = source.clock.raw().saturating_sub(self.0);
+        ticks as f64 * source.tick
     }
 }
 
@@ -67,12 +77,14 @@ mod tests {
         let inner = std::time::Instant::now();
         std::thread::sleep(Duration::from_millis(20));
         let least = inner.elapsed();
-        let elapsed = Duration::from_nanos(start.elapsed_nanos());
+        let elapsed = Duration::from_secs_f64(start.elapsed_seconds());
+        let until = start.until(Instant::now());
         let most = outer.elapsed();
         let slack = Duration::from_millis(1);
         assert!(
             least <= elapsed + slack && elapsed <= most + slack,
             "{least:?} {elapsed:?} {most:?}"
         );
+        assert!(elapsed <= until + slack && until <= elapsed + 10 * slack);
     }
 }

@@ -4,7 +4,7 @@ use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::grpc::GrpcStatus;
-use super::running::Ticket;
+use super::running::Slot;
 use super::series::{End, Reason};
 use super::slow::{Slow, TraceId};
 use super::table::{Found, Table};
@@ -24,7 +24,8 @@ pub(super) struct Guard {
     started: Instant,
     request_bytes: Length,
     trace: Option<Box<TraceId>>,
-    ticket: Ticket,
+    /// `None` where there was no slot to be had.
+    slot: Option<&'static Slot>,
     status: StatusCode,
     end: End,
     grpc: GrpcStatus,
@@ -61,8 +62,8 @@ impl Guard {
         let shard = Shard::current();
         series.active().enter(shard);
         let started = Instant::now();
-        let ticket = table.running.enter(shard, series.id, started);
-        if !ticket.taken() {
+        let slot = table.running.enter(shard, series.id, started);
+        if slot.is_none() {
             table.untracked();
         }
         if table.watchdog.due(started) {
@@ -78,7 +79,7 @@ impl Guard {
             started,
             request_bytes: request_bytes.into(),
             trace,
-            ticket,
+            slot,
             status: StatusCode::OK,
             end: End::Headers,
             grpc: GrpcStatus::None,
@@ -103,20 +104,22 @@ impl Guard {
     pub(super) fn headers(&mut self, status: StatusCode, headers: &mut HeaderMap) {
         self.end = End::Body;
         self.status = status;
-        let nanos = self.started.elapsed_nanos();
+        let seconds = self.started.elapsed_seconds();
         let settings = &self.table.settings;
-        self.table.running.headers(self.ticket);
+        if let Some(slot) = self.slot {
+            slot.headers();
+        }
         let shard = Shard::current();
         let series = self.series.status(status);
-        series.request_duration.record(shard, seconds(nanos));
+        series.request_duration.record(shard, seconds);
         if let Some(bytes) = self.request_bytes.known() {
             series.request_body_size.record(shard, bytes as f64);
         }
         if settings.process_time_header {
-            add_process_time(headers, nanos);
+            add_process_time(headers, seconds);
         }
         if settings.slow_log.is_some() {
-            self.slow(nanos, Some(status), None);
+            self.slow(seconds, Some(status), None);
         }
     }
 
@@ -132,10 +135,10 @@ impl Guard {
 
     /// Records that the body was handed over to its end, `bytes` in all.
     pub(super) fn complete(mut self, bytes: u64) {
-        let nanos = self.started.elapsed_nanos();
+        let seconds = self.started.elapsed_seconds();
         let shard = Shard::current();
         let series = self.series.status(self.status);
-        series.response_duration.record(shard, seconds(nanos));
+        series.response_duration.record(shard, seconds);
         series.response_body_size.record(shard, bytes as f64);
         if let Some(status) = self.grpc.index() {
             self.series.grpc(status);
@@ -157,13 +160,15 @@ impl Guard {
     /// Takes the request out of flight. Last, so that who sees nothing in flight sees everything
     /// counted.
     fn leave(&self, shard: Shard) {
-        self.table.running.leave(self.ticket);
+        if let Some(slot) = self.slot {
+            slot.leave();
+        }
         self.series.active().leave(shard);
     }
 
     /// Counts and logs the request if it took too long.
-    fn slow(&self, nanos: u64, status: Option<StatusCode>, reason: Option<Reason>) {
-        let time = Duration::from_nanos(nanos);
+    fn slow(&self, seconds: f64, status: Option<StatusCode>, reason: Option<Reason>) {
+        let time = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
         if self
             .table
             .settings
@@ -185,17 +190,12 @@ impl Guard {
 }
 
 #[cold]
-fn add_process_time(headers: &mut HeaderMap, nanos: u64) {
-    let text = format!("{:.6}", seconds(nanos));
+fn add_process_time(headers: &mut HeaderMap, seconds: f64) {
+    let text = format!("{seconds:.6}");
     // Digits and a point are a valid value.
     if let Ok(value) = HeaderValue::try_from(text) {
         headers.insert(PROCESS_TIME, value);
     }
-}
-
-fn seconds(nanos: u64) -> f64 {
-    // A division takes longer than all else of a record, and differs in the last bit at most.
-    nanos as f64 * 1e-9
 }
 
 impl Drop for Guard {
@@ -205,7 +205,7 @@ impl Drop for Guard {
         };
         self.series.aborted(self.end, reason);
         if self.end == End::Headers {
-            self.slow(self.started.elapsed_nanos(), None, Some(reason));
+            self.slow(self.started.elapsed_seconds(), None, Some(reason));
         }
         self.leave(Shard::current());
     }

@@ -46,35 +46,6 @@ pub(super) struct Slot {
 const FREE: u64 = 0;
 const TAKING: u64 = u64::MAX;
 
-/// The slot of a request: its index, and the shard in the uppermost bits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Ticket(u32);
-
-const SHARD_BITS: u32 = 4;
-const _: () = assert!(SHARDS == 1 << SHARD_BITS && FIRST << CHUNKS < 1 << (32 - SHARD_BITS));
-
-impl Ticket {
-    /// Where there was no slot to be had.
-    const NONE: Self = Self(u32::MAX);
-
-    fn new(shard: Shard, slot: u32) -> Self {
-        Self((shard.index() as u32) << (32 - SHARD_BITS) | slot)
-    }
-
-    fn shard(self) -> usize {
-        (self.0 >> (32 - SHARD_BITS)) as usize
-    }
-
-    fn slot(self) -> usize {
-        (self.0 << SHARD_BITS >> SHARD_BITS) as usize
-    }
-
-    /// Whether there was a slot for the request.
-    pub(super) fn taken(self) -> bool {
-        self != Self::NONE
-    }
-}
-
 /// A request that is running.
 pub(super) struct Seen<'a> {
     slot: &'a Slot,
@@ -92,36 +63,10 @@ impl Seen<'_> {
 }
 
 impl Running {
-    /// Notes a request that starts.
-    pub(super) fn enter(&self, shard: Shard, series: SeriesId, started: Instant) -> Ticket {
-        let slots = self.shards.get(shard.index());
-        let slot = slots.and_then(|slots| {
-            let slots = slots.get_or_init(Box::default);
-            slots.take(shard, u64::from(series.number()) << 1, started.raw())
-        });
-        slot.map_or(Ticket::NONE, |slot| Ticket::new(shard, slot))
-    }
-
-    #[inline]
-    fn slot(&self, ticket: Ticket) -> Option<&Slot> {
-        let slots = self.shards.get(ticket.shard())?.get()?;
-        slots.get(ticket.slot())
-    }
-
-    /// Notes that the request has headers.
-    #[inline]
-    pub(super) fn headers(&self, ticket: Ticket) {
-        if let Some(slot) = self.slot(ticket) {
-            slot.what.store(slot.what.load(Relaxed) | 1, Release);
-        }
-    }
-
-    /// Notes that the request is over.
-    #[inline]
-    pub(super) fn leave(&self, ticket: Ticket) {
-        if let Some(slot) = self.slot(ticket) {
-            slot.started.store(FREE, Release);
-        }
+    /// Notes a request that starts; `None` if there is no slot left for it.
+    pub(super) fn enter(&self, shard: Shard, series: SeriesId, started: Instant) -> Option<&Slot> {
+        let slots = self.shards.get(shard.index())?.get_or_init(Box::default);
+        slots.take(shard, u64::from(series.number()) << 1, started.raw())
     }
 
     /// Looks at each request that runs all the while, and at others that do not.
@@ -154,12 +99,13 @@ impl Slots {
         self.chunks.get(chunk)?.get()?.get(index - start)
     }
 
-    fn take(&self, shard: Shard, what: u64, started: u64) -> Option<u32> {
+    fn take(&self, shard: Shard, what: u64, started: u64) -> Option<&Slot> {
         let len = self.len.load(Acquire);
         let probe = |index: usize| {
-            self.get(index)?.take(shard, what, started).then(|| {
+            let slot = self.get(index)?;
+            slot.take(shard, what, started).then(|| {
                 self.last.store(index, Relaxed);
-                index as u32
+                slot
             })
         };
         let mut index = self.last.load(Relaxed);
@@ -179,6 +125,18 @@ impl Slots {
 }
 
 impl Slot {
+    /// Notes that the request has headers.
+    #[inline]
+    pub(super) fn headers(&self) {
+        self.what.store(self.what.load(Relaxed) | 1, Release);
+    }
+
+    /// Notes that the request is over.
+    #[inline]
+    pub(super) fn leave(&self) {
+        self.started.store(FREE, Release);
+    }
+
     fn take(&self, shard: Shard, what: u64, started: u64) -> bool {
         if self.started.load(Acquire) != FREE {
             return false;
@@ -216,14 +174,14 @@ mod tests {
     fn who_is_running_is_seen_until_the_end() {
         let running = Running::default();
         let shard = Shard::current();
-        let one = running.enter(shard, series(1), Instant::now());
-        let two = running.enter(shard, series(2), Instant::now());
+        let one = running.enter(shard, series(1), Instant::now()).unwrap();
+        let two = running.enter(shard, series(2), Instant::now()).unwrap();
         assert_eq!(seen(&running), [(1, false), (2, false)]);
-        running.headers(one);
+        one.headers();
         assert_eq!(seen(&running), [(1, true), (2, false)]);
-        running.leave(two);
+        two.leave();
         assert_eq!(seen(&running), [(1, true)]);
-        running.leave(one);
+        one.leave();
         assert_eq!(seen(&running), []);
     }
 
@@ -231,13 +189,15 @@ mod tests {
     fn a_slot_is_used_again_and_reported_anew() {
         let running = Running::default();
         let shard = Shard::current();
+        let mut first = None;
         for n in 0..1000 {
-            let ticket = running.enter(shard, series(n), Instant::from_raw(u64::from(n) + 1));
-            assert_eq!(ticket.slot(), 0);
+            let slot = running.enter(shard, series(n), Instant::from_raw(u64::from(n) + 1));
+            let slot = slot.unwrap();
+            assert!(std::ptr::eq(slot, *first.get_or_insert(slot)));
             let mut reports = Vec::new();
             running.visit(|seen| reports.extend([seen.first_report(), seen.first_report()]));
             assert_eq!(reports, [true, false]);
-            running.leave(ticket);
+            slot.leave();
         }
     }
 
@@ -246,11 +206,11 @@ mod tests {
         let running = Running::default();
         let shard = Shard::current();
         let enter = |n| running.enter(shard, series(n), Instant::now());
-        let tickets: Vec<_> = (0..100_000).map(enter).collect();
-        let taken = tickets.iter().filter(|ticket| ticket.taken()).count();
+        let slots: Vec<_> = (0..100_000).filter_map(enter).collect();
+        let taken = slots.len();
         assert!((60_000..=65_472).contains(&taken), "{taken}");
         assert_eq!(seen(&running).len(), taken);
-        tickets.iter().for_each(|ticket| running.leave(*ticket));
+        slots.into_iter().for_each(Slot::leave);
         assert_eq!(seen(&running), []);
     }
 
@@ -263,13 +223,12 @@ mod tests {
                 scope.spawn(move || {
                     for n in 0..500 {
                         let number = thread * 1000 + n;
-                        let ticket =
-                            running.enter(Shard::current(), series(number), Instant::now());
-                        let slot = running.slot(ticket).unwrap();
+                        let slot = running.enter(Shard::current(), series(number), Instant::now());
+                        let slot = slot.unwrap();
                         assert_eq!(slot.what.load(Acquire) >> 1, u64::from(number));
                         std::thread::yield_now();
                         assert_eq!(slot.what.load(Acquire) >> 1, u64::from(number));
-                        running.leave(ticket);
+                        slot.leave();
                     }
                 });
             }

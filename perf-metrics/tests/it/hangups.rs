@@ -109,7 +109,7 @@ impl Server {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        let settled = tokio::time::timeout(Duration::from_secs(20), wait).await;
+        let settled = tokio::time::timeout(Duration::from_secs(60), wait).await;
         settled.unwrap_or_else(|_| panic!("{:?}", self.monitor.snapshot().requests))
     }
 
@@ -218,10 +218,10 @@ async fn requests_on_one_connection_are_counted_each() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn counts_balance_when_a_thousand_clients_hang_up_at_random() {
+async fn counts_balance_when_ten_thousand_clients_hang_up_at_random() {
     let server = Arc::new(server().await);
     let mut clients = tokio::task::JoinSet::new();
-    for i in 0..1000u64 {
+    for i in 0..10_000u64 {
         let server = Arc::clone(&server);
         if clients.len() >= 50 {
             clients.join_next().await.unwrap().unwrap();
@@ -251,8 +251,9 @@ async fn counts_balance_when_a_thousand_clients_hang_up_at_random() {
     let requests = server.settled().await;
     assert_eq!(requests.count, server.started.load(Ordering::Relaxed));
     assert!(
-        requests.count > 500,
+        requests.count > 5000,
         "most clients were served: {requests:?}"
     );
     assert!(requests.aborted > 0 && requests.errors > 0, "{requests:?}");
+    assert!(server.monitor.running().is_empty());
 }

@@ -50,6 +50,8 @@ mod process;
 #[cfg(feature = "axum")]
 mod prometheus;
 #[cfg(test)]
+mod protocols;
+#[cfg(test)]
 mod recorders;
 #[cfg(test)]
 mod scrape;

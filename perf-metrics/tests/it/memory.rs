@@ -47,6 +47,37 @@ fn a_request_allocates_nothing() {
     assert_eq!(monitor.snapshot().requests.count, 1001);
 }
 
+/// Sends so many requests that nobody scrapes, and says how many bytes are left of them.
+fn left_of(requests: u64) -> i64 {
+    let monitor = Monitor::builder().build().unwrap();
+    let layer = TimingLayer::with_recorder(monitor.recorder())
+        .route_label(|head| Some(head.uri().path().to_owned().into()));
+    let mut service = layer.layer(service_fn(|_| {
+        ready(Ok(Response::new(Full::<Bytes>::from("hello"))))
+    }));
+    const PATHS: [&str; 4] = ["/users", "/users/7", "/orders", "/orders/8"];
+    let cost = measure(|| {
+        for path in PATHS.iter().cycle().take(requests as usize) {
+            send(&mut service, path);
+        }
+    });
+    assert_eq!(monitor.snapshot().requests.count, requests);
+    cost.bytes_current
+}
+
+#[test]
+fn memory_stays_below_a_mebibyte_however_many_requests_nobody_scrapes() {
+    assert!(left_of(100_000) < 1 << 20);
+}
+
+#[test]
+#[ignore = "takes long: run with --release"]
+fn memory_stays_below_a_mebibyte_after_ten_million_requests_that_nobody_scrapes() {
+    let left = left_of(10_000_000);
+    println!("{left} bytes are left of 10 million requests");
+    assert!(left < 1 << 20);
+}
+
 #[test]
 fn nothing_is_left_of_a_million_samples_that_nobody_scrapes() {
     let monitor = Monitor::builder().build().unwrap();

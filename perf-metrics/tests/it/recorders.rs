@@ -13,7 +13,7 @@ use metrics::{
     SharedString, Unit,
 };
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
-use perf_metrics::TimingLayer;
+use perf_metrics::{Monitor, MonitorRecorder, TimingLayer};
 use tower::{Layer, Service, ServiceExt, service_fn};
 
 async fn answer(_: Request<Full<Bytes>>) -> Result<Response<Full<Bytes>>, std::io::Error> {
@@ -247,5 +247,97 @@ async fn a_request_is_in_flight_until_all_else_of_it_is_recorded() {
             "{request:?}"
         );
         assert!(request.len() > 2, "{request:?}");
+    }
+}
+
+/// A monitor's recorder as the facade sees it: the layer cannot tell what is behind it.
+struct Hidden(MonitorRecorder);
+
+impl Recorder for Hidden {
+    fn describe_counter(&self, key: KeyName, unit: Option<Unit>, text: SharedString) {
+        self.0.describe_counter(key, unit, text);
+    }
+    fn describe_gauge(&self, key: KeyName, unit: Option<Unit>, text: SharedString) {
+        self.0.describe_gauge(key, unit, text);
+    }
+    fn describe_histogram(&self, key: KeyName, unit: Option<Unit>, text: SharedString) {
+        self.0.describe_histogram(key, unit, text);
+    }
+    fn register_counter(&self, key: &Key, metadata: &Metadata<'_>) -> Counter {
+        self.0.register_counter(key, metadata)
+    }
+    fn register_gauge(&self, key: &Key, metadata: &Metadata<'_>) -> Gauge {
+        self.0.register_gauge(key, metadata)
+    }
+    fn register_histogram(&self, key: &Key, metadata: &Metadata<'_>) -> Histogram {
+        self.0.register_histogram(key, metadata)
+    }
+}
+
+/// What a monitor shows of some requests that ended and one that runs, but for the times.
+async fn shown(layer: impl Fn(MonitorRecorder) -> TimingLayer) -> Vec<String> {
+    let monitor = Monitor::builder().build().unwrap();
+    let mut service = layer(monitor.recorder()).layer(service_fn(answer));
+    for body in ["", "seven", "a longer body"] {
+        let response = service.clone().oneshot(post("/", body)).await.unwrap();
+        response.into_body().collect().await.unwrap();
+    }
+    drop(service.clone().oneshot(post("/", "seven")).await.unwrap());
+    drop(service.call(post("/", "seven")));
+    let running = service.call(post("/", "seven"));
+    let text = monitor.render();
+    drop(running);
+    let times = |line: &&str| {
+        line.contains("duration_seconds_sum") || line.contains("duration_seconds_bucket")
+    };
+    let lines = text.lines().filter(|line| line.contains("http_server"));
+    lines
+        .filter(|line| !times(line))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[tokio::test]
+async fn the_monitors_own_cells_and_the_facade_show_the_same() {
+    let own = shown(TimingLayer::with_recorder).await;
+    let facade = shown(|recorder| TimingLayer::with_recorder(Hidden(recorder))).await;
+    assert_eq!(own, facade);
+    assert!(
+        own.iter()
+            .any(|line| line.starts_with("http_server_active_requests{") && line.ends_with(" 1")),
+        "{own:#?}"
+    );
+}
+
+#[test]
+fn quantiles_are_within_five_percent_of_hdrhistograms() {
+    let monitor = Monitor::builder().build().unwrap();
+    let mut exact = hdrhistogram::Histogram::<u64>::new(3).unwrap();
+    metrics::with_local_recorder(&monitor.recorder(), || {
+        let times = metrics::histogram!("http_server_request_duration_seconds",
+            "http_request_method" => "GET", "http_route" => "/", "http_response_status_code" => "200");
+        let mut state = 42u64;
+        for _ in 0..200_000 {
+            state = state
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
+            // 20 microseconds to 20 seconds, each decade as often: a long tail.
+            let nanos = 2e4 * 1e6f64.powf((state >> 11) as f64 / (1u64 << 53) as f64);
+            exact.record(nanos as u64).unwrap();
+            times.record(nanos * 1e-9);
+        }
+    });
+    let quantiles = monitor.snapshot().requests.quantiles;
+    for (q, estimate) in [
+        (0.5, quantiles.p50_seconds),
+        (0.95, quantiles.p95_seconds),
+        (0.99, quantiles.p99_seconds),
+    ] {
+        let exact = exact.value_at_quantile(q) as f64 * 1e-9;
+        let estimate = estimate.unwrap();
+        assert!(
+            (estimate - exact).abs() <= 0.05 * exact,
+            "p{q}: {estimate} for {exact}"
+        );
     }
 }
