@@ -217,7 +217,7 @@ where
     }
 
     /// How many loads are listed.
-    #[cfg(test)]
+    #[cfg(all(test, feature = "redis"))]
     pub(crate) fn loads(&self) -> usize {
         self.flights.len()
     }
