@@ -5,12 +5,14 @@
 
 mod batch;
 mod error;
+mod kept;
 mod listen;
 mod migrate;
 mod open;
 mod remote;
 mod rules;
 mod schema;
+mod statements;
 #[cfg(test)]
 mod tests;
 

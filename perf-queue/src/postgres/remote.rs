@@ -8,8 +8,10 @@ use tokio::time::timeout;
 
 use super::batch::{self, Added, Over, job_id, job_ids};
 use super::error::{backend_error, is_collision};
+use super::kept::Kept;
 use super::listen::Listener;
 use super::rules::{Columns, duration, micros_up};
+use super::statements::Statements;
 use crate::remote::{Counts, Ended, Exchange, Lease, Letter, NewJob, Quota, Remote, Rules, Want};
 use crate::{BackendError, EnqueueInError, JobId, Scope};
 
@@ -20,6 +22,8 @@ const TRIES: usize = 5;
 #[derive(Debug)]
 pub(crate) struct PostgresRemote {
     pool: PgPool,
+    /// For exchanges.
+    kept: Kept,
     response_timeout: Duration,
     address: String,
     queue: i32,
@@ -31,49 +35,25 @@ pub(crate) struct PostgresRemote {
     schema: String,
 }
 
-#[derive(Debug)]
-struct Statements {
-    enqueue: Arc<str>,
-    exchange: Arc<str>,
-    extend: Arc<str>,
-    counts: Arc<str>,
-    set_rules: Arc<str>,
-    rules: Arc<str>,
-    pause: Arc<str>,
-    dead: Arc<str>,
-    replay: Arc<str>,
-    purge: Arc<str>,
-}
-
-impl Statements {
-    fn new(schema: &str) -> Self {
-        let sql = |text: &str| text.replace("{schema}", schema).into();
-        Self {
-            enqueue: sql("SELECT {schema}.enqueue($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14)"),
-            exchange: sql("SELECT * FROM {schema}.exchange($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11)"),
-            extend: sql("SELECT {schema}.extend($1,$2,$3,$4)"),
-            counts: sql("SELECT * FROM {schema}.count_jobs($1)"),
-            set_rules: sql("SELECT {schema}.set_rules($1,$2,$3,$4,$5,$6,$7,$8,$9,$10)"),
-            rules: sql("SELECT rules FROM {schema}.queues WHERE queue = $1"),
-            pause: sql("SELECT {schema}.pause($1,$2)"),
-            dead: sql(include_str!("sql/dead.sql")),
-            replay: sql("SELECT {schema}.replay($1,$2,$3)"),
-            purge: sql(include_str!("sql/purge.sql")),
-        }
-    }
-}
-
 /// Runs the query on a connection of the pool, again where it collided with another transaction. One
 /// that gets no answer is left: what became of it is unknown, and its connection is good for nothing.
 macro_rules! trying {
-    ($this:ident, $conn:ident => $call:expr) => {{
+    ($this:ident, $conn:ident => $call:expr) => {
+        trying!($this, $this.pool.acquire(), drop, $conn => $call)
+    };
+    ($this:ident, $acquire:expr, $give_back:expr, $conn:ident => $call:expr) => {{
         let mut tries = 1;
         loop {
-            let result = match timeout($this.response_timeout, $this.pool.acquire()).await {
+            let result = match timeout($this.response_timeout, $acquire).await {
                 Ok(Ok(mut pooled)) => {
                     let $conn = &mut *pooled;
                     match timeout($this.response_timeout, $call).await {
-                        Ok(result) => result,
+                        Ok(result) => {
+                            if result.is_ok() {
+                                $give_back(pooled);
+                            }
+                            result
+                        }
                         Err(_) => {
                             // Given back to the pool, it would take a place there for as long as the
                             // system takes the server for alive.
@@ -119,6 +99,7 @@ impl PostgresRemote {
     ) -> Self {
         Self {
             address: address(&pool),
+            kept: Kept::new(&pool),
             pool,
             response_timeout,
             queue,
@@ -253,7 +234,8 @@ impl Remote for PostgresRemote {
     async fn exchange(&self, ended: &[Ended], want: Want) -> Result<Exchange, BackendError> {
         let over = Over::of(ended);
         let (jobs, within, lease) = batch::want(&want);
-        let row = trying!(self, conn =>
+        let keep = |conn| self.kept.keep(conn);
+        let row = trying!(self, self.kept.acquire(), keep, conn =>
             sqlx::query(AssertSqlSafe(Arc::clone(&self.sql.exchange)))
                 .bind(self.queue)
                 .bind(&over.ids)
@@ -269,6 +251,10 @@ impl Remote for PostgresRemote {
                 .fetch_one(conn)
         )?;
         batch::exchange(&row).map_err(backend_error)
+    }
+
+    fn rest(&self) {
+        self.kept.give_back();
     }
 
     async fn extend(&self, leases: &[Lease], lease: Duration) -> Result<Vec<JobId>, BackendError> {

@@ -249,6 +249,11 @@ impl<T> Buffer<T> {
         !self.ended.is_empty()
     }
 
+    /// How many are to be told of.
+    pub(super) const fn ended(&self) -> usize {
+        self.ended.len()
+    }
+
     /// Whether a penalty is among what is to be told.
     pub(super) fn has_penalty(&self) -> bool {
         self.ended.iter().any(|it| penalty(&it.how).is_some())

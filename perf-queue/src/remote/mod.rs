@@ -69,6 +69,9 @@ pub(crate) trait Remote: Send + Sync + 'static {
         want: Want,
     ) -> impl Future<Output = Result<Exchange, BackendError>> + Send;
 
+    /// There is no exchange to come right away: what is kept for it may go.
+    fn rest(&self) {}
+
     /// Prolongs leases by `lease` from now. Returns those that are lost: the jobs belong to somebody
     /// else by now, or are done.
     fn extend(

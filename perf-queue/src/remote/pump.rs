@@ -25,6 +25,11 @@ const AT_ONCE: usize = 1_000;
 /// longer, as another process may have workers that are idle.
 const AHEAD: Duration = Duration::from_millis(20);
 
+/// While all workers have something to do, an exchange waits for half of what is leased ahead to have
+/// ended, as few large ones cost the server less than many small ones; for no longer than that takes
+/// at the speed so far.
+const LINGER: Duration = Duration::from_millis(10);
+
 /// How far ahead slots of a limit are taken: a trip and a timer's lateness must fit in.
 const WITHIN: Duration = Duration::from_millis(100);
 
@@ -45,15 +50,18 @@ struct Speed {
 }
 
 impl Speed {
-    /// A weighted mean of the exchanges: half of it is the last one.
-    fn ahead(&mut self, ended: u64, now: Instant) -> usize {
+    /// A weighted mean of the times from exchange to exchange: half of it is the last one.
+    fn note(&mut self, ended: u64, now: Instant) {
         let took = (now - self.since).as_secs_f64();
         if took > 0.0 {
             let done = ended.saturating_sub(self.ended) as f64;
             self.per_second = self.per_second.midpoint(done / took);
             (self.ended, self.since) = (ended, now);
         }
-        (self.per_second * AHEAD.as_secs_f64()) as usize
+    }
+
+    fn ahead(&self) -> usize {
+        ((self.per_second * AHEAD.as_secs_f64()) as usize).min(AT_ONCE)
     }
 }
 
@@ -69,6 +77,7 @@ where
         per_second: 0.0,
     };
     let mut ask_at = Instant::now();
+    let mut tell_at = ask_at;
     let mut failures = 0_u32;
     let mut limited = false;
     loop {
@@ -86,21 +95,24 @@ where
                 // Whatever the speed was, the workers are slow now.
                 speed.per_second = 0.0;
             }
-            let ahead = if limited {
-                0
-            } else {
-                speed.ahead(state.tally.ended, now).min(AT_ONCE)
-            };
+            let free = state.buffer.free();
+            let linger = tell_at > now
+                && free == 0
+                && !(stopping || limited || state.buffer.has_penalty())
+                && state.buffer.ended() < speed.ahead() / 2;
+            if !linger {
+                speed.note(state.tally.ended, now);
+            }
+            let ahead = if limited { 0 } else { speed.ahead() };
             let jobs = if stopping {
                 0
             } else {
                 state.buffer.short_of(ahead).min(AT_ONCE)
             };
-            let free = state.buffer.free();
             let tell = state.buffer.has_ended();
             // Only for workers that wait, or along with what is to be told.
             let ask = jobs > 0 && ask_at <= now && (free > 0 || tell || ahead > 0);
-            let (ended, jobs) = if !tell && !ask {
+            let (ended, jobs) = if linger || !tell && !ask {
                 (Vec::new(), None)
             } else {
                 state.telling = true;
@@ -109,6 +121,9 @@ where
                 let known = !state.buffer.has_penalty();
                 (ended, Some(if known { jobs } else { 0 }))
             };
+            if jobs.is_none() && !linger {
+                inner.remote.rest();
+            }
             (ended, jobs, state.buffer.recalls(), state.buffer.stale_at())
         };
         let Some(jobs) = jobs else {
@@ -120,6 +135,7 @@ where
                 () = inner.remote.woken() => inner.enqueued.store(true, Relaxed),
                 // Where it is time already, all workers are busy.
                 () = sleep_until(ask_at), if ask_at > now => {}
+                () = sleep_until(tell_at), if tell_at > now => {}
                 () = sleep_until(stale_at.unwrap_or(now)), if stale_at.is_some() => {}
             }
             continue;
@@ -137,6 +153,7 @@ where
             Ok(exchange) => {
                 failures = 0;
                 let received = Instant::now();
+                tell_at = received + LINGER;
                 if exchange.granted.len() < jobs || exchange.paused {
                     ask_at = received + ask_in::<R>(exchange.next);
                 }
@@ -162,6 +179,7 @@ where
                 }
                 let wait = (AGAIN.0 * 2_u32.saturating_pow(failures.min(10))).min(AGAIN.1);
                 failures = failures.saturating_add(1);
+                inner.remote.rest();
                 sleep(wait.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
                 ask_at = Instant::now();
             }

@@ -27,13 +27,14 @@ BEGIN
         r := before;
         RETURN;
     END IF;
-    WITH head AS (
-        SELECT j.ctid FROM jobs j
-        WHERE j.queue = r.queue AND j.key = '' AND j.placed AND j.token = 0
-        ORDER BY j.rank, j.seq LIMIT n FOR UPDATE SKIP LOCKED
-    ), taken AS (
+    WITH taken AS (
         UPDATE jobs j SET token = number, until = t + lease
-        FROM head h WHERE j.ctid = h.ctid
+        -- All at once, where a join would look each of them up for itself.
+        WHERE j.ctid = ANY (array(
+            SELECT o.ctid FROM jobs o
+            WHERE o.queue = r.queue AND o.key = '' AND o.placed AND o.token = 0
+            ORDER BY o.rank, o.seq LIMIT n FOR UPDATE SKIP LOCKED
+        ))
         RETURNING j.*
     ), sorted AS (
         SELECT * FROM taken c ORDER BY c.rank, c.seq
@@ -119,8 +120,7 @@ BEGIN
         stopped := n < cardinality(job_ids);
         job_ids := job_ids[1:n];
         job_keys := job_keys[1:n];
-        UPDATE jobs j SET token = number, until = t + lease
-        FROM unnest(job_ids) AS u(id) WHERE j.id = u.id;
+        UPDATE jobs j SET token = number, until = t + lease WHERE j.id = ANY (job_ids);
         UPDATE keys k SET
             turn = nextval('numbers'),
             in_flight = CASE WHEN r.concurrency IS NULL THEN 0 ELSE k.in_flight + g.n END,

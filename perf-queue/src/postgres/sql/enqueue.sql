@@ -36,21 +36,23 @@ BEGIN
 END $$;
 
 -- Takes rows away that `tally` has added, and gives what they counted.
-CREATE FUNCTION {schema}.fold(q int, OUT n bigint, OUT dropped bigint, OUT last bigint) LANGUAGE sql AS $$
+CREATE FUNCTION {schema}.fold(q int, OUT n bigint, OUT dropped bigint, OUT last bigint)
+LANGUAGE plpgsql AS $$
+BEGIN
     WITH more AS (
-        DELETE FROM {schema}.counts c WHERE c.ctid = ANY (array(
-            SELECT o.ctid FROM {schema}.counts o WHERE o.queue = q AND o.shard >= 16
+        DELETE FROM counts c WHERE c.ctid = ANY (array(
+            SELECT o.ctid FROM counts o WHERE o.queue = q AND o.shard >= 16
             ORDER BY o.shard LIMIT 1000 FOR UPDATE SKIP LOCKED
         )) RETURNING c.n, c.dropped, c.last
     ) SELECT coalesce(sum(m.n), 0)::bigint, coalesce(sum(m.dropped), 0)::bigint,
-        coalesce(max(m.last), 0) FROM more m
-$$;
+        coalesce(max(m.last), 0) INTO n, dropped, last FROM more m;
+END $$;
 
 -- Without room: how many of the jobs would be added at all.
 CREATE FUNCTION {schema}.fresh(q int, ids bytea[], names bytea[], spans bigint[], t bigint)
 RETURNS bigint LANGUAGE sql AS $$
     SELECT count(*) FROM unnest(ids, names, spans) AS e(id, name, span)
-    WHERE NOT EXISTS (SELECT FROM {schema}.jobs j WHERE j.id = e.id)
+    WHERE NOT EXISTS (SELECT FROM {schema}.jobs j WHERE j.id = ANY (ARRAY[e.id]))
         AND NOT EXISTS (
             SELECT FROM {schema}.names n
             WHERE n.queue = q AND n.name = e.name AND (n.until > t OR n.id = e.id)
@@ -142,8 +144,11 @@ BEGIN
             CASE WHEN length(e.key) > 255 THEN e.key END,
             e.payload, e.trace,
             CASE WHEN e.quota IS NOT NULL THEN ARRAY[e.quota, e.period, e.burst] END
-        FROM unnest(mine, keys, payloads, delays, ranks, traces, quotas, periods, bursts)
-            AS e(id, key, payload, delay, rank, trace, quota, period, burst)
+        FROM (
+            SELECT unnest(mine) AS id, unnest(keys) AS key, unnest(payloads) AS payload,
+                unnest(delays) AS delay, unnest(ranks) AS rank, unnest(traces) AS trace,
+                unnest(quotas) AS quota, unnest(periods) AS period, unnest(bursts) AS burst
+        ) e
         WHERE e.id IS NOT NULL;
         GET DIAGNOSTICS added = ROW_COUNT;
     EXCEPTION WHEN unique_violation THEN
@@ -155,8 +160,11 @@ BEGIN
             CASE WHEN length(e.key) > 255 THEN e.key END,
             e.payload, e.trace,
             CASE WHEN e.quota IS NOT NULL THEN ARRAY[e.quota, e.period, e.burst] END
-        FROM unnest(mine, keys, payloads, delays, ranks, traces, quotas, periods, bursts)
-            AS e(id, key, payload, delay, rank, trace, quota, period, burst)
+        FROM (
+            SELECT unnest(mine) AS id, unnest(keys) AS key, unnest(payloads) AS payload,
+                unnest(delays) AS delay, unnest(ranks) AS rank, unnest(traces) AS trace,
+                unnest(quotas) AS quota, unnest(periods) AS period, unnest(bursts) AS burst
+        ) e
         WHERE e.id IS NOT NULL
         ON CONFLICT (id) DO NOTHING;
         GET DIAGNOSTICS added = ROW_COUNT;
@@ -200,7 +208,7 @@ BEGIN
             enqueued = t,
             since = t - 1 - j.due
         FROM unnest(NEW.ids) AS e(id)
-        WHERE j.id = e.id AND j.due < 0
+        WHERE j.id = ANY (ARRAY[e.id]) AND j.due < 0
         RETURNING j.key, j.placed, j.seq, j.rate
     ), told AS (
         INSERT INTO arrivals (n, queue, key, rate)

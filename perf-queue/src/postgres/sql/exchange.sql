@@ -11,6 +11,7 @@ CREATE FUNCTION {schema}.exchange(
 DECLARE
     r {schema}.queues;
     was {schema}.queues;
+    noted {schema}.clocks;
     t bigint;
     horizon bigint;
     keyed boolean;
@@ -32,13 +33,19 @@ DECLARE
 BEGIN
     -- The rules stay as they are until this is over, so that what is granted is so by them.
     PERFORM pg_advisory_xact_lock_shared('queues'::regclass::oid::int, q);
-    SELECT * INTO r FROM queues WHERE queue = q;
+    SELECT o AS r, c AS clock, EXISTS (SELECT FROM arrivals a WHERE a.queue = q) AS arrived INTO part
+    FROM queues o JOIN clocks c ON c.queue = o.queue WHERE o.queue = q;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'no queue %', q USING ERRCODE = 'no_data_found';
     END IF;
-    PERFORM note_time(q);
-    t := clock(q);
-    keyed := r.keyed OR EXISTS (SELECT FROM arrivals a WHERE a.queue = q);
+    r := part.r;
+    noted := part.clock;
+    t := micros() + noted.ahead;
+    IF t NOT BETWEEN noted.seen AND noted.seen + 1000000 THEN
+        PERFORM note_time(q);
+        t := clock(q);
+    END IF;
+    keyed := r.keyed OR part.arrived;
     locked := keyed OR r.quota IS NOT NULL OR r.hold > t OR e_scopes && '{1,2}'::smallint[];
     IF locked THEN
         SELECT * INTO r FROM queues WHERE queue = q FOR NO KEY UPDATE;
@@ -196,7 +203,7 @@ BEGIN
                         WHERE k.queue = q AND k.key = j.key AND k.rate IS NOT NULL
                     )
                 ) AS slotted
-            FROM unnest(got, slots) WITH ORDINALITY AS u(id, at, i) JOIN jobs j ON j.id = u.id
+            FROM unnest(got, slots) WITH ORDINALITY AS u(id, at, i) JOIN jobs j ON j.id = ANY (ARRAY[u.id])
             ORDER BY u.at, u.i
         ) f;
     END IF;

@@ -13,9 +13,15 @@ DECLARE
     more_keys bytea[];
     until bigint;
 BEGIN
+    -- Those of a lease are found by one scan of the index. Here and below by `ANY`, even of one: to join by
+    -- `=`, the planner might go through all jobs where it takes the table for empty.
     WITH done AS (
-        DELETE FROM jobs j USING unnest(ids, tokens, hows) AS e(id, token, how)
-        WHERE e.how = 0 AND j.id = e.id AND j.token = e.token AND j.until > t
+        DELETE FROM jobs j USING (
+            SELECT u.token, array_agg(u.id) AS ids FROM (
+                SELECT unnest(ids) AS id, unnest(tokens) AS token, unnest(hows) AS how
+            ) u WHERE u.how = 0 GROUP BY u.token ORDER BY u.token
+        ) e
+        WHERE j.id = ANY (e.ids) AND j.token = e.token AND j.until > t
         RETURNING j.id, j.key
     ) SELECT array_agg(d.id), array_agg(d.key) INTO ended, ended_keys FROM done d;
     gone := coalesce(cardinality(ended), 0);
@@ -24,7 +30,7 @@ BEGIN
         WITH failed AS (
             DELETE FROM jobs j
             USING unnest(ids, tokens, hows, messages) WITH ORDINALITY AS e(id, token, how, message, i)
-            WHERE e.how = 3 AND j.id = e.id AND j.token = e.token AND j.until > t
+            WHERE e.how = 3 AND j.id = ANY (ARRAY[e.id]) AND j.token = e.token AND j.until > t
             RETURNING j.*, e.message, e.i
         ), buried AS (
             INSERT INTO dead (id, queue, n, enqueued, died, attempts, rank, key, long_key, payload, trace, errors, rate)
@@ -51,21 +57,16 @@ BEGIN
                 attempt = j.attempt + (e.how = 1)::int,
                 errors = CASE WHEN e.how = 1 THEN last_errors(j.errors, e.message) ELSE j.errors END,
                 rank = CASE
-                    WHEN e.stays AND j.rank >= -500 THEN j.rank - 1000
-                    WHEN NOT e.stays AND j.rank < -500 THEN j.rank + 1000
+                    WHEN stays(r, e.how, j.key) AND j.rank >= -500 THEN j.rank - 1000
+                    WHEN NOT stays(r, e.how, j.key) AND j.rank < -500 THEN j.rank + 1000
                     ELSE j.rank
                 END,
-                seq = CASE WHEN e.stays THEN j.seq ELSE nextval('numbers') END,
-                placed = e.stays OR e.after = 0,
-                due = CASE WHEN NOT e.stays AND e.after > 0 THEN t + e.after END,
+                seq = CASE WHEN stays(r, e.how, j.key) THEN j.seq ELSE nextval('numbers') END,
+                placed = stays(r, e.how, j.key) OR e.after = 0,
+                due = CASE WHEN NOT stays(r, e.how, j.key) AND e.after > 0 THEN t + e.after END,
                 since = CASE WHEN e.how = 4 THEN j.since ELSE t + e.after END
-            FROM (
-                SELECT u.*, u.how = 4 OR (r.concurrency IS NOT DISTINCT FROM 1 AND k.key <> '') AS stays
-                FROM unnest(ids, tokens, hows, afters, messages) AS u(id, token, how, after, message)
-                JOIN jobs k ON k.id = u.id
-                WHERE u.how IN (1, 2, 4)
-            ) e
-            WHERE j.id = e.id AND j.token = e.token AND j.until > t
+            FROM unnest(ids, tokens, hows, afters, messages) AS e(id, token, how, after, message)
+            WHERE e.how IN (1, 2, 4) AND j.id = ANY (ARRAY[e.id]) AND j.token = e.token AND j.until > t
             RETURNING j.id, j.key
         ) SELECT array_agg(b.id), array_agg(b.key) INTO more, more_keys FROM back b;
         ended := ended || more;
@@ -75,14 +76,14 @@ BEGIN
         INSERT INTO keys AS o (queue, key, slot, hold)
         SELECT q, j.key, first_slot(r, t), max(t + e.after)
         FROM unnest(ids, hows, afters, scopes) AS e(id, how, after, scope)
-        JOIN jobs j ON j.id = e.id
+        JOIN jobs j ON j.id = ANY (ARRAY[e.id])
         WHERE e.id = ANY (more) AND j.key <> '' AND e.after > 0 AND e.how IN (1, 2)
             AND (e.scope = 1 OR r.concurrency = 1)
         GROUP BY j.key
         ON CONFLICT (queue, key) DO UPDATE SET hold = greatest(o.hold, excluded.hold);
         SELECT max(t + e.after) INTO until
         FROM unnest(ids, hows, afters, scopes) AS e(id, how, after, scope)
-        JOIN jobs j ON j.id = e.id
+        JOIN jobs j ON j.id = ANY (ARRAY[e.id])
         WHERE e.id = ANY (more) AND e.how = 2 AND (e.scope = 2 OR e.scope = 1 AND j.key = '');
         r.hold := greatest(r.hold, until);
     END IF;
@@ -102,6 +103,10 @@ BEGIN
     ) e WHERE l.n = e.token;
     DELETE FROM leases l WHERE l.n = ANY (tokens) AND l.left_over <= 0;
 END $$;
+
+-- Whether a job that has not ended blocks its key until it has.
+CREATE FUNCTION {schema}.stays(r {schema}.queues, how smallint, key bytea) RETURNS boolean
+LANGUAGE sql IMMUTABLE AS $$ SELECT how = 4 OR (r.concurrency IS NOT DISTINCT FROM 1 AND key <> '') $$;
 
 -- Jobs of these keys, one for each time that it is listed, do not run any more.
 CREATE FUNCTION {schema}.landed(q int, whose bytea[]) RETURNS void LANGUAGE plpgsql AS $$
@@ -141,7 +146,7 @@ BEGIN
         SELECT d.id, nextval('numbers') AS seq FROM (SELECT o.id FROM due o ORDER BY o.due, o.seq) d
     ), up AS (
         UPDATE jobs j SET placed = true, due = NULL, seq = d.seq
-        FROM numbered d WHERE j.id = d.id
+        FROM numbered d WHERE j.id = ANY (ARRAY[d.id])
         RETURNING j.key, j.seq, j.rate
     )
     SELECT array_agg(u.key ORDER BY u.seq) FILTER (WHERE u.key <> ''),
@@ -160,7 +165,7 @@ BEGIN
         PERFORM tally(r.queue, 0, 0, 0, t);
         WITH lapsed AS (
             SELECT j.id FROM leases l CROSS JOIN LATERAL unnest(l.ids) AS u(id)
-            JOIN jobs j ON j.id = u.id AND j.token = l.n AND j.until <= t
+            JOIN jobs j ON j.id = ANY (ARRAY[u.id]) AND j.token = l.n AND j.until <= t
             WHERE l.n = ANY (over)
             ORDER BY l.n, j.seq
             FOR UPDATE OF j SKIP LOCKED
@@ -170,7 +175,7 @@ BEGIN
                 since = j.until,
                 attempt = j.attempt + 1,
                 rank = CASE WHEN j.rank >= -500 THEN j.rank - 1000 ELSE j.rank END
-            FROM lapsed d WHERE j.id = d.id
+            FROM lapsed d WHERE j.id = ANY (ARRAY[d.id])
             RETURNING j.key
         )
         SELECT array_agg(u.key) FILTER (WHERE u.key <> '') INTO flown FROM up u;
@@ -178,11 +183,11 @@ BEGIN
         UPDATE leases l SET until = s.until, left_over = s.n FROM (
             SELECT o.n AS lease, min(j.until) AS until, count(*)::int AS n
             FROM leases o CROSS JOIN LATERAL unnest(o.ids) AS u(id)
-            JOIN jobs j ON j.id = u.id AND j.token = o.n
+            JOIN jobs j ON j.id = ANY (ARRAY[u.id]) AND j.token = o.n
             WHERE o.n = ANY (over) GROUP BY o.n
         ) s WHERE l.n = s.lease;
         DELETE FROM leases l WHERE l.n = ANY (over) AND NOT EXISTS (
-            SELECT FROM unnest(l.ids) AS u(id) JOIN jobs j ON j.id = u.id AND j.token = l.n
+            SELECT FROM unnest(l.ids) AS u(id) JOIN jobs j ON j.id = ANY (ARRAY[u.id]) AND j.token = l.n
         );
         IF flown IS NOT NULL AND r.concurrency IS NOT NULL THEN
             PERFORM landed(r.queue, flown);

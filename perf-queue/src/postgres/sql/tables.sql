@@ -206,6 +206,11 @@ CREATE TABLE {schema}.clocks (
 CREATE FUNCTION {schema}.micros() RETURNS bigint LANGUAGE sql VOLATILE AS
 $$ SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint $$;
 
-CREATE FUNCTION {schema}.clock(q int) RETURNS bigint LANGUAGE sql VOLATILE AS $$
-    SELECT greatest({schema}.micros() + c.ahead, c.seen) FROM {schema}.clocks c WHERE c.queue = q
-$$;
+-- Not in SQL, whose functions are planned for each query that calls them.
+CREATE FUNCTION {schema}.clock(q int) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    c {schema}.clocks;
+BEGIN
+    SELECT * INTO c FROM {schema}.clocks o WHERE o.queue = q;
+    RETURN greatest({schema}.micros() + c.ahead, c.seen);
+END $$;

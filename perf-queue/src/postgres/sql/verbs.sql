@@ -6,13 +6,13 @@ DECLARE
 BEGIN
     WITH held AS (
         SELECT j.id FROM unnest(ids, tokens) AS e(id, token)
-        JOIN jobs j ON j.id = e.id AND j.token = e.token
+        JOIN jobs j ON j.id = ANY (ARRAY[e.id]) AND j.token = e.token
         FOR UPDATE OF j SKIP LOCKED
     )
-    UPDATE jobs j SET until = t + lease FROM held h WHERE j.id = h.id;
+    UPDATE jobs j SET until = t + lease FROM held h WHERE j.id = ANY (ARRAY[h.id]);
     RETURN array(
         SELECT e.id FROM unnest(ids, tokens) AS e(id, token)
-        WHERE NOT EXISTS (SELECT FROM jobs j WHERE j.id = e.id AND j.token = e.token)
+        WHERE NOT EXISTS (SELECT FROM jobs j WHERE j.id = ANY (ARRAY[e.id]) AND j.token = e.token)
     );
 END $$;
 
@@ -109,7 +109,7 @@ BEGIN
         IF r.concurrency IS NOT NULL THEN
             INSERT INTO keys AS o (queue, key, in_flight)
             SELECT q, j.key, count(*) FROM leases l CROSS JOIN LATERAL unnest(l.ids) AS u(id)
-            JOIN jobs j ON j.id = u.id AND j.token = l.n
+            JOIN jobs j ON j.id = ANY (ARRAY[u.id]) AND j.token = l.n
             WHERE l.queue = q AND j.key <> ''
             GROUP BY j.key
             ON CONFLICT (queue, key) DO UPDATE SET in_flight = excluded.in_flight;

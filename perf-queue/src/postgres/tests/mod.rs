@@ -11,6 +11,7 @@ mod limits;
 mod migrate;
 mod model;
 mod order;
+mod plans;
 mod pruning;
 mod random;
 mod rates;
