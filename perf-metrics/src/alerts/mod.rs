@@ -8,6 +8,7 @@ mod promql;
 mod resources;
 mod rule;
 mod service;
+mod unanswered;
 mod yaml;
 
 use crate::Monitor;
@@ -47,6 +48,7 @@ fn groups(plan: &Plan<'_>) -> Vec<Group> {
     vec![
         errors::group(plan),
         latency::group(plan),
+        unanswered::group(plan),
         service::group(plan),
         resources::pool(plan),
         resources::queue(plan),

@@ -3,8 +3,11 @@ use std::time::Duration;
 use super::plan::{BY_ROUTE, Plan};
 use super::promql::{duration, percent};
 use super::rule::{Alert, Example, Group, PERCENT, Series, Severity, WHOLE};
+use super::unanswered::UNANSWERED;
 use crate::budget::Budget;
-use crate::timing::{ACTIVE_REQUESTS, METHOD, REQUESTS_ABORTED, RESPONSE_DURATION, ROUTE, STATUS};
+use crate::timing::{
+    ACTIVE_REQUESTS, METHOD, PHASE, REASON, REQUESTS_ABORTED, RESPONSE_DURATION, ROUTE, STATUS,
+};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -50,43 +53,68 @@ fn absent(plan: &Plan<'_>) -> Alert {
 fn stuck(plan: &Plan<'_>) -> Alert {
     let window = plan.short();
     let scope = plan.outside(Budget::is_empty);
-    let ended = |metric: &str| {
-        let series = plan.select(metric, &scope.matchers);
+    let comma = if scope.matchers.is_empty() { "" } else { "," };
+    let ended = |metric: &str, more: &str| {
+        let series = plan.select(metric, &format!("{}{comma}{more}", scope.matchers));
         format!("increase({series}[{}])", duration(window))
     };
+    // One that is dropped before its headers has ended, but got no further than those that hang.
+    let [(phase, headers), (reason, dropped)] = UNANSWERED;
     let (method, route) = scope.example();
     let (method, route) = ((METHOD, method), (ROUTE, route));
     let active = plan.series(ACTIVE_REQUESTS, &[method, route]);
     let count = format!("{RESPONSE_DURATION}_count");
     let count = plan.series(&count, &[method, route, (STATUS, "200")]);
+    let aborted = |phase, reason| {
+        let labels = [method, route, (PHASE, phase), (REASON, reason)];
+        plan.series(REQUESTS_ABORTED, &labels)
+    };
     Alert {
         name: "HttpRequestsStuck",
         severity: Severity::Warning,
         expr: format!(
-            "sum by ({BY_ROUTE}) (min_over_time({}[{}])) > 0\nunless\nsum by ({BY_ROUTE}) (\n  {}\n  or\n  {}\n) > 0{}",
+            "sum by ({BY_ROUTE}) (min_over_time({}[{}])) > 0\nunless\nsum by ({BY_ROUTE}) (\n  {}\n  or\n  {}\n  or\n  {}\n) > 0{}",
             plan.select(ACTIVE_REQUESTS, &scope.matchers),
             duration(window),
-            ended(&format!("{RESPONSE_DURATION}_count")),
-            ended(REQUESTS_ABORTED),
+            ended(&format!("{RESPONSE_DURATION}_count"), ""),
+            ended(REQUESTS_ABORTED, &format!("{phase}!=\"{headers}\"")),
+            ended(REQUESTS_ABORTED, &format!("{reason}!=\"{dropped}\"")),
             scope.except(plan, ACTIVE_REQUESTS, BY_ROUTE),
         ),
         labels: Vec::new(),
         hold: plan.scaled(5 * MINUTE),
         summary: "Requests to a route do not end.",
         description: format!(
-            "{WHOLE} requests or more are in flight to {{{{ $labels.{METHOD} }}}} {{{{ $labels.{ROUTE} }}}} of {{{{ $labels.job }}}}, and none has ended in the last {}.",
+            "{WHOLE} requests or more are in flight to {{{{ $labels.{METHOD} }}}} {{{{ $labels.{ROUTE} }}}} of {{{{ $labels.job }}}}, and in the last {} none has ended but those that were given up.",
             duration(window)
         ),
         runbook: "Look for what the route waits for: a lock, a connection, a service without a timeout. If it streams, give it a budget without limits, which exempts it.",
-        fires: vec![Example {
-            series: vec![
-                Series::constant(active.clone(), 3.0),
-                Series::constant(count.clone(), 7.0),
-            ],
-            labels: scope.labels(plan),
-            value: "3".to_owned(),
-        }],
+        fires: [0.0, 100.0]
+            .map(|dropped| Example {
+                series: vec![
+                    Series::constant(active.clone(), 3.0),
+                    Series::constant(count.clone(), 7.0),
+                    Series::rising(aborted("headers", "dropped"), dropped),
+                ],
+                labels: scope.labels(plan),
+                value: "3".to_owned(),
+            })
+            .into(),
         silent: vec![
+            (
+                "requests end in their body",
+                vec![
+                    Series::constant(active.clone(), 3.0),
+                    Series::rising(aborted("body", "dropped"), 1.0),
+                ],
+            ),
+            (
+                "requests fail",
+                vec![
+                    Series::constant(active.clone(), 3.0),
+                    Series::rising(aborted("headers", "panic"), 1.0),
+                ],
+            ),
             (
                 "requests end",
                 vec![

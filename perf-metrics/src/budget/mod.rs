@@ -145,6 +145,9 @@ pub enum Limit {
     Errors,
 }
 
+/// How many requests it takes to judge how many of them are dropped before their headers.
+pub(crate) const UNANSWERED_TO_JUDGE: u64 = 10;
+
 pub(crate) const TIME_LIMITS: [Limit; 3] = [Limit::P50, Limit::P95, Limit::P99];
 
 impl Limit {

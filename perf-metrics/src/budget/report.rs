@@ -2,7 +2,7 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
-use super::{Budget, Limit, requests_to_judge};
+use super::{Budget, Limit, UNANSWERED_TO_JUDGE, requests_to_judge};
 use crate::Monitor;
 use crate::recorder::{Counts, Samples};
 use crate::snapshot::{Quantiles, Requests, route_of};
@@ -17,6 +17,10 @@ pub enum Verdict {
     Kept,
     /// So few requests were made that one alone could break it: fewer than 20 for p95, say.
     TooFewSamples,
+    /// So many requests were dropped before their response headers, by clients that gave up or by
+    /// a timeout outside the layer, that what is known of the others does not say that it is kept:
+    /// more than the [threshold](super::Thresholds::unanswered_ratio), of at least ten requests.
+    Unanswered,
     /// More requests exceed it than may.
     Broken,
 }
@@ -33,12 +37,15 @@ pub struct RouteReport {
     pub count: u64,
     /// The share of them that failed, 0 to 1; `None` before the first.
     pub error_ratio: Option<f64>,
+    /// The share of them that were dropped before their response headers, 0 to 1: they have no time,
+    /// and are no errors; `None` before the first.
+    pub unanswered_ratio: Option<f64>,
     /// Times to the response headers.
     #[serde(flatten)]
     pub quantiles: Quantiles,
     /// The limits of the route's budget.
     pub limits: Vec<LimitReport>,
-    /// [`Broken`](Verdict::Broken) if any limit is, else
+    /// [`Broken`](Verdict::Broken) if any limit is, else [`Unanswered`](Verdict::Unanswered) or
     /// [`TooFewSamples`](Verdict::TooFewSamples) if any could not be judged.
     pub verdict: Verdict,
 }
@@ -85,16 +92,22 @@ impl Monitor {
     pub fn budgets(&self) -> Vec<RouteReport> {
         let samples = self.samples();
         let mut times = times(&samples);
+        let (most, _) = self.objectives().thresholds.unanswered_ratio;
         let routes = Requests::of(&samples).routes.into_iter();
         routes
             .map(|route| {
                 let key = (route.route.clone(), route.method.clone());
                 let budget = self.objectives().of(&route.method, &route.route);
-                let limits = limits(budget, times.remove(&key), route.errors, route.count);
+                let mut limits = limits(budget, times.remove(&key), route.errors, route.count);
+                let share = |n| (route.count > 0).then(|| n as f64 / route.count as f64);
+                let unanswered = share(route.unanswered);
+                if route.count >= UNANSWERED_TO_JUDGE && unanswered.is_some_and(|it| it > most) {
+                    doubt(&mut limits);
+                }
                 RouteReport {
                     verdict: verdict(&limits),
-                    error_ratio: (route.count > 0)
-                        .then(|| route.errors as f64 / route.count as f64),
+                    error_ratio: share(route.errors),
+                    unanswered_ratio: unanswered,
                     method: route.method,
                     route: route.route,
                     count: route.count,
@@ -132,9 +145,15 @@ fn limits(budget: &Budget, times: Option<Counts>, errors: u64, ended: u64) -> Ve
     of_times.chain(of_errors).collect()
 }
 
+/// What those that were answered say is not enough to go by.
+fn doubt(limits: &mut [LimitReport]) {
+    let unbroken = limits.iter_mut().filter(|it| it.verdict != Verdict::Broken);
+    unbroken.for_each(|limit| limit.verdict = Verdict::Unanswered);
+}
+
 fn verdict(limits: &[LimitReport]) -> Verdict {
     let any = |verdict| limits.iter().any(|limit| limit.verdict == verdict);
-    [Verdict::Broken, Verdict::TooFewSamples]
+    [Verdict::Broken, Verdict::Unanswered, Verdict::TooFewSamples]
         .into_iter()
         .find(|verdict| any(*verdict))
         .unwrap_or(Verdict::Kept)

@@ -10,6 +10,7 @@ use crate::BuildError;
 #[must_use = "thresholds do nothing until they are given to a monitor's builder"]
 pub struct Thresholds {
     pub(crate) error_ratio: f64,
+    pub(crate) unanswered_ratio: (f64, f64),
     pub(crate) memory_usage: (f64, f64),
     pub(crate) pool_usage: f64,
     pub(crate) replica_lag: Duration,
@@ -22,6 +23,7 @@ impl Default for Thresholds {
     fn default() -> Self {
         Self {
             error_ratio: 0.05,
+            unanswered_ratio: (0.2, 0.5),
             memory_usage: (0.75, 0.85),
             pool_usage: 0.9,
             replica_lag: Duration::from_secs(10),
@@ -36,6 +38,14 @@ impl Thresholds {
     /// More than this share of all requests fails: critical. Defaults to 0.05.
     pub fn error_ratio(mut self, critical: f64) -> Self {
         self.error_ratio = critical;
+        self
+    }
+
+    /// More than this share of the requests to a route is dropped before its response headers: the
+    /// clients give up, or a timeout outside the layer does. Beyond the first, no budget of the
+    /// route is [kept](super::Verdict::Unanswered) either. Defaults to 0.2 and 0.5.
+    pub fn unanswered_ratio(mut self, warning: f64, critical: f64) -> Self {
+        self.unanswered_ratio = (warning, critical);
         self
     }
 
@@ -85,6 +95,13 @@ impl Thresholds {
         let wrong = |name, remedy| Err(BuildError::Threshold { name, remedy });
         if !ratio(self.error_ratio) {
             return wrong("error_ratio", "set a ratio above 0 and below 1");
+        }
+        let unanswered = self.unanswered_ratio;
+        if !ratio(unanswered.0) || !ratio(unanswered.1) || unanswered.0 > unanswered.1 {
+            return wrong(
+                "unanswered_ratio",
+                "set ratios above 0 and below 1, the critical one not below the warning",
+            );
         }
         if !ratio(memory.0) || !ratio(memory.1) || memory.0 > memory.1 {
             return wrong(

@@ -5,8 +5,8 @@ use serde::Serialize;
 
 use crate::recorder::{Counts, Samples, label};
 use crate::timing::{
-    ACTIVE_REQUESTS, METHOD, REASON, REQUEST_DURATION, REQUESTS_ABORTED, RESPONSE_DURATION, ROUTE,
-    STATUS,
+    ACTIVE_REQUESTS, METHOD, PHASE, REASON, REQUEST_DURATION, REQUESTS_ABORTED, RESPONSE_DURATION,
+    ROUTE, STATUS,
 };
 
 /// What became of the requests.
@@ -22,6 +22,8 @@ pub struct Requests {
     /// Of these, those that were dropped before their end: the client went away, or a timeout
     /// outside the layer fired.
     pub aborted: u64,
+    /// Of these, those that were dropped before their response headers: they have no time.
+    pub unanswered: u64,
     /// Requests in flight now.
     pub in_flight: u64,
     /// Times to the response headers.
@@ -46,6 +48,8 @@ pub struct Route {
     pub errors: u64,
     /// Of these, those that were dropped before their end.
     pub aborted: u64,
+    /// Of these, those that were dropped before their response headers.
+    pub unanswered: u64,
     /// Requests in flight now.
     pub in_flight: u64,
     /// Times to the response headers.
@@ -91,6 +95,7 @@ pub(crate) struct Tally {
     pub(crate) ended: u64,
     pub(crate) errors: u64,
     pub(crate) aborted: u64,
+    pub(crate) unanswered: u64,
     pub(crate) in_flight: u64,
     pub(crate) times: Option<Counts>,
 }
@@ -119,7 +124,12 @@ impl Tally {
             let tally = tallies.entry(group(key)).or_default();
             tally.ended += *value as u64;
             match label(key, REASON) {
-                Some("dropped") => tally.aborted += *value as u64,
+                Some("dropped") => {
+                    tally.aborted += *value as u64;
+                    if label(key, PHASE) == Some("headers") {
+                        tally.unanswered += *value as u64;
+                    }
+                }
                 _ => tally.errors += *value as u64,
             }
         }
@@ -145,6 +155,7 @@ impl Requests {
             all.count += tally.ended;
             all.errors += tally.errors;
             all.aborted += tally.aborted;
+            all.unanswered += tally.unanswered;
             all.in_flight += tally.in_flight;
             if let Some(more) = &tally.times {
                 merge(&mut times, more);
@@ -155,6 +166,7 @@ impl Requests {
                 count: tally.ended,
                 errors: tally.errors,
                 aborted: tally.aborted,
+                unanswered: tally.unanswered,
                 in_flight: tally.in_flight,
                 quantiles: Quantiles::of(tally.times.as_ref()),
             });

@@ -125,6 +125,34 @@ fn too_few_requests_are_not_judged() {
     assert_eq!(few.verdict, Verdict::TooFewSamples);
 }
 
+/// A hang that all clients give up on was once a budget that is kept.
+#[test]
+fn a_budget_is_not_kept_by_requests_that_nobody_answers() {
+    let of = |answered: usize, dropped: u64, phase: &'static str| {
+        one(orders(|it| it.p95(ms(200)).errors(0.05)), || {
+            requests("GET", "/orders/{id}", "200", &vec![10; answered]);
+            counter!(
+                "http_server_requests_aborted_total",
+                "http_request_method" => "GET", "http_route" => "/orders/{id}",
+                "phase" => phase, "reason" => "dropped"
+            )
+            .increment(dropped);
+        })
+    };
+    let hung = of(0, 1000, "headers");
+    assert_eq!(
+        (hung.verdict, hung.unanswered_ratio),
+        (Verdict::Unanswered, Some(1.0))
+    );
+    assert_eq!(hung.error_ratio, Some(0.0));
+    assert_eq!(of(80, 20, "headers").verdict, Verdict::Kept);
+    let partly = of(79, 21, "headers");
+    let verdicts: Vec<_> = partly.limits.iter().map(|it| it.verdict).collect();
+    assert_eq!(verdicts, [Verdict::Unanswered, Verdict::Unanswered]);
+    assert_eq!(of(79, 21, "body").verdict, Verdict::Kept);
+    assert_eq!(of(0, 9, "headers").verdict, Verdict::TooFewSamples);
+}
+
 #[test]
 fn a_budget_goes_before_that_for_any_method_and_that_before_the_default() {
     let builder = Monitor::builder()
@@ -278,6 +306,7 @@ fn thresholds_that_cannot_be_are_refused() {
     let second = Duration::from_secs;
     for (name, wrong) in [
         ("error_ratio", thresholds().error_ratio(0.0)),
+        ("unanswered_ratio", thresholds().unanswered_ratio(0.5, 0.2)),
         ("memory_usage", thresholds().memory_usage(0.9, 0.8)),
         ("memory_usage", thresholds().memory_usage(75.0, 85.0)),
         ("pool_usage", thresholds().pool_usage(1.0)),

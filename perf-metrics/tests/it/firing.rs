@@ -18,6 +18,7 @@ use metrics::{counter, gauge, histogram};
 use perf_metrics::{AlertOptions, Budget, Monitor};
 use serde_json::Value;
 use testkit::{Prometheus, PrometheusOptions};
+use tokio::task::JoinHandle;
 use tower::ServiceExt;
 
 use crate::dashboard::expressions;
@@ -41,7 +42,10 @@ struct Flags {
     hidden: AtomicBool,
 }
 
-async fn order(State(state): State<Arc<Flags>>, Path(_): Path<u64>) -> StatusCode {
+async fn order(State(state): State<Arc<Flags>>, Path(id): Path<u64>) -> StatusCode {
+    if id == 0 {
+        return std::future::pending().await;
+    }
     if state.bad.load(SeqCst) {
         tokio::time::sleep(Duration::from_millis(60)).await;
         return StatusCode::INTERNAL_SERVER_ERROR;
@@ -88,7 +92,7 @@ impl Service {
         }
     }
 
-    fn request(&self, path: &'static str) -> tokio::task::JoinHandle<()> {
+    fn request(&self, path: &'static str) -> JoinHandle<()> {
         let response = self
             .app
             .clone()
@@ -102,7 +106,7 @@ impl Service {
     /// Requests, and what the other crates record; until the test's runtime ends.
     async fn work(self) {
         let mut ticks = tokio::time::interval(Duration::from_millis(50));
-        let mut dropped = self.request("/forever");
+        let mut dropped = Vec::new();
         let mut waits = None;
         loop {
             ticks.tick().await;
@@ -110,10 +114,12 @@ impl Service {
             for _ in 0..20 {
                 self.request("/orders/7");
             }
-            // One is dropped before its end with each tick; while it goes badly, one stays.
-            dropped.abort();
-            dropped = self.request("/forever");
+            // A few of many are dropped before their headers; while it goes badly, all of a route,
+            // and one of another stays.
+            dropped.drain(..).for_each(|it: JoinHandle<()>| it.abort());
+            dropped.push(self.request("/orders/0"));
             if bad {
+                dropped.push(self.request("/forever"));
                 waits.get_or_insert_with(|| self.request("/stuck"));
             } else {
                 waits = None;
