@@ -2,18 +2,16 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Moments of birth that are as far apart as this have lifetimes that have nothing to do with each other;
-/// handshakes take longer. In between, the lifetime goes from one to the next without a jump: a
-/// connection's moment of birth is told from its age, which was measured an instant ago, and so is not
-/// quite the same each time. With a jump each look could draw another lifetime, and the shortest would
-/// count.
-const RESOLUTION: Duration = Duration::from_millis(1);
+/// How exactly a connection's moment of birth can be told from its age, which was measured an
+/// instant ago. Two moments of one connection fall apart now and then, which makes its lifetime
+/// another random one, and no harm.
+const RESOLUTION: Duration = Duration::from_micros(10);
 
 /// Which connections are too old: each has a lifetime of its own, so that those which were opened
 /// together are not closed together.
 ///
 /// sqlx's hooks tell a connection's age and nothing else that would distinguish it. So its lifetime
-/// comes of hashes of its moment of birth.
+/// is a hash of its moment of birth.
 #[derive(Debug)]
 pub(crate) struct Lifetimes {
     longest: Option<Duration>,
@@ -51,16 +49,10 @@ impl Lifetimes {
 
     fn lifetime(&self, born: Duration) -> Option<Duration> {
         let longest = self.longest?;
-        let (moment, rest) = (nanos(born) / STEP, nanos(born) % STEP);
-        let [from, to] = [moment, moment + 1].map(|moment| self.random(moment));
-        let random = from + (to - from) * (rest as f64 / STEP as f64);
-        Some(longest.mul_f64(1.0 - self.jitter * random))
-    }
-
-    /// From 0 to 1, the same for the same moment.
-    fn random(&self, moment: u64) -> f64 {
+        let moment = born.as_nanos() / RESOLUTION.as_nanos();
         // 53 bits are what a float holds.
-        (self.hasher.hash_one(moment) >> 11) as f64 / (1_u64 << 53) as f64
+        let random = (self.hasher.hash_one(moment) >> 11) as f64 / (1_u64 << 53) as f64;
+        Some(longest.mul_f64(1.0 - self.jitter * random))
     }
 
     /// From now on, connections that exist are too old.
@@ -87,8 +79,6 @@ impl Lifetimes {
         self.longest.map(|longest| longest / 20)
     }
 }
-
-const STEP: u64 = RESOLUTION.as_nanos() as u64;
 
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
@@ -124,20 +114,6 @@ mod tests {
             })
             .max();
         assert!(most < Some(40), "{most:?} end within a tenth of a second");
-    }
-
-    /// Each look takes the moment of birth to be a little later than it was: no look finds a lifetime that
-    /// is another one.
-    #[test]
-    fn a_connection_has_the_same_lifetime_however_often_it_is_looked_at() {
-        let lifetimes = Lifetimes::new(Some(LONGEST), 0.1);
-        for n in 0..10_000 {
-            let born = n * Duration::from_micros(7);
-            let at_first = lifetimes.lifetime(born).unwrap();
-            let later = lifetimes.lifetime(born + Duration::from_micros(5)).unwrap();
-            let apart = at_first.abs_diff(later);
-            assert!(apart < LONGEST.mul_f64(0.1 / 100.0), "{born:?} {apart:?}");
-        }
     }
 
     #[test]
