@@ -1,7 +1,8 @@
 //! The works of perf-metrics: requests through an axum router, in process, bodies consumed.
 
-use std::sync::Arc;
-use std::time::Instant;
+use std::fmt;
+use std::sync::{Arc, Barrier};
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
@@ -14,77 +15,153 @@ use http_body_util::BodyExt;
 use metrics::{NoopRecorder, Recorder, counter, gauge, histogram};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use perf_metrics::Monitor;
-use tokio::runtime::Runtime;
+use tokio::runtime::{Builder, Runtime};
 use tower::ServiceExt;
 use tower::util::MapResponseLayer;
 
 use crate::{Entry, Group};
 
+/// Requests of a thread.
 const REQUESTS: u64 = 5_000;
 
 /// The groups of perf-metrics.
-pub fn groups(rt: &Arc<Runtime>) -> Vec<Group> {
-    let entries = [ours(rt), naive(rt), axum_prometheus(rt)];
-    let mut entries: Vec<Entry> = entries.into_iter().flatten().collect();
-    entries.push(floor(rt));
-    vec![Group::new("metrics/axum/request", REQUESTS, entries)]
+pub fn groups(_: &Arc<Runtime>) -> Vec<Group> {
+    groups_with(Vec::new)
 }
 
-fn app() -> Router {
+/// The groups of perf-metrics with more entries.
+pub fn groups_with(peers: impl Fn() -> Vec<Timed>) -> Vec<Group> {
+    let group = |threads| {
+        let works = [
+            ours(),
+            excluded(),
+            naive(),
+            axum_prometheus(),
+            Some(floor()),
+        ];
+        let works = works.into_iter().flatten().chain(peers());
+        let entries = works.map(|work| work.entry(threads)).collect();
+        let plural = if threads == 1 { "" } else { "s" };
+        let name = format!("metrics/axum/{threads}-thread{plural}");
+        Group::new(name, REQUESTS * threads as u64, entries)
+    };
+    vec![group(1), group(2)]
+}
+
+/// The router whose requests are timed, without a layer.
+pub fn app() -> Router {
     Router::new().route("/users/{id}", get(|| async { "hello" }))
 }
 
-/// The router as `axum::serve` has it: until the state is given, axum applies the layers anew for
-/// each request.
-fn served(app: Router) -> Router {
-    app.with_state(())
-}
-
-/// Sends the requests one after another, on this thread, with `recorder` as the local recorder.
-fn run(rt: &Runtime, app: &Router, recorder: &dyn Recorder) {
-    metrics::with_local_recorder(recorder, || {
-        rt.block_on(async {
-            for _ in 0..REQUESTS {
-                let mut request = Request::new(Body::empty());
-                *request.uri_mut() = axum::http::Uri::from_static("/users/42");
-                let Ok(response) = app.clone().oneshot(request).await;
-                let mut body = response.into_body();
-                while let Some(frame) = body.frame().await {
-                    std::hint::black_box(frame.is_ok());
-                }
-            }
-        });
-    });
-}
-
-fn entry(
+/// A router with a layer that times.
+pub struct Timed {
     name: &'static str,
-    rt: &Arc<Runtime>,
     app: Router,
-    recorder: impl Recorder + 'static,
-) -> Entry {
-    let rt = Arc::clone(rt);
-    let app = served(app);
-    Entry::timed(name, move || run(&rt, &app, &recorder))
+    recorder: Arc<dyn Recorder + Send + Sync>,
+    after: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Timed {
+    /// A router that needs no recorder of `metrics`.
+    pub fn new(name: &'static str, app: Router) -> Self {
+        Self {
+            name,
+            // As `axum::serve` has it: until the state is given, axum applies the layers anew for
+            // each request.
+            app: app.with_state(()),
+            recorder: Arc::new(NoopRecorder),
+            after: Box::new(|| ()),
+        }
+    }
+
+    /// Sets the recorder of the threads that send requests.
+    #[must_use]
+    fn recorder(mut self, recorder: impl Recorder + Send + Sync + 'static) -> Self {
+        self.recorder = Arc::new(recorder);
+        self
+    }
+
+    fn entry(self, threads: usize) -> Entry {
+        Entry::new(self.name, move || {
+            let time = self.run(threads, REQUESTS);
+            (self.after)();
+            time
+        })
+    }
+
+    /// Sends so many requests on each of so many threads, one after another; the time that the
+    /// slowest takes.
+    pub fn run(&self, threads: usize, requests: u64) -> Duration {
+        let ready = Barrier::new(threads);
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..threads)
+                .map(|_| scope.spawn(|| self.on_this_thread(&ready, requests)))
+                .collect();
+            let times = threads.into_iter().filter_map(|t| t.join().ok());
+            times.max().unwrap_or_default()
+        })
+    }
+
+    fn on_this_thread(&self, ready: &Barrier, requests: u64) -> Duration {
+        // Of its own, as `axum::serve` has one for each connection.
+        let app = self.app.clone().with_state(());
+        metrics::with_local_recorder(&self.recorder, || {
+            let Ok(rt) = Builder::new_current_thread().build() else {
+                return Duration::ZERO;
+            };
+            rt.block_on(send(&app, 10));
+            ready.wait();
+            let start = Instant::now();
+            rt.block_on(send(&app, requests));
+            start.elapsed()
+        })
+    }
+}
+
+impl fmt::Debug for Timed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Timed")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+async fn send(app: &Router, requests: u64) {
+    for _ in 0..requests {
+        let mut request = Request::new(Body::empty());
+        *request.uri_mut() = axum::http::Uri::from_static("/users/42");
+        let Ok(response) = app.clone().oneshot(request).await;
+        let mut body = response.into_body();
+        while let Some(frame) = body.frame().await {
+            std::hint::black_box(frame.is_ok());
+        }
+    }
+}
+
+fn monitor() -> Option<Monitor> {
+    let monitor = Monitor::builder().service("bench").build();
+    monitor
+        .inspect_err(|error| eprintln!("metrics: ours is left out: {error}"))
+        .ok()
 }
 
 /// The monitor's layer and recorder.
-fn ours(rt: &Arc<Runtime>) -> Option<Entry> {
-    let monitor = Monitor::builder().service("bench").build();
-    let monitor = monitor
-        .inspect_err(|error| eprintln!("metrics: ours is left out: {error}"))
+pub fn ours() -> Option<Timed> {
+    Some(Timed::new("ours", app().layer(monitor()?.layer())))
+}
+
+/// The same, for a route that is excluded.
+pub fn excluded() -> Option<Timed> {
+    let layer = monitor()?.layer().exclude(["/users/{id}"]);
+    let layer = layer
+        .inspect_err(|error| eprintln!("metrics: excluded is left out: {error}"))
         .ok()?;
-    Some(entry(
-        "ours",
-        rt,
-        app().layer(monitor.layer()),
-        NoopRecorder,
-    ))
+    Some(Timed::new("ours-excluded", app().layer(layer)))
 }
 
 /// The middleware that people write by hand, on the same recorder: time to the headers, a count
 /// and the requests in flight; nothing about bodies, nor about clients that hang up.
-fn naive(rt: &Arc<Runtime>) -> Option<Entry> {
+fn naive() -> Option<Timed> {
     async fn track(request: Request, next: Next) -> Response {
         let start = Instant::now();
         let path = request.extensions().get::<MatchedPath>();
@@ -102,33 +179,25 @@ fn naive(rt: &Arc<Runtime>) -> Option<Entry> {
         histogram!("http_request_duration_seconds", &labels).record(start.elapsed().as_secs_f64());
         response
     }
-    let recorder = Monitor::builder().build().ok()?.recorder();
     let app = app().layer(middleware::from_fn(track));
-    Some(entry("naive", rt, app, recorder))
+    Some(Timed::new("naive", app).recorder(monitor()?.recorder()))
 }
 
 /// The peer with its defaults: count, time to the headers, in flight; no body sizes. Its exporter
 /// keeps every sample until upkeep, which runs outside the time.
-fn axum_prometheus(rt: &Arc<Runtime>) -> Option<Entry> {
-    let rt = Arc::clone(rt);
+fn axum_prometheus() -> Option<Timed> {
     let recorder = PrometheusBuilder::new().build_recorder();
     let handle = recorder.handle();
     let layer =
         metrics::with_local_recorder(&recorder, || PrometheusMetricLayerBuilder::new().build());
-    let app = served(app().layer(layer));
-    Some(Entry::new("axum-prometheus", move || {
-        let start = Instant::now();
-        run(&rt, &app, &recorder);
-        let elapsed = start.elapsed();
-        handle.run_upkeep();
-        elapsed
-    }))
+    let mut timed = Timed::new("axum-prometheus", app().layer(layer)).recorder(recorder);
+    timed.after = Box::new(move || handle.run_upkeep());
+    Some(timed)
 }
 
 /// A layer that does nothing but wrap the body, which every layer that sees its end must. The
 /// wrapper passes on how long the body is, so that axum does the same work behind it.
-fn floor(rt: &Arc<Runtime>) -> Entry {
+pub fn floor() -> Timed {
     let wrap = |response: Response| response.map(|body| body.map_err(|error| error));
-    let app = app().layer(MapResponseLayer::new(wrap));
-    entry("floor", rt, app, NoopRecorder)
+    Timed::new("floor", app().layer(MapResponseLayer::new(wrap)))
 }
