@@ -7,18 +7,29 @@ use metrics::atomics::AtomicU64;
 use super::scheme::Scheme;
 use crate::shard::{SHARDS, Shard};
 
-/// A histogram in fixed memory: for each shard that was written to, a counter a cell, and the sum
-/// of all values.
+/// A histogram in bounded memory: for each shard that was written to, the sum of all values, and
+/// counters in blocks, of which there are those that hold a value. Times of one route lie close
+/// together, so most of the blocks are never made.
 #[derive(Debug)]
 pub(crate) struct Distribution {
     scheme: &'static Scheme,
-    shards: [OnceLock<Cells>; SHARDS],
+    shards: [OnceLock<Box<Cells>>; SHARDS],
 }
 
-/// The bits of the sum, the counters, and what keeps the next shard, which is often the next in
-/// memory, off the last cache line.
-type Cells = Box<[AtomicU64]>;
-const PADDING: usize = 8;
+/// On cache lines of its own, as each block.
+#[derive(Debug)]
+#[repr(align(64))]
+struct Cells {
+    /// The bits of the sum.
+    sum: AtomicU64,
+    blocks: Box<[OnceLock<Box<Block>>]>,
+}
+
+/// The counters of cells next to each other.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Block([AtomicU64; BLOCK]);
+const BLOCK: usize = 16;
 
 impl Distribution {
     pub(super) fn new(scheme: &'static Scheme) -> Self {
@@ -39,23 +50,33 @@ impl Distribution {
         let Some(cells) = self.shards.get(shard.index()) else {
             return;
         };
-        let cells = cells.get().unwrap_or_else(|| self.grow(cells));
-        let Some((total, cells)) = cells.split_first() else {
-            return;
+        let cells: &Cells = match cells.get() {
+            Some(cells) => cells,
+            None => self.grow(cells),
         };
-        if let Some(cell) = cells.get(self.scheme.cell(value)) {
-            shard.add(cell, count, Relaxed);
+        let index = self.scheme.cell(value);
+        if let Some(block) = cells.blocks.get(index / BLOCK) {
+            let block: &Block = match block.get() {
+                Some(block) => block,
+                None => fill(block),
+            };
+            shard.add(&block.0[index % BLOCK], count, Relaxed);
         }
         // Most requests have no body: a zero adds nothing.
         if sum != 0.0 {
-            shard.add_f64(total, sum);
+            shard.add_f64(&cells.sum, sum);
         }
     }
 
     #[cold]
-    fn grow<'a>(&self, shard: &'a OnceLock<Cells>) -> &'a Cells {
-        let cells = 0..1 + self.scheme.cells() + PADDING;
-        shard.get_or_init(|| cells.map(|_| AtomicU64::new(0)).collect())
+    fn grow<'a>(&self, shard: &'a OnceLock<Box<Cells>>) -> &'a Cells {
+        let blocks = 0..self.scheme.cells().div_ceil(BLOCK);
+        shard.get_or_init(|| {
+            Box::new(Cells {
+                sum: AtomicU64::new(0),
+                blocks: blocks.map(|_| OnceLock::new()).collect(),
+            })
+        })
     }
 
     /// The counts so far. While values are being recorded, the sum may be ahead of the counts or
@@ -67,16 +88,22 @@ impl Distribution {
             cells: vec![0; all],
             sum: 0.0,
         };
-        for shard in self.shards.iter().filter_map(OnceLock::get) {
-            if let Some((sum, cells)) = shard.split_first() {
-                counts.sum += f64::from_bits(sum.load(Relaxed));
-                for (count, cell) in counts.cells.iter_mut().zip(cells) {
+        for cells in self.shards.iter().filter_map(OnceLock::get) {
+            counts.sum += f64::from_bits(cells.sum.load(Relaxed));
+            for (counts, block) in counts.cells.chunks_mut(BLOCK).zip(&cells.blocks) {
+                let Some(block) = block.get() else { continue };
+                for (count, cell) in counts.iter_mut().zip(&block.0) {
                     *count += cell.load(Relaxed);
                 }
             }
         }
         counts
     }
+}
+
+#[cold]
+fn fill(block: &OnceLock<Box<Block>>) -> &Block {
+    block.get_or_init(Box::default)
 }
 
 impl HistogramFn for Distribution {

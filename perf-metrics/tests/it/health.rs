@@ -99,7 +99,11 @@ async fn a_check_that_blocks_its_thread_does_not_hold_up_the_answer() {
     let (release, blocked) = std::sync::mpsc::channel::<()>();
     let blocked = std::sync::Mutex::new(blocked);
     let monitor = Monitor::builder()
-        .check("good", Readiness, || async { Ok::<(), String>(()) })
+        .check(
+            "good",
+            Readiness.timeout(Duration::from_secs(10)),
+            || async { Ok::<(), String>(()) },
+        )
         .check("blocks", Readiness, move || {
             // Until the test is over.
             let _ = blocked.lock().unwrap().recv();
@@ -258,4 +262,41 @@ async fn a_check_can_be_added_to_a_monitor_that_serves() {
     let zero = monitor.add_check("other", zero, bad).unwrap_err();
     assert_eq!(zero, BuildError::CheckTimeout(Duration::ZERO));
     assert_eq!(ask(&served, "/health/live").await.0, StatusCode::OK);
+}
+
+#[test]
+fn a_probe_while_the_runtime_shuts_down_holds_it_up_for_no_longer() {
+    for _ in 0..50 {
+        let monitor = Monitor::builder()
+            .check("db", Readiness, || async { Ok::<(), String>(()) })
+            .check_cache(Duration::ZERO)
+            .build()
+            .unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_time()
+            .build()
+            .unwrap();
+        // Probes from a thread of their own, until the runtime takes no task any more.
+        let handle = runtime.handle().clone();
+        let probes = std::thread::spawn(move || {
+            let _entered = handle.enter();
+            for _ in 0..200 {
+                let request = http::Request::get("/health/ready").body(axum::body::Body::empty());
+                let probe = monitor.router().oneshot(request.unwrap());
+                // Only begun: who waits for it is dropped.
+                drop(probe.now_or_never());
+            }
+        });
+        runtime.shutdown_background();
+        let since = std::time::Instant::now();
+        while !probes.is_finished() {
+            assert!(
+                since.elapsed() < Duration::from_secs(30),
+                "a probe is stuck"
+            );
+            std::thread::yield_now();
+        }
+        probes.join().unwrap();
+    }
 }

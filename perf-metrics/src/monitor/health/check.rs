@@ -28,7 +28,18 @@ struct State {
 struct Running {
     started: Instant,
     outcome: watch::Receiver<Option<Outcome>>,
-    task: AbortHandle,
+    /// Once it is spawned.
+    task: Option<AbortHandle>,
+}
+
+impl Running {
+    fn run(&self, timeout: Duration) -> Run {
+        Run::Running {
+            started: self.started,
+            timeout,
+            outcome: self.outcome.clone(),
+        }
+    }
 }
 
 /// How a check ended.
@@ -78,6 +89,9 @@ impl Check {
     }
 
     /// Starts the check, joins the run that is under way, or takes a result that is fresh.
+    ///
+    /// The task is spawned without the lock: a runtime that is shutting down drops it at once, and
+    /// its end takes the lock.
     pub(super) fn run(self: &Arc<Self>, default_timeout: Duration, fresh: Duration) -> Run {
         let limit = self.options.timeout.unwrap_or(default_timeout);
         let mut state = self.state();
@@ -86,23 +100,34 @@ impl Check {
         {
             return Run::Known(last.clone());
         }
-        let running = state.running.get_or_insert_with(|| self.start(limit));
-        Run::Running {
-            started: running.started,
-            timeout: limit,
-            outcome: running.outcome.clone(),
+        if let Some(running) = &state.running {
+            return running.run(limit);
         }
-    }
-
-    fn start(self: &Arc<Self>, limit: Duration) -> Running {
         let (sender, outcome) = watch::channel(None);
         let started = Instant::now();
+        let running = state.running.insert(Running {
+            started,
+            outcome,
+            task: None,
+        });
+        let run = running.run(limit);
+        drop(state);
         let end = End {
             check: Arc::downgrade(self),
             started,
             sender,
             error: Some("the check panicked".to_owned()),
         };
+        let task = self.spawn(end, limit);
+        if let Some(running) = &mut self.state().running
+            && running.started == started
+        {
+            running.task = Some(task);
+        }
+        run
+    }
+
+    fn spawn(self: &Arc<Self>, end: End, limit: Duration) -> AbortHandle {
         let check = Arc::downgrade(self);
         let task = tokio::spawn(async move {
             // Made in here, so that a panic of the closure is one of the check; and not kept: the
@@ -113,11 +138,7 @@ impl Check {
             let result = timeout(limit, run).await;
             end.with(result.unwrap_or_else(|_| Err(late(limit))));
         });
-        Running {
-            started,
-            outcome,
-            task: task.abort_handle(),
-        }
+        task.abort_handle()
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -127,8 +148,13 @@ impl Check {
 
 impl Drop for Check {
     fn drop(&mut self) {
-        if let Some(running) = &self.state().running {
-            running.task.abort();
+        if let Some(task) = self
+            .state()
+            .running
+            .as_ref()
+            .and_then(|it| it.task.as_ref())
+        {
+            task.abort();
         }
     }
 }
