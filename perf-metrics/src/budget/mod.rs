@@ -21,7 +21,8 @@ pub(crate) use objectives::Objectives;
 /// How fast a route has to be, and how often it may fail.
 ///
 /// A time is from the request to the response's headers. An error is a response with a 5xx status,
-/// a panic, or an error of the service or of the body; a client that goes away is none.
+/// a panic, or an error of the service or of the body; a client that goes away is none, and where it
+/// goes before the headers, its request has no time either.
 ///
 /// ```
 /// # use std::time::Duration;

@@ -2,27 +2,35 @@ use std::fmt::Debug;
 
 use perf_metrics::timing::{InvalidPattern, ResponseFuture, RunningRequest, TimedBody, Timing};
 use perf_metrics::{
-    AlreadyInstalled, BuildError, Monitor, MonitorBuilder, MonitorRecorder, RequestHead, Snapshot,
-    TimingLayer, history, snapshot,
+    AlertOptions, AlreadyInstalled, Budget, BuildError, Limit, LimitReport, Monitor,
+    MonitorBuilder, MonitorRecorder, RequestHead, RouteReport, Snapshot, Thresholds, TimingLayer,
+    Verdict, history, snapshot,
 };
 
 fn shared<T: Send + Sync + Debug>() {}
 
 #[test]
 fn public_types_are_send_sync_and_debug() {
+    shared::<AlertOptions>();
     shared::<AlreadyInstalled>();
+    shared::<Budget>();
     shared::<BuildError>();
     shared::<InvalidPattern>();
+    shared::<Limit>();
+    shared::<LimitReport>();
     shared::<Monitor>();
     shared::<MonitorBuilder>();
     shared::<MonitorRecorder>();
     shared::<RequestHead<'_>>();
     shared::<ResponseFuture<()>>();
+    shared::<RouteReport>();
     shared::<RunningRequest>();
     shared::<Snapshot>();
+    shared::<Thresholds>();
     shared::<TimedBody<()>>();
     shared::<Timing<()>>();
     shared::<TimingLayer>();
+    shared::<Verdict>();
     #[cfg(feature = "axum")]
     shared::<perf_metrics::CheckKind>();
     #[cfg(feature = "axum")]
