@@ -4,6 +4,7 @@ use super::plan::{BY_ROUTE, Plan, Scope};
 use super::promql::{bucket, duration, percent};
 use super::rule::{Alert, Example, Group, PERCENT, Record, Series, Severity};
 use crate::budget::{Limit, TIME_LIMITS, requests_to_judge};
+use crate::recorder::le;
 use crate::timing::{METHOD, REQUEST_DURATION, ROUTE, STATUS};
 
 /// From what share of slow requests on it is critical, whatever the quantile.
@@ -23,6 +24,7 @@ pub(super) fn group(plan: &Plan<'_>) -> Group {
         records: Vec::new(),
         alerts: Vec::new(),
     };
+    let mut all = Vec::new();
     for limit in TIME_LIMITS {
         let budgets = plan.objectives.all().filter_map(|budget| {
             let (_, time) = budget.times().find(|(it, _)| *it == limit)?;
@@ -37,6 +39,10 @@ pub(super) fn group(plan: &Plan<'_>) -> Group {
         if allowed < HALF {
             group.alerts.push(critical(plan, limit, allowed, &budgets));
         }
+        all.extend(budgets);
+    }
+    if !all.is_empty() {
+        group.alerts.push(unknown(plan, &all));
     }
     group
 }
@@ -51,15 +57,18 @@ fn count(plan: &Plan<'_>, more: &str) -> String {
 
 /// Counted by the bucket that each budget's time has, and so exact.
 fn record(plan: &Plan<'_>, limit: Limit, budgets: &[Of]) -> Record {
-    let over = budgets.iter().map(|(scope, time)| {
-        let comma = if scope.matchers.is_empty() { "" } else { "," };
-        let matchers = format!("{}{comma}{}", scope.matchers, bucket(time.as_secs_f64()));
+    // By series, before they are added up: while a changed budget is being rolled out, some
+    // instances have the bucket and some do not, and only the former can be judged.
+    let over = budgets.iter().map(|of| {
+        let window = plan.short();
         let name = format!("{REQUEST_DURATION}_bucket");
-        let within = plan.rate(&name, &matchers, plan.short());
-        let all = count(plan, &scope.matchers);
-        let except = scope.except(plan, &format!("{REQUEST_DURATION}_count"), BY_ROUTE);
-        let over =
-            format!("(\n  {all}\n  -\n  sum by ({BY_ROUTE}) ({within})\n)\n/\n({all} > 0){except}");
+        let within = plan.rate(&name, &within(of), window);
+        let count = format!("{REQUEST_DURATION}_count");
+        let all = plan.rate(&count, &of.0.matchers, window);
+        let except = of.0.except(plan, &count, BY_ROUTE);
+        let over = format!(
+            "sum by ({BY_ROUTE}) (\n  {all}\n  - ignoring (le)\n  {within}\n)\n/\n(sum by ({BY_ROUTE}) (\n  {all}\n  and ignoring (le)\n  {within}\n) > 0){except}"
+        );
         format!("(\n  {}\n)", over.replace('\n', "\n  "))
     });
     Record {
@@ -71,6 +80,57 @@ fn record(plan: &Plan<'_>, limit: Limit, budgets: &[Of]) -> Record {
 
 type Of = (Scope, Duration);
 
+/// The matchers of the bucket of a budget's time.
+fn within((scope, time): &Of) -> String {
+    let comma = if scope.matchers.is_empty() { "" } else { "," };
+    format!("{}{comma}{}", scope.matchers, bucket(time.as_secs_f64()))
+}
+
+/// An instance whose requests are counted, but not those within a budget's time: it has other
+/// budgets than those that the rules were made from.
+fn unknown(plan: &Plan<'_>, budgets: &[Of]) -> Alert {
+    let (count, bucket) = (
+        format!("{REQUEST_DURATION}_count"),
+        format!("{REQUEST_DURATION}_bucket"),
+    );
+    let without = budgets.iter().map(|of| {
+        let all = plan.select(&count, &of.0.matchers);
+        let except = of.0.except(plan, &count, BY_ROUTE);
+        let within = plan.select(&bucket, &within(of));
+        format!(
+            "count by (job, instance) (\n  {all}\n  unless ignoring (le)\n  {within}{except}\n)"
+        )
+    });
+    let unknown = |of: &Of| times(plan, of, 0.0).into_iter().take(1).collect();
+    let known = |of: &Of| {
+        let same = budgets.iter().filter(|it| it.0.example() == of.0.example());
+        let mut series: Vec<_> = same.flat_map(|it| times(plan, it, 0.0)).collect();
+        series.sort_by(|a, b| a.name.cmp(&b.name));
+        series.dedup_by(|a, b| a.name == b.name);
+        series
+    };
+    let example = |of: &Of| Example {
+        series: unknown(of),
+        labels: vec![("job", plan.job.to_owned()), ("instance", "a:1".to_owned())],
+        value: String::new(),
+    };
+    Alert {
+        name: "HttpBudgetUnknown",
+        severity: Severity::Warning,
+        expr: without.collect::<Vec<_>>().join("\nor\n"),
+        labels: Vec::new(),
+        hold: plan.scaled(Duration::from_secs(900)),
+        summary: "An instance has other budgets than these rules.",
+        description: "{{ $labels.instance }} of {{ $labels.job }} does not export a time of the budgets that these rules were made from, so that its requests are not judged by it.".to_owned(),
+        runbook: "End the rollout, or make the rules again from the budgets of what runs.",
+        fires: budgets.iter().map(example).collect(),
+        silent: budgets
+            .iter()
+            .map(|of| ("the times are exported", known(of)))
+            .collect(),
+    }
+}
+
 fn broken(plan: &Plan<'_>, limit: Limit, allowed: f64, budgets: &[Of]) -> Alert {
     let mut alert = alert(plan, limit, allowed, budgets);
     for of in budgets {
@@ -81,7 +141,19 @@ fn broken(plan: &Plan<'_>, limit: Limit, allowed: f64, budgets: &[Of]) -> Alert 
         alert.silent.extend([
             ("there are no requests", idle(plan, of, 0.0)),
             ("a single request was slow", idle(plan, of, 1e-9)),
+            (
+                "an instance does not export the time yet",
+                half_rolled_out(plan, of, allowed / 2.0),
+            ),
         ]);
+        let slow = f64::midpoint(allowed, 1.0);
+        let mut labels = of.0.labels(plan);
+        labels.push(("limit", limit.as_str().to_owned()));
+        alert.fires.push(Example {
+            series: half_rolled_out(plan, of, slow),
+            labels,
+            value: percent(slow),
+        });
     }
     alert
 }
@@ -139,7 +211,7 @@ fn times(plan: &Plan<'_>, (scope, time): &Of, slow: f64) -> Vec<Series> {
     let all = 10_000.0;
     let (method, route) = scope.example();
     let labels = [(METHOD, method), (ROUTE, route), (STATUS, "200")];
-    let bound = time.as_secs_f64().to_string();
+    let bound = le(time.as_secs_f64());
     let [method, route, status] = labels;
     let bucket = [method, route, status, ("le", bound.as_str())];
     let series =
@@ -148,6 +220,16 @@ fn times(plan: &Plan<'_>, (scope, time): &Of, slow: f64) -> Vec<Series> {
         Series::rising(series("count", &labels), all),
         Series::rising(series("bucket", &bucket), all * (1.0 - slow)),
     ]
+}
+
+/// Two instances, of which only one exports the bucket of the time.
+fn half_rolled_out(plan: &Plan<'_>, of: &Of, slow: f64) -> Vec<Series> {
+    let new = times(plan, of, slow);
+    let old = new.first().map(|count| Series {
+        name: count.name.replace("instance=\"a:1\"", "instance=\"b:1\""),
+        ..count.clone()
+    });
+    old.into_iter().chain(new).collect()
 }
 
 /// Next to no requests, all of them slow.

@@ -1,5 +1,6 @@
 //! Rules for Prometheus, made from the budgets and thresholds of a service.
 
+mod cache;
 mod errors;
 mod latency;
 mod options;
@@ -17,6 +18,7 @@ use rule::Group;
 
 pub use options::AlertOptions;
 
+pub(crate) use cache::hit_ratio;
 pub(crate) use latency::over_budget;
 pub(crate) use plan::Plan;
 
@@ -52,6 +54,6 @@ fn groups(plan: &Plan<'_>) -> Vec<Group> {
         service::group(plan),
         resources::pool(plan),
         resources::queue(plan),
-        resources::cache(plan),
+        cache::group(plan),
     ]
 }

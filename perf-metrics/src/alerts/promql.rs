@@ -1,6 +1,8 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use crate::recorder::le;
+
 /// A string between double quotes, as PromQL and YAML both read it, whatever is in it.
 pub(crate) fn quote(text: &str) -> String {
     let mut quoted = String::with_capacity(text.len() + 2);
@@ -48,14 +50,9 @@ pub(crate) fn duration(time: Duration) -> String {
     format!("{ms}ms")
 }
 
-/// The matcher of the bucket with this bound, however the bound was written: `1` or `1.0`.
+/// The matcher of the bucket with this bound, as the monitor writes it.
 pub(super) fn bucket(bound: f64) -> String {
-    let text = bound.to_string();
-    if text.contains('.') {
-        format!("le={}", quote(&text))
-    } else {
-        format!("le=~{}", quote(&format!(r"{text}(\.0)?")))
-    }
+    format!("le={}", quote(&le(bound)))
 }
 
 /// A share as people say it.
@@ -93,9 +90,10 @@ mod tests {
     }
 
     #[test]
-    fn a_bucket_is_found_however_its_bound_is_written() {
+    fn a_bucket_is_written_as_it_is_exported() {
         assert_eq!(bucket(0.2), r#"le="0.2""#);
-        assert_eq!(bucket(10.0), r#"le=~"10(\\.0)?""#);
+        assert_eq!(bucket(10.0), r#"le="10.0""#);
+        assert_eq!(bucket(5e-5), r#"le="5e-05""#);
     }
 
     #[test]

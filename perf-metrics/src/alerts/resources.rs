@@ -13,12 +13,10 @@ pub(crate) const POOL_USAGE: &str = "pool:db_client_connections:used_ratio";
 /// The name of the number of jobs that wait in a queue.
 pub(crate) const QUEUE_WAITING: &str = "queue:queue_depth:waiting";
 
-/// The name of the share of a cache's reads that find a value.
-pub(crate) fn cache_hits(window: Duration) -> String {
-    format!("cache:cache_hits:ratio_rate{}", duration(window))
-}
-
-fn labels(plan: &Plan<'_>, more: &[(&'static str, &str)]) -> Vec<(&'static str, String)> {
+pub(super) fn labels(
+    plan: &Plan<'_>,
+    more: &[(&'static str, &str)],
+) -> Vec<(&'static str, String)> {
     let more = more
         .iter()
         .map(|(name, value)| (*name, (*value).to_owned()));
@@ -234,73 +232,6 @@ pub(super) fn queue(plan: &Plan<'_>) -> Group {
             labels: Vec::new(),
         }],
         alerts,
-    }
-}
-
-/// How many reads of a cache it takes to judge it.
-const READS: u32 = 100;
-
-pub(super) fn cache(plan: &Plan<'_>) -> Group {
-    let metric = "cache_requests_total";
-    let rate = |more: &str| {
-        format!(
-            "sum by (job, cache) ({})",
-            plan.rate(metric, more, plan.short())
-        )
-    };
-    // Every read asks the local tier first; what misses there may still hit further out.
-    let hits = rate("tier=~\"local|remote\",result=~\"hit|stale\"");
-    let reads = rate("tier=\"local\"");
-    let cache = ("cache", "users");
-    let of = |reads: f64, hits: f64| {
-        let series = |result, n| {
-            let labels = [cache, ("tier", "local"), ("result", result)];
-            Series::rising(plan.series(metric, &labels), n)
-        };
-        vec![
-            series("hit", reads * hits),
-            series("miss", reads * (1.0 - hits)),
-        ]
-    };
-    let low = |name, severity, least: f64| Alert {
-        name,
-        severity,
-        expr: format!(
-            "{} < {least}\nand on (job, cache)\n{reads} * {} >= {READS}",
-            plan.select(&cache_hits(plan.short()), ""),
-            plan.short().as_secs_f64(),
-        ),
-        labels: Vec::new(),
-        hold: plan.scaled(10 * MINUTE),
-        summary: "A cache finds too little.",
-        description: format!(
-            "{PERCENT} of the reads of the cache {{{{ $labels.cache }}}} of {{{{ $labels.job }}}} find a value, less than {}.",
-            percent(least)
-        ),
-        runbook: "After a deployment it has to fill. Else compare evictions (too small), invalidations (too often) and the time to live on the dashboard.",
-        fires: vec![Example {
-            series: of(10_000.0, least / 2.0),
-            labels: labels(plan, &[cache]),
-            value: percent(least / 2.0),
-        }],
-        silent: vec![
-            ("it finds more", of(10_000.0, f64::midpoint(least, 1.0))),
-            ("nobody reads", of(0.0, 0.0)),
-            ("few read", of(0.001, 0.0)),
-        ],
-    };
-    let (warning, critical) = plan.objectives.thresholds.cache_hit_ratio;
-    Group {
-        name: "cache",
-        records: vec![Record {
-            name: cache_hits(plan.short()),
-            expr: format!("{hits}\n/\n({reads} > 0)"),
-            labels: Vec::new(),
-        }],
-        alerts: vec![
-            low("CacheHitRatioLow", Severity::Warning, warning),
-            low("CacheHitRatioCritical", Severity::Critical, critical),
-        ],
     }
 }
 

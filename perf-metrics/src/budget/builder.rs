@@ -6,9 +6,10 @@ impl MonitorBuilder {
     /// Adds the budget of a route. Defaults to none: all routes have the
     /// [default](Self::default_budget).
     ///
-    /// Each different time in the budgets becomes a bucket of its own in
+    /// Each different time in the budgets of a route, and in the
+    /// [default](Self::default_budget), becomes a bucket of its own in the route's
     /// `http_server_request_duration_seconds`, so that it is known exactly how many requests took
-    /// longer.
+    /// longer. Other routes do not have it.
     pub fn budget(mut self, budget: Budget) -> Self {
         self.objectives.budgets.push(budget);
         self

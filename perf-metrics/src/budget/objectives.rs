@@ -1,4 +1,4 @@
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use super::{Budget, Limit, Thresholds};
@@ -66,11 +66,28 @@ impl Objectives {
         self.budgets.iter().chain([&self.default])
     }
 
-    /// The times of all budgets in seconds, to be exact bounds of the exported histogram.
+    /// The times of the default budget in seconds, to be exact bounds of the exported histogram.
     pub(crate) fn request_bounds(&self) -> Vec<f64> {
-        let times = self.all().flat_map(Budget::times);
-        times.map(|(_, time)| time.as_secs_f64()).collect()
+        bounds(&self.default).collect()
     }
+
+    /// The same of the budgets of each route that has any; with those of the default budget, which
+    /// some of its methods may have.
+    pub(crate) fn request_bounds_by_route(&self) -> HashMap<String, Vec<f64>> {
+        let mut routes: HashMap<String, Vec<f64>> = HashMap::new();
+        for budget in &self.budgets {
+            if let Some(route) = &budget.route {
+                let own = routes.entry(route.clone());
+                let own = own.or_insert_with(|| self.request_bounds());
+                own.extend(bounds(budget));
+            }
+        }
+        routes
+    }
+}
+
+fn bounds(budget: &Budget) -> impl Iterator<Item = f64> {
+    budget.times().map(|(_, time)| time.as_secs_f64())
 }
 
 fn check_target(budget: &Budget) -> Result<(), BuildError> {

@@ -1,7 +1,7 @@
 //! The process, and what the other crates of the family record, by the names of their metrics.
 
 use super::panel::{Panel, Row};
-use crate::alerts::Plan;
+use crate::alerts::{Plan, hit_ratio};
 
 pub(super) fn rows(plan: &Plan<'_>) -> [Row; 5] {
     [
@@ -148,13 +148,11 @@ fn queue(plan: &Plan<'_>) -> Row {
 fn cache(plan: &Plan<'_>) -> Row {
     let (warning, critical) = plan.objectives.thresholds.cache_hit_ratio;
     let requests = "cache_requests_total";
-    let found = "tier=~\"local|remote\",result=~\"hit|stale\"";
-    let hits = rate(plan, "cache", requests, found);
-    let reads = rate(plan, "cache", requests, "tier=\"local\"");
+    let ratio = hit_ratio(|more| rate(plan, "cache", requests, more));
     let entries = plan.select("cache_entries", "");
     let panels = vec![
         Panel::new("Hit ratio", "percentunit")
-            .show(format!("{hits}\n/ ({reads} > 0)"), "{{cache}}")
+            .show(ratio, "{{cache}}")
             .thresholds(warning, critical),
         Panel::new("Requests", "cps").show(
             rate(plan, "cache, tier, result", requests, ""),

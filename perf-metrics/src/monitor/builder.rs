@@ -82,8 +82,10 @@ impl MonitorBuilder {
             self.layer = self.layer.exclude(self.exclude)?;
         }
         self.objectives.validate()?;
-        self.recorder
-            .set_request_bounds(&self.objectives.request_bounds());
+        self.recorder.set_request_bounds(
+            &self.objectives.request_bounds(),
+            self.objectives.request_bounds_by_route(),
+        );
         #[cfg(feature = "axum")]
         self.health.validate()?;
         #[cfg(feature = "axum")]

@@ -177,7 +177,13 @@ impl Counts {
 
     /// The values recorded since `earlier`, which must be of the same histograms.
     pub(crate) fn since(&self, earlier: &Self) -> Self {
-        let cells = self.cells.iter().zip(&earlier.cells);
+        let mut then = Self {
+            scheme: self.scheme,
+            cells: vec![0; self.cells.len()],
+            sum: 0.0,
+        };
+        then.merge(earlier);
+        let cells = self.cells.iter().zip(&then.cells);
         Self {
             scheme: self.scheme,
             cells: cells.map(|(now, then)| now.saturating_sub(*then)).collect(),
@@ -185,13 +191,21 @@ impl Counts {
         }
     }
 
-    /// Adds the values of `other`, which must be of the same kind; otherwise nothing is added.
+    /// Adds the values of `other`. What is within a bound stays exact for the bounds that both have;
+    /// for those of this alone it becomes an estimate, within a cell.
     pub(crate) fn merge(&mut self, other: &Self) {
+        self.sum += other.sum;
         if std::ptr::eq(self.scheme, other.scheme) {
             for (mine, theirs) in self.cells.iter_mut().zip(&other.cells) {
                 *mine += theirs;
             }
-            self.sum += other.sum;
+            return;
+        }
+        for (index, theirs) in other.cells.iter().enumerate().filter(|(_, n)| **n > 0) {
+            let cell = self.scheme.cell(other.scheme.middle(index));
+            if let Some(mine) = self.cells.get_mut(cell) {
+                *mine += theirs;
+            }
         }
     }
 }

@@ -18,7 +18,7 @@ use metrics_util::registry::Registry;
 use storage::FixedStorage;
 
 pub(crate) use distribution::{Counts, Distribution};
-pub(crate) use exposition::{Alias, Derived, Format, Kind};
+pub(crate) use exposition::{Alias, Derived, Format, Kind, le};
 pub(crate) use gauge::Level;
 pub(crate) use samples::{Samples, label};
 pub(crate) use scheme::TIME_BOUNDS;
@@ -55,10 +55,10 @@ impl MonitorRecorder {
         }
     }
 
-    /// Exports these bounds, in seconds, for the times of requests too. To be called before any is
-    /// recorded.
-    pub(crate) fn set_request_bounds(&self, bounds: &[f64]) {
-        self.inner.storage.set_request_bounds(bounds);
+    /// Exports these bounds, in seconds, for the times of requests too: those of a route, else
+    /// `others`. To be called before any is recorded.
+    pub(crate) fn set_request_bounds(&self, others: &[f64], routes: HashMap<String, Vec<f64>>) {
+        self.inner.storage.set_request_bounds(others, routes);
     }
 
     /// All metrics in this format, with those that are not in the recorder.

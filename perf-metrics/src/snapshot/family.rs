@@ -204,7 +204,9 @@ impl Pool {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Cache {
-    /// The share of the reads that found a value, 0 to 1; `None` before the first read.
+    /// The share of the reads that found a value, 0 to 1; `None` before the first read. Of those
+    /// that missed in memory, as many count as found as the shared tier had of what it was asked
+    /// for. A read whose load failed and that got a stale value for that is a miss and a find.
     pub hit_ratio: Option<f64>,
     /// Reads that found a value, fresh or stale, in any tier.
     pub hits: u64,
@@ -224,8 +226,8 @@ impl Cache {
         let (reads, hits) = reads_and_hits(samples, all);
         Some(Self {
             hit_ratio: (reads > 0.0).then(|| hits / reads),
-            hits: hits as u64,
-            misses: (reads - hits) as u64,
+            hits: hits.round() as u64,
+            misses: (reads - hits).round() as u64,
             loads: samples.sum(LOADS, all) as u64,
             entries: samples.sum(ENTRIES, all).max(0.0) as u64,
         })
@@ -234,13 +236,25 @@ impl Cache {
 
 /// The reads of some caches, and how many of them found a value.
 fn reads_and_hits(samples: &Samples, of: impl Fn(&Key) -> bool) -> (f64, f64) {
-    let local = is("tier", &["local"]);
-    let tiers = is("tier", &["local", "remote"]);
-    let found = is("result", &["hit", "stale"]);
-    // Every read asks the local tier first; what misses there may still hit further out.
-    let reads = samples.sum(CACHE_REQUESTS, |key| of(key) && local(key));
-    let hits = |key: &Key| of(key) && tiers(key) && found(key);
-    (reads, samples.sum(CACHE_REQUESTS, hits).min(reads))
+    let sum = |tier, results| {
+        let (tier, result) = (is("tier", tier), is("result", results));
+        samples.sum(CACHE_REQUESTS, |key| of(key) && tier(key) && result(key))
+    };
+    let (found, missed) = (
+        sum(&["local"], &["hit", "stale"]),
+        sum(&["local"], &["miss"]),
+    );
+    let shared_found = sum(&["remote"], &["hit"]);
+    let shared = shared_found + sum(&["remote"], &["miss", "error"]);
+    // A read asks the local tier first. What misses there may find the value in the shared tier;
+    // but that is asked once for many that miss at once, and for refreshes that nobody waits for,
+    // so that its hits are no count of reads: the misses find it in the share in which it has it.
+    let share = if shared > 0.0 {
+        shared_found / shared
+    } else {
+        0.0
+    };
+    (found + missed, found + missed * share)
 }
 
 /// The hit ratio of each cache that was read.

@@ -95,7 +95,7 @@ fn each_alert_has_a_test_in_which_it_fires_and_one_in_which_it_does_not() {
     let monitor = demanding().build().unwrap();
     let (rules, tests) = (monitor.alert_rules(), monitor.alert_tests());
     let alerts = alerts(&rules);
-    assert_eq!(alerts.len(), 23, "{alerts:?}");
+    assert_eq!(alerts.len(), 24, "{alerts:?}");
     for alert in alerts {
         assert!(
             tests.contains(&format!("name: \"{alert} fires\"")),

@@ -229,6 +229,49 @@ fn the_times_of_budgets_are_buckets_of_the_times_to_the_headers_alone() {
     assert_eq!(text.sum("http_server_request_duration_seconds_count"), 4.0);
 }
 
+/// Fifty routes with times of their own once gave each series 150 more buckets.
+#[test]
+fn a_time_is_a_bucket_of_the_routes_that_it_is_for() {
+    let mut builder = Monitor::builder().default_budget(Budget::any().p95(ms(333)));
+    let routes: Vec<&'static str> = (0..50).map(|i| &*format!("/{i}").leak()).collect();
+    for (i, route) in (0..).zip(&routes) {
+        let budget = Budget::route(route).p50(ms(101 + i)).p95(ms(201 + i));
+        builder = builder.budget(budget);
+    }
+    let monitor = builder.build().unwrap();
+    metrics::with_local_recorder(&monitor.recorder(), || {
+        requests("GET", "/other", "200", &[100, 333, 334]);
+        for (i, route) in (0..).zip(&routes) {
+            let times = [101 + i, 102 + i, 201 + i, 202 + i];
+            requests("GET", route, "200", &times);
+        }
+    });
+    let text = Exposition::parse(&monitor.render());
+    let bounds = |route: &str| {
+        let buckets = text.samples("http_server_request_duration_seconds_bucket");
+        let buckets = buckets.filter(|it| it.labels["http_route"] == route);
+        let buckets = buckets.filter(|it| it.labels["http_response_status_code"] == "200");
+        buckets
+            .map(|it| (it.labels["le"].clone(), it.value))
+            .collect::<Vec<_>>()
+    };
+    // OpenTelemetry's, and the infinite one.
+    assert_eq!(bounds("/other").len(), 15 + 1);
+    assert_eq!(bounds("/7").len(), 15 + 3);
+    assert!(bounds("/7").contains(&("0.108".to_owned(), 1.0)));
+    assert!(bounds("/7").contains(&("0.208".to_owned(), 3.0)));
+    assert!(bounds("/other").contains(&("0.333".to_owned(), 2.0)));
+    let reports = monitor.budgets();
+    let seven = reports.iter().find(|it| it.route == "/7").unwrap();
+    let exceeded: Vec<_> = seven.limits.iter().map(|it| it.exceeded_ratio).collect();
+    assert_eq!(exceeded, [Some(0.75), Some(0.25)]);
+    // All routes together, though their buckets differ.
+    let all = monitor.snapshot().requests;
+    assert_eq!(all.count, 203);
+    let p95 = all.quantiles.p95_seconds.unwrap();
+    assert!((0.23..0.26).contains(&p95), "{p95}");
+}
+
 #[test]
 fn a_report_is_json_for_people() {
     let report = one(orders(|it| it.p95(ms(200))), || {

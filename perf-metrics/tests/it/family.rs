@@ -104,6 +104,32 @@ fn a_read_that_hits_in_either_tier_is_a_hit() {
     assert_eq!(cache.hit_ratio, Some(0.9));
 }
 
+/// A refresh reads memory, and then the shared tier, for one read; and a hit of the shared tier
+/// serves all that wait for the same key.
+#[test]
+fn hits_of_the_shared_tier_are_no_reads() {
+    let ratio = |requests: &[(&'static str, &'static str, u64)]| {
+        let cache = snapshot(|| {
+            for &(tier, result, n) in requests {
+                counter!("cache_requests_total", "cache" => "users", "tier" => tier, "result" => result)
+                    .increment(n);
+            }
+        });
+        let cache = cache.cache.unwrap();
+        (cache.hit_ratio, cache.hits, cache.misses)
+    };
+    let refreshed = [
+        ("local", "hit", 50),
+        ("local", "miss", 50),
+        ("remote", "hit", 50),
+        ("remote", "miss", 50),
+    ];
+    assert_eq!(ratio(&refreshed), (Some(0.75), 75, 25));
+    let waited = [("local", "miss", 100), ("remote", "hit", 1)];
+    assert_eq!(ratio(&waited), (Some(1.0), 100, 0));
+    assert_eq!(ratio(&[("local", "miss", 100)]), (Some(0.0), 0, 100));
+}
+
 #[test]
 fn a_cache_that_nobody_read_has_no_ratio() {
     let cache = snapshot(|| gauge!("cache_entries", "cache" => "users").set(0));

@@ -14,6 +14,8 @@ use metrics_util::registry::Registry;
 use super::storage::FixedStorage;
 use gather::Gathered;
 
+pub(crate) use write::le;
+
 /// A format of a scrape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {

@@ -227,7 +227,7 @@ impl Writer<'_> {
 
 /// A bound as OpenMetrics wants it, and as Prometheus 3 writes it whatever it scraped: `1.0`,
 /// `1e+06`. The same in both formats, so that a rule matches whichever was negotiated.
-fn le(bound: f64) -> String {
+pub(crate) fn le(bound: f64) -> String {
     if bound.is_infinite() {
         return "+Inf".to_owned();
     }
