@@ -57,13 +57,15 @@ impl Gathered {
         descriptions: &HashMap<KeyName, SharedString>,
     ) -> Self {
         let mut all = Self::default();
-        registry.visit_counters(|key, counter| {
-            let value = Value::Whole(counter.load(Acquire));
-            all.add(key, Kind::Counter, descriptions, value);
-        });
+        // Gauges first: what goes out of flight after that is counted as ended too, never as
+        // neither.
         registry.visit_gauges(|key, gauge| {
             let value = Value::Real(gauge.value());
             all.add(key, Kind::Gauge, descriptions, value);
+        });
+        registry.visit_counters(|key, counter| {
+            let value = Value::Whole(counter.load(Acquire));
+            all.add(key, Kind::Counter, descriptions, value);
         });
         registry.visit_histograms(|key, histogram| {
             let value = all.histogram(&histogram.counts());

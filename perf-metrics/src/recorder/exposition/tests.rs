@@ -89,12 +89,12 @@ fn labels_that_are_prometheus_own_are_renamed() {
 }
 
 #[test]
-fn a_name_used_for_two_kinds_keeps_the_first() {
+fn a_name_used_for_two_kinds_keeps_one() {
     let text = rendered(|| {
         counter!("x").increment(1);
         gauge!("x").set(2.0);
     });
-    assert_eq!(text, "# TYPE x counter\nx 1\n");
+    assert_eq!(text, "# TYPE x gauge\nx 2\n");
 }
 
 #[test]
