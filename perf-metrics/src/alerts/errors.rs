@@ -5,7 +5,9 @@ use super::plan::{BY_ROUTE, Plan, Scope};
 use super::promql::{duration, number, percent};
 use super::rule::{Alert, Example, Group, PERCENT, Record, Series, Severity};
 use crate::budget::requests_to_judge;
-use crate::timing::{METHOD, REASON, REQUESTS_ABORTED, RESPONSE_DURATION, ROUTE, STATUS};
+use crate::timing::{
+    METHOD, REASON, REQUEST_DURATION, REQUESTS_ABORTED, RESPONSE_DURATION, ROUTE, STATUS,
+};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -63,6 +65,12 @@ fn count() -> String {
     format!("{RESPONSE_DURATION}_count")
 }
 
+/// Of the requests that got headers, whatever became of the body: a 5xx status is an error even if
+/// its body is dropped.
+fn answered() -> String {
+    format!("{REQUEST_DURATION}_count")
+}
+
 /// The name of the rate of all requests that ended, whatever way.
 pub(crate) fn requests(window: Duration) -> String {
     format!("route:http_server_requests:rate{}", duration(window))
@@ -115,7 +123,8 @@ fn of_all(plan: &Plan<'_>) -> String {
 }
 
 /// The requests by route, and the share of them that failed. What completes and what is aborted
-/// have different labels, so that `or` is all of both.
+/// have different labels, so that `or` is all of both. A response may fail twice, by its status and
+/// in its body, or before it has ended.
 fn records(plan: &Plan<'_>, window: Duration) -> [Record; 2] {
     let all = requests(window);
     let rate = |metric: &str, more: &str| plan.rate(metric, more, window);
@@ -126,7 +135,7 @@ fn records(plan: &Plan<'_>, window: Duration) -> [Record; 2] {
     );
     let failed = format!(
         "sum by ({BY_ROUTE}) (\n    {}\n    or\n    {}\n  )",
-        rate(&count(), &format!("{STATUS}=~\"5..\"")),
+        rate(&answered(), &format!("{STATUS}=~\"5..\"")),
         rate(REQUESTS_ABORTED, &format!("{REASON}!=\"dropped\""))
     );
     let of_all = plan.select(&all, "");
@@ -138,7 +147,9 @@ fn records(plan: &Plan<'_>, window: Duration) -> [Record; 2] {
         },
         Record {
             name: ratio(window),
-            expr: format!("(\n  {failed}\n  or\n  0 * {of_all}\n)\n/\n({of_all} > 0)"),
+            expr: format!(
+                "clamp_max(\n  (\n    {failed}\n    or\n    0 * {of_all}\n  )\n  /\n  ({of_all} > 0),\n  1\n)"
+            ),
             labels: Vec::new(),
         },
     ]
@@ -246,7 +257,8 @@ impl Burn {
     }
 }
 
-/// Many requests of which a share fails, half by a status and half by a panic.
+/// Many requests of which a share fails: a third by a status, a third by one whose body is dropped,
+/// and a third by a panic.
 fn statuses(plan: &Plan<'_>, (method, route): (&str, &str), failing: f64) -> Vec<Series> {
     let all = 10_000.0;
     let of = |status| {
@@ -259,11 +271,20 @@ fn statuses(plan: &Plan<'_>, (method, route): (&str, &str), failing: f64) -> Vec
         ("phase", "headers"),
         (REASON, "panic"),
     ];
-    let half = all * failing / 2.0;
+    let dropped = [
+        (METHOD, method),
+        (ROUTE, route),
+        ("phase", "body"),
+        (REASON, "dropped"),
+    ];
+    let third = all * failing / 3.0;
+    let of_500 = [(METHOD, method), (ROUTE, route), (STATUS, "500")];
     vec![
-        Series::rising(of("200"), all - 2.0 * half),
-        Series::rising(of("500"), half),
-        Series::rising(plan.series(REQUESTS_ABORTED, &panics), half),
+        Series::rising(of("200"), all - 3.0 * third),
+        Series::rising(of("500"), third),
+        Series::rising(plan.series(&answered(), &of_500), 2.0 * third),
+        Series::rising(plan.series(REQUESTS_ABORTED, &dropped), third),
+        Series::rising(plan.series(REQUESTS_ABORTED, &panics), third),
     ]
 }
 
@@ -278,7 +299,7 @@ fn idle(plan: &Plan<'_>, example: (&str, &str)) -> Vec<Series> {
 /// So few that not even all of them are as many as it takes.
 fn single(plan: &Plan<'_>, example: (&str, &str)) -> Vec<Series> {
     let mut series = idle(plan, example);
-    if let Some(errors) = series.get_mut(1) {
+    for errors in series.iter_mut().skip(1).take(2) {
         errors.step = 1e-9;
     }
     series

@@ -3,12 +3,17 @@ use std::time::Duration;
 use super::plan::{BY_ROUTE, Plan, Scope};
 use super::promql::{bucket, duration, percent};
 use super::rule::{Alert, Example, Group, PERCENT, Record, Series, Severity};
-use crate::budget::{Limit, TIME_LIMITS, requests_to_judge};
+use crate::budget::{Limit, TIME_LIMITS};
 use crate::recorder::le;
 use crate::timing::{METHOD, REQUEST_DURATION, ROUTE, STATUS};
 
 /// From what share of slow requests on it is critical, whatever the quantile.
 const HALF: f64 = 0.5;
+
+/// How many slow requests it takes for a warning: more than one.
+const SLOW: f64 = 2.0;
+/// How many it takes to be critical.
+const MANY: f64 = 5.0;
 
 /// The name of the share of the requests that took longer than their budget says, by `limit`.
 pub(crate) fn over_budget(window: Duration) -> String {
@@ -132,7 +137,7 @@ fn unknown(plan: &Plan<'_>, budgets: &[Of]) -> Alert {
 }
 
 fn broken(plan: &Plan<'_>, limit: Limit, allowed: f64, budgets: &[Of]) -> Alert {
-    let mut alert = alert(plan, limit, allowed, budgets);
+    let mut alert = alert(plan, limit, (allowed, SLOW), budgets);
     for of in budgets {
         let kept = times(plan, of, allowed / 2.0);
         alert.silent.push(("the budget is kept", kept));
@@ -159,7 +164,7 @@ fn broken(plan: &Plan<'_>, limit: Limit, allowed: f64, budgets: &[Of]) -> Alert 
 }
 
 fn critical(plan: &Plan<'_>, limit: Limit, allowed: f64, budgets: &[Of]) -> Alert {
-    let mut alert = alert(plan, limit, HALF, budgets);
+    let mut alert = alert(plan, limit, (HALF, MANY), budgets);
     alert.severity = Severity::Critical;
     alert.name = "HttpLatencyCritical";
     alert.summary = "Most requests to a route take longer than its budget of time.";
@@ -170,28 +175,39 @@ fn critical(plan: &Plan<'_>, limit: Limit, allowed: f64, budgets: &[Of]) -> Aler
     alert
 }
 
-fn alert(plan: &Plan<'_>, limit: Limit, most: f64, budgets: &[Of]) -> Alert {
+fn alert(plan: &Plan<'_>, limit: Limit, (most, least): (f64, f64), budgets: &[Of]) -> Alert {
     let window = plan.short();
+    let over = plan.select(
+        &over_budget(window),
+        &format!("limit=\"{}\"", limit.as_str()),
+    );
+    // A test has five samples in a window.
+    let few = |requests: f64| budgets.first().map(|of| idle(plan, of, requests / 5.0));
     let name = limit.as_str();
     let slow = most + (1.0 - most) / 4.0;
-    let example = |of: &Of| {
+    let labels = |of: &Of| {
         let mut labels = of.0.labels(plan);
         labels.push(("limit", name.to_owned()));
-        Example {
-            series: times(plan, of, slow),
-            labels,
-            value: percent(slow),
-        }
+        labels
     };
+    let example = |of: &Of| Example {
+        series: times(plan, of, slow),
+        labels: labels(of),
+        value: percent(slow),
+    };
+    let slow = budgets.first().zip(few(least * 1.5));
+    let slow = slow.map(|(of, series)| Example {
+        series,
+        labels: labels(of),
+        value: percent(1.0),
+    });
     Alert {
         name: "HttpLatencyBudgetBroken",
         severity: Severity::Warning,
         expr: format!(
-            "{} > {most}\nand on ({BY_ROUTE})\n{} * {} >= {}",
-            plan.select(&over_budget(window), &format!("limit=\"{name}\"")),
+            "{over} > {most}\nand on ({BY_ROUTE})\n{over} * on ({BY_ROUTE}) {} * {} >= {least}",
             count(plan, ""),
             window.as_secs_f64(),
-            requests_to_judge(limit.allowed().unwrap_or(most)),
         ),
         labels: vec![("limit", name.to_owned())],
         hold: plan.scaled(Duration::from_secs(300)),
@@ -201,8 +217,11 @@ fn alert(plan: &Plan<'_>, limit: Limit, most: f64, budgets: &[Of]) -> Alert {
             percent(limit.allowed().unwrap_or(most))
         ),
         runbook: "See on the dashboard whether the route waits (for connections of the pool, for the queue, for a CPU) or works (queries, loads of a cache), and since when.",
-        fires: budgets.iter().map(example).collect(),
-        silent: Vec::new(),
+        fires: budgets.iter().map(example).chain(slow).collect(),
+        silent: few(least / 2.0)
+            .map(|series| ("only a few were slow", series))
+            .into_iter()
+            .collect(),
     }
 }
 

@@ -31,7 +31,9 @@ impl Monitor {
     /// [thresholds](crate::MonitorBuilder::thresholds), and the recording rules beneath them.
     ///
     /// Each alert has the label `severity`, `warning` or `critical`, and the annotations `summary`,
-    /// `description` and `runbook`. None fires without traffic, or for a single request.
+    /// `description` and `runbook`. None of those on requests and reads fires without traffic, or for
+    /// a single request; but one caller that waits in vain for a connection is enough for
+    /// `PoolTimeouts`.
     pub fn alert_rules(&self) -> String {
         let plan = Plan::of(self);
         yaml::rules(&plan, &groups(&plan))

@@ -33,10 +33,8 @@ pub(super) fn pool(plan: &Plan<'_>) -> Group {
     let max = plan.select("db_client_connections_max", "");
     let pending = plan.select("db_client_connections_pending_requests", "");
     let timeouts = plan.select("db_client_connections_timeouts_total", "");
-    let lag = plan.select("db_client_replica_lag_seconds", "");
     let usage = plan.select(POOL_USAGE, "");
     let most = plan.objectives.thresholds.pool_usage;
-    let behind = plan.objectives.thresholds.replica_lag.as_secs_f64();
     let window = duration(plan.short());
 
     let pool = ("pool", "main");
@@ -54,8 +52,6 @@ pub(super) fn pool(plan: &Plan<'_>) -> Group {
         ]
     };
     let gave_up = plan.series("db_client_connections_timeouts_total", &[pool]);
-    let replica = [("replica", "b:5432")];
-    let lags = |seconds| vec![constant("db_client_replica_lag_seconds", &replica, seconds)];
     let much = f64::midpoint(most, 1.0);
     let alerts = vec![
         Alert {
@@ -124,22 +120,6 @@ pub(super) fn pool(plan: &Plan<'_>) -> Group {
                 value: String::new(),
             }],
             silent: vec![("that was long ago", vec![Series::constant(gave_up, 9.0)])],
-        },
-        Alert {
-            name: "ReplicaLag",
-            severity: Severity::Warning,
-            expr: format!("max by (job, pool, replica) ({lag}) > {behind}"),
-            labels: Vec::new(),
-            hold: plan.scaled(MINUTE),
-            summary: "A replica is behind its primary.",
-            description: format!("The replica {{{{ $labels.replica }}}} of the pool {{{{ $labels.pool }}}} of {{{{ $labels.job }}}} is {SECONDS} behind."),
-            runbook: "Look for long transactions and bulk writes on the primary, and for queries on the replica that hold up its recovery.",
-            fires: vec![Example {
-                series: lags(behind + 60.0),
-                labels: labels(plan, &[pool, ("replica", "b:5432")]),
-                value: humanized(behind + 60.0),
-            }],
-            silent: vec![("it keeps up", lags(behind))],
         },
     ];
     Group {

@@ -18,6 +18,7 @@ pub(super) fn group(plan: &Plan<'_>) -> Group {
         records: Vec::new(),
         alerts: vec![
             absent(plan),
+            down(plan),
             stuck(plan),
             memory(plan, "ProcessMemoryHigh", Severity::Warning, warning),
             memory(plan, "ProcessMemoryCritical", Severity::Critical, critical),
@@ -49,9 +50,33 @@ fn absent(plan: &Plan<'_>) -> Alert {
     }
 }
 
+fn down(plan: &Plan<'_>) -> Alert {
+    let of = |up| vec![Series::constant(plan.series("up", &[]), up)];
+    Alert {
+        name: "InstanceDown",
+        severity: Severity::Warning,
+        expr: format!("max by (job, instance) ({}) == 0", plan.select("up", "")),
+        labels: Vec::new(),
+        hold: plan.scaled(5 * MINUTE),
+        summary: "An instance of the service cannot be scraped.",
+        description:
+            "Prometheus does not reach {{ $labels.instance }} of the job {{ $labels.job }}."
+                .to_owned(),
+        runbook: "Look at whether it runs, and at the error of the target in Prometheus. If it is gone for good, remove the target.",
+        fires: vec![Example {
+            series: of(0.0),
+            labels: vec![("job", plan.job.to_owned()), ("instance", "a:1".to_owned())],
+            value: String::new(),
+        }],
+        silent: vec![("it is up", of(1.0)), ("there is no such job", Vec::new())],
+    }
+}
+
 /// A hang leaves no sample in any histogram.
 fn stuck(plan: &Plan<'_>) -> Alert {
     let window = plan.short();
+    // Other instances answer while one hangs.
+    let by = format!("{BY_ROUTE}, instance");
     let scope = plan.outside(Budget::is_empty);
     let comma = if scope.matchers.is_empty() { "" } else { "," };
     let ended = |metric: &str, more: &str| {
@@ -69,23 +94,26 @@ fn stuck(plan: &Plan<'_>) -> Alert {
         let labels = [method, route, (PHASE, phase), (REASON, reason)];
         plan.series(REQUESTS_ABORTED, &labels)
     };
+    let other = count.replace("instance=\"a:1\"", "instance=\"b:1\"");
+    let mut labels = scope.labels(plan);
+    labels.push(("instance", "a:1".to_owned()));
     Alert {
         name: "HttpRequestsStuck",
         severity: Severity::Warning,
         expr: format!(
-            "sum by ({BY_ROUTE}) (min_over_time({}[{}])) > 0\nunless\nsum by ({BY_ROUTE}) (\n  {}\n  or\n  {}\n  or\n  {}\n) > 0{}",
+            "sum by ({by}) (min_over_time({}[{}])) > 0\nunless\nsum by ({by}) (\n  {}\n  or\n  {}\n  or\n  {}\n) > 0{}",
             plan.select(ACTIVE_REQUESTS, &scope.matchers),
             duration(window),
             ended(&format!("{RESPONSE_DURATION}_count"), ""),
             ended(REQUESTS_ABORTED, &format!("{phase}!=\"{headers}\"")),
             ended(REQUESTS_ABORTED, &format!("{reason}!=\"{dropped}\"")),
-            scope.except(plan, ACTIVE_REQUESTS, BY_ROUTE),
+            scope.except(plan, ACTIVE_REQUESTS, &by),
         ),
         labels: Vec::new(),
         hold: plan.scaled(5 * MINUTE),
         summary: "Requests to a route do not end.",
         description: format!(
-            "{WHOLE} requests or more are in flight to {{{{ $labels.{METHOD} }}}} {{{{ $labels.{ROUTE} }}}} of {{{{ $labels.job }}}}, and in the last {} none has ended but those that were given up.",
+            "{WHOLE} requests or more are in flight to {{{{ $labels.{METHOD} }}}} {{{{ $labels.{ROUTE} }}}} of {{{{ $labels.job }}}} ({{{{ $labels.instance }}}}), and in the last {} none has ended but those that were given up.",
             duration(window)
         ),
         runbook: "Look for what the route waits for: a lock, a connection, a service without a timeout. If it streams, give it a budget without limits, which exempts it.",
@@ -95,8 +123,9 @@ fn stuck(plan: &Plan<'_>) -> Alert {
                     Series::constant(active.clone(), 3.0),
                     Series::constant(count.clone(), 7.0),
                     Series::rising(aborted("headers", "dropped"), dropped),
+                    Series::rising(other.clone(), 100.0),
                 ],
-                labels: scope.labels(plan),
+                labels: labels.clone(),
                 value: "3".to_owned(),
             })
             .into(),

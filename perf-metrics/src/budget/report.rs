@@ -15,7 +15,8 @@ use crate::timing::REQUEST_DURATION;
 pub enum Verdict {
     /// It is, or there is none.
     Kept,
-    /// So few requests were made that one alone could break it: fewer than 20 for p95, say.
+    /// So few requests were made that one alone could break it, fewer than 20 for p95, say; and no
+    /// more than one exceeds it.
     TooFewSamples,
     /// So many requests were dropped before their response headers, by clients that gave up or by
     /// a timeout outside the layer, that what is known of the others does not say that it is kept:
@@ -69,10 +70,13 @@ pub struct LimitReport {
 impl LimitReport {
     fn new(limit: Limit, at_most: f64, allowed: f64, exceeded: u64, count: u64) -> Self {
         let ratio = (count > 0).then(|| exceeded as f64 / count as f64);
-        let verdict = if count < requests_to_judge(allowed) {
-            Verdict::TooFewSamples
-        } else if ratio.is_some_and(|ratio| ratio > allowed) {
+        let needed = requests_to_judge(allowed);
+        // More than may exceed it even if all that are missing to `needed` did not.
+        let broken = exceeded as f64 > allowed * count.max(needed) as f64;
+        let verdict = if broken && exceeded > 1 {
             Verdict::Broken
+        } else if count < needed {
+            Verdict::TooFewSamples
         } else {
             Verdict::Kept
         };
@@ -89,6 +93,11 @@ impl LimitReport {
 impl Monitor {
     /// Each method and route that was asked for, by route and method, with what it did since the
     /// monitor was built and whether its [budget](crate::MonitorBuilder::budget) is kept.
+    ///
+    /// It is judged by the whole life of the process: after a day that went well, an hour that goes
+    /// badly may still leave a budget kept, and one that was broken once stays so for long. It suits
+    /// load tests and deployments; the [alert rules](Self::alert_rules) are what judges the last
+    /// minutes.
     pub fn budgets(&self) -> Vec<RouteReport> {
         let samples = self.samples();
         let mut times = times(&samples);

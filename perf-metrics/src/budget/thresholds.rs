@@ -13,7 +13,6 @@ pub struct Thresholds {
     pub(crate) unanswered_ratio: (f64, f64),
     pub(crate) memory_usage: (f64, f64),
     pub(crate) pool_usage: f64,
-    pub(crate) replica_lag: Duration,
     pub(crate) queue_depth: (u64, u64),
     pub(crate) queue_age: (Duration, Duration),
     pub(crate) cache_hit_ratio: (f64, f64),
@@ -26,7 +25,6 @@ impl Default for Thresholds {
             unanswered_ratio: (0.2, 0.5),
             memory_usage: (0.75, 0.85),
             pool_usage: 0.9,
-            replica_lag: Duration::from_secs(10),
             queue_depth: (20, 50),
             queue_age: (Duration::from_secs(30), Duration::from_secs(120)),
             cache_hit_ratio: (0.8, 0.7),
@@ -60,12 +58,6 @@ impl Thresholds {
     /// wait, is critical in any case. Defaults to 0.9.
     pub fn pool_usage(mut self, warning: f64) -> Self {
         self.pool_usage = warning;
-        self
-    }
-
-    /// A replica is further behind than this: a warning. Defaults to 10 seconds.
-    pub fn replica_lag(mut self, warning: Duration) -> Self {
-        self.replica_lag = warning;
         self
     }
 

@@ -22,6 +22,7 @@ fn rate(plan: &Plan<'_>, metric: &str, more: &str) -> String {
 
 pub(super) fn row(plan: &Plan<'_>) -> Row {
     let count = format!("{RESPONSE_DURATION}_count");
+    let answered = format!("{REQUEST_DURATION}_count");
     let ended = format!(
         "{} or {}",
         rate(plan, &count, ""),
@@ -29,11 +30,11 @@ pub(super) fn row(plan: &Plan<'_>) -> Row {
     );
     let failed = format!(
         "{} or {}",
-        rate(plan, &count, &format!("{STATUS}=~\"5..\"")),
+        rate(plan, &answered, &format!("{STATUS}=~\"5..\"")),
         rate(plan, REQUESTS_ABORTED, &format!("{REASON}!=\"dropped\""))
     );
     let errors = format!(
-        "(sum by ({BY}) ({failed}) or 0 * sum by ({BY}) ({ended}))\n/ (sum by ({BY}) ({ended}) > 0)"
+        "clamp_max((sum by ({BY}) ({failed}) or 0 * sum by ({BY}) ({ended}))\n/ (sum by ({BY}) ({ended}) > 0), 1)"
     );
     let times = |title, limit, q| {
         let panel = Panel::new(title, "s").show(quantile(plan, REQUEST_DURATION, q), LEGEND);

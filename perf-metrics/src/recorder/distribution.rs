@@ -129,6 +129,16 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
+    /// No times, with OpenTelemetry's bounds.
+    pub(crate) fn of_times() -> Self {
+        let scheme = Scheme::times_with(&[]);
+        Self {
+            scheme,
+            cells: vec![0; scheme.cells()],
+            sum: 0.0,
+        }
+    }
+
     /// How many values there are.
     pub(crate) fn count(&self) -> u64 {
         self.cells.iter().sum()
@@ -175,15 +185,10 @@ impl Counts {
         Some(self.scheme.middle(cell))
     }
 
-    /// The values recorded since `earlier`, which must be of the same histograms.
+    /// The values recorded since `earlier`, which must be of the same histograms and begun by the
+    /// same.
     pub(crate) fn since(&self, earlier: &Self) -> Self {
-        let mut then = Self {
-            scheme: self.scheme,
-            cells: vec![0; self.cells.len()],
-            sum: 0.0,
-        };
-        then.merge(earlier);
-        let cells = self.cells.iter().zip(&then.cells);
+        let cells = self.cells.iter().zip(&earlier.cells);
         Self {
             scheme: self.scheme,
             cells: cells.map(|(now, then)| now.saturating_sub(*then)).collect(),

@@ -15,9 +15,9 @@ use crate::timing::{
 pub struct Requests {
     /// Requests that have ended, in whatever way.
     pub count: u64,
-    /// Of these, those that failed: answered with a 5xx status, or ended by a panic or an error of
-    /// the service or of the body. A response that failed in its body after a 5xx status is
-    /// counted once.
+    /// Of these, those that failed: answered with a 5xx status, whatever became of the body, or ended
+    /// by a panic or an error of the service or of the body. A response that failed in its body
+    /// after a 5xx status is counted twice; but there are never more than ended.
     pub errors: u64,
     /// Of these, those that were dropped before their end: the client went away, or a timeout
     /// outside the layer fired.
@@ -100,11 +100,10 @@ pub(crate) struct Tally {
     pub(crate) times: Option<Counts>,
 }
 
+/// Adds times to those of other routes, which may have other bounds: in cells that are the same each
+/// time, so that two such sums can be compared.
 fn merge(into: &mut Option<Counts>, times: &Counts) {
-    match into {
-        Some(all) => all.merge(times),
-        None => *into = Some(times.clone()),
-    }
+    into.get_or_insert_with(Counts::of_times).merge(times);
 }
 
 /// The route and the method of a series.
@@ -136,12 +135,18 @@ impl Tally {
         for (key, times) in samples.histograms(RESPONSE_DURATION) {
             let tally = tallies.entry(group(key)).or_default();
             tally.ended += times.count();
+        }
+        for (key, times) in samples.histograms(REQUEST_DURATION) {
+            let tally = tallies.entry(group(key)).or_default();
+            merge(&mut tally.times, times);
+            // By its headers: that a body is dropped does not undo it.
             if label(key, STATUS).is_some_and(|status| status.starts_with('5')) {
                 tally.errors += times.count();
             }
         }
-        for (key, times) in samples.histograms(REQUEST_DURATION) {
-            merge(&mut tallies.entry(group(key)).or_default().times, times);
+        for tally in tallies.values_mut() {
+            // One whose body is not yet at its end has not ended.
+            tally.errors = tally.errors.min(tally.ended);
         }
         tallies
     }

@@ -1,6 +1,8 @@
 //! The rules and their tests, by the tools of Prometheus.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use perf_metrics::{AlertOptions, Budget, BuildError, Monitor, MonitorBuilder, Thresholds};
@@ -154,7 +156,7 @@ fn the_tests_fail_for_rules_that_are_not_theirs() {
         (
             "severity: \"warning\"",
             "severity: \"critical\"",
-            "ReplicaLag",
+            "PoolCallersWait",
         ),
     ]);
 }
@@ -175,6 +177,48 @@ fn a_time_scale_makes_windows_and_waits_short_but_not_shorter_than_four_scrapes(
         !rules.contains("[5m]") && !rules.contains("[300ms]"),
         "{rules}"
     );
+}
+
+fn texts(dir: &Path, all: &mut String) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            texts(&path, all);
+        } else if path.extension().is_some_and(|it| it == "rs") {
+            all.push_str(&fs::read_to_string(path).unwrap());
+        }
+    }
+}
+
+/// There was an alert once on a metric that no crate recorded.
+#[test]
+fn the_other_crates_record_what_the_rules_are_about() {
+    let monitor = demanding().build().unwrap();
+    let text = monitor.alert_rules() + &monitor.grafana_json();
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != ':');
+    let words: BTreeSet<&str> = words.collect();
+    for (name, prefix) in [
+        ("perf-pool", "db_client_"),
+        ("perf-queue", "queue_"),
+        ("perf-cache", "cache_"),
+        ("perf-batch", "batch_"),
+    ] {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name);
+        if !dir.exists() {
+            println!("skipped: no {name} beside this crate");
+            continue;
+        }
+        let mut sources = String::new();
+        texts(&dir.join("src"), &mut sources);
+        let metrics: Vec<_> = words.iter().filter(|it| it.starts_with(prefix)).collect();
+        assert!(metrics.len() > 3, "{name}: {metrics:?}");
+        for metric in metrics {
+            let parts = ["_bucket", "_count", "_sum"];
+            let base = parts.iter().find_map(|it| metric.strip_suffix(it));
+            let found = |metric: &str| sources.contains(&format!("\"{metric}\""));
+            assert!(found(metric) || base.is_some_and(found), "{name}: {metric}");
+        }
+    }
 }
 
 #[test]

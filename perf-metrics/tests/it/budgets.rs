@@ -108,19 +108,25 @@ fn all_statuses_count_for_the_times_and_5xx_and_panics_for_the_errors() {
 #[test]
 fn too_few_requests_are_not_judged() {
     let builder = || orders(|it| it.p95(ms(100)).errors(0.04));
-    let verdict = |n| {
-        one(builder(), || {
-            requests("GET", "/orders/{id}", "500", &vec![500; n])
-        })
-        .limits
+    let verdicts = |good, bad| {
+        let report = one(builder(), || {
+            requests("GET", "/orders/{id}", "200", &vec![50; good]);
+            requests("GET", "/orders/{id}", "500", &vec![500; bad]);
+        });
+        let limits = report.limits.iter();
+        limits.map(|it| it.verdict).collect::<Vec<_>>()
     };
-    let verdicts = |n| verdict(n).iter().map(|it| it.verdict).collect::<Vec<_>>();
-    assert_eq!(
-        verdicts(19),
-        [Verdict::TooFewSamples, Verdict::TooFewSamples]
-    );
-    assert_eq!(verdicts(20), [Verdict::Broken, Verdict::TooFewSamples]);
-    assert_eq!(verdicts(25), [Verdict::Broken, Verdict::Broken]);
+    for (good, bad) in [(18, 1), (0, 1), (19, 0)] {
+        let expected = [Verdict::TooFewSamples, Verdict::TooFewSamples];
+        assert_eq!(verdicts(good, bad), expected, "{good} {bad}");
+    }
+    assert_eq!(verdicts(19, 1), [Verdict::Kept, Verdict::TooFewSamples]);
+    assert_eq!(verdicts(24, 1), [Verdict::Kept, Verdict::Kept]);
+    // As many as these are too many, however many more there will be to judge by.
+    for (good, bad) in [(0, 2), (17, 2), (0, 99)] {
+        let expected = [Verdict::Broken, Verdict::Broken];
+        assert_eq!(verdicts(good, bad), expected, "{good} {bad}");
+    }
     let few = one(builder(), || requests("GET", "/orders/{id}", "200", &[1]));
     assert_eq!(few.verdict, Verdict::TooFewSamples);
 }

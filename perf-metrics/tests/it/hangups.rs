@@ -12,6 +12,7 @@ use axum::middleware::map_request;
 use axum::routing::get;
 use bytes::Bytes;
 use futures_util::stream;
+use http::StatusCode;
 use perf_metrics::Monitor;
 use perf_metrics::snapshot::Requests;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -50,10 +51,16 @@ async fn server() -> Server {
             "/endless",
             get(move || async move {
                 notify_body.notify_one();
-                Body::from_stream(stream::repeat(Ok::<_, Infallible>(Bytes::from_static(
-                    &[b'x'; 16_384],
-                ))))
+                endless()
             }),
+        )
+        .route(
+            "/endless/503",
+            get(|| async { (StatusCode::SERVICE_UNAVAILABLE, endless()) }),
+        )
+        .route(
+            "/fails/503",
+            get(|| async { (StatusCode::SERVICE_UNAVAILABLE, failing()) }),
         )
         .route("/fails", get(|| async { failing() }))
         .layer(monitor.layer())
@@ -74,6 +81,11 @@ async fn server() -> Server {
 fn chunks(n: usize) -> Body {
     let chunk = |_| Ok::<_, Infallible>(Bytes::from_static(&[b'x'; 1000]));
     Body::from_stream(stream::iter((0..n).map(chunk)))
+}
+
+fn endless() -> Body {
+    let chunk = Ok::<_, Infallible>(Bytes::from_static(&[b'x'; 16_384]));
+    Body::from_stream(stream::repeat(chunk))
 }
 
 fn failing() -> Body {
@@ -150,6 +162,28 @@ async fn a_client_gone_in_the_body_is_one_abort() {
         (1, 1, 0)
     );
     assert_eq!(server.aborted("body", "dropped"), 1);
+}
+
+/// It was once no error at all, as its request ends by an abort.
+#[tokio::test]
+async fn a_client_gone_in_the_body_of_a_5xx_is_an_abort_and_an_error() {
+    let server = server().await;
+    let mut stream = server.send("GET", "/endless/503").await;
+    stream.read_exact(&mut [0; 40_000]).await.unwrap();
+    drop(stream);
+    let requests = server.settled().await;
+    assert_eq!(
+        (requests.count, requests.aborted, requests.errors),
+        (1, 1, 1)
+    );
+}
+
+#[tokio::test]
+async fn there_are_no_more_errors_than_requests() {
+    let server = server().await;
+    server.read("GET", "/fails/503").await;
+    let requests = server.settled().await;
+    assert_eq!((requests.count, requests.errors), (1, 1));
 }
 
 #[tokio::test]
