@@ -8,6 +8,8 @@ use super::{Machine, Pace, Rules, Time};
 pub(super) struct Past {
     /// The last grant of all.
     last: Option<Time>,
+    /// The last that a process before this one can have made. Only the queue's limit counts it.
+    earlier: Option<Time>,
     /// For all grants after this, the queue's limit was the one that it is now.
     queue_since: Time,
     key_since: Time,
@@ -21,6 +23,7 @@ impl Past {
     pub(super) const fn new() -> Self {
         Self {
             last: None,
+            earlier: None,
             queue_since: Time::ZERO,
             key_since: Time::ZERO,
             own: false,
@@ -59,6 +62,14 @@ impl Past {
     }
 }
 
+impl<T, K> Machine<T, K> {
+    /// When a job was last granted, also by processes before this one, if one ever was.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn last_grant(&self) -> Option<Time> {
+        self.past.last.or(self.past.earlier)
+    }
+}
+
 /// What changes while the queue runs.
 impl<T, K: Hash + Eq + Clone> Machine<T, K> {
     /// While paused no job starts, though time goes on: jobs fall due, and limits recover.
@@ -78,6 +89,19 @@ impl<T, K: Hash + Eq + Clone> Machine<T, K> {
         self.rules
     }
 
+    /// Begins where processes before this one have granted jobs by this limit of the queue, which was in
+    /// force for all grants after `since`: the last of them no later than `newest`, and more is not known.
+    /// Of single keys nothing is, and nothing is taken for granted.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn go_on(&mut self, newest: Time, since: Time) {
+        let since = since.min(newest);
+        self.past.earlier = Some(newest);
+        self.past.queue_since = since;
+        if let Some(pace) = &self.rules.queue {
+            self.limiter.assume(Before::paced(newest, pace, since));
+        }
+    }
+
     /// Replaces the rules, for all jobs that start after this. Grants of the past count, so that the
     /// new limits hold from now on in every window, also in those that began before. Where a new
     /// quota or period asks for more of the past than is known, the limit waits as long as it would
@@ -93,7 +117,10 @@ impl<T, K: Hash + Eq + Clone> Machine<T, K> {
         if old.queue != rules.queue {
             let unknown = match old.queue {
                 Some(_) => None,
-                None => self.past.last.map(Before::unlimited),
+                None => match self.past.last {
+                    Some(last) => Some(Before::unlimited(last)),
+                    None => self.past.earlier.map(Before::unpaced),
+                },
             };
             let paces = [old.queue.as_ref(), rules.queue.as_ref()];
             self.limiter.change(paces, self.past.queue_since, unknown);

@@ -21,13 +21,18 @@ pub(super) struct Many {
 }
 
 /// The latest instants at which grants that nobody has noted can have been, one by one backwards:
-/// `quota` at `newest`, `quota` a period earlier, and so on, but none that is earlier than `floor`.
+/// `quota` at `newest`, `quota` a period earlier, and so on, but none that is earlier than `floor`. By a
+/// limit that was kept to without a break, they are evenly spaced, too, but for `ahead`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Before {
     pub(super) newest: Time,
     quota: usize,
     period: u64,
     floor: Time,
+    interval: u64,
+    ahead: u64,
+    /// There was none before.
+    first: Time,
 }
 
 impl Before {
@@ -38,6 +43,9 @@ impl Before {
             quota: pace.quota,
             period: pace.period,
             floor: since.min(newest),
+            interval: 0,
+            ahead: 0,
+            first: Time::ZERO,
         }
     }
 
@@ -48,6 +56,29 @@ impl Before {
             quota: usize::MAX,
             period: 0,
             floor: newest,
+            interval: 0,
+            ahead: 0,
+            first: Time::ZERO,
+        }
+    }
+
+    /// Of processes before this one, by a limiter that had `pace` for all grants after `since`.
+    #[cfg(feature = "sqlite")]
+    pub(super) fn paced(newest: Time, pace: &Pace, since: Time) -> Self {
+        let (interval, ahead) = pace.spacing();
+        Self {
+            interval,
+            ahead,
+            first: Time::LONG_AGO,
+            ..Self::limited(newest, pace, since)
+        }
+    }
+
+    /// Of processes before this one, by whatever limits.
+    pub(super) fn unpaced(newest: Time) -> Self {
+        Self {
+            first: Time::LONG_AGO,
+            ..Self::unlimited(newest)
         }
     }
 
@@ -63,8 +94,10 @@ impl Before {
     fn nth(&self, n: usize) -> Option<Time> {
         let periods = n.saturating_sub(1) / self.quota;
         let back = self.period.saturating_mul(periods as u64);
+        let spaced = self.interval.saturating_mul(n.saturating_sub(1) as u64);
+        let back = back.max(spaced.saturating_sub(self.ahead));
         let at = self.newest.minus_nanos(back).max(self.floor);
-        (at >= Time::ZERO).then_some(at)
+        (at >= self.first).then_some(at)
     }
 }
 
@@ -134,7 +167,10 @@ impl Grants {
             let oldest = oldest.unwrap_or(Time::ZERO);
             let later = self.back(1).filter(|later| *later >= since);
             let newest = later.map_or(oldest, |later| later.minus_nanos(pace.period).min(oldest));
-            Before::limited(newest, pace, since)
+            Before {
+                first: before.map_or(Time::ZERO, |before| before.first),
+                ..Before::limited(newest, pace, since)
+            }
         });
         let forgotten = forgotten.map(|f| oldest.map_or(f, |oldest| f.up_to(oldest)));
         if let Some(before) = dropped.or(before).or(forgotten) {

@@ -28,6 +28,13 @@ impl Pace {
             lead: interval * u64::from(burst.saturating_sub(1)),
         }
     }
+
+    /// How far apart grants are, and by how much a later one may have come before its turn, or an
+    /// earlier one after it.
+    #[cfg(feature = "sqlite")]
+    pub(super) const fn spacing(&self) -> (u64, u64) {
+        (self.interval, self.lead + CATCH_UP_NANOS)
+    }
 }
 
 // The machine is made in the user's crate, for the user's types; what it calls for each job has to be

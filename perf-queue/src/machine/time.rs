@@ -8,6 +8,9 @@ pub(crate) struct Time(i64);
 impl Time {
     pub(crate) const ZERO: Self = Self(0);
 
+    /// Earlier than any time that matters.
+    pub(crate) const LONG_AGO: Self = Self(i64::MIN);
+
     /// Later than any time that comes.
     pub(crate) const NEVER: Self = Self(i64::MAX);
 

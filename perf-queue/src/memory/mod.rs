@@ -4,6 +4,8 @@ mod ends;
 #[cfg(test)]
 mod model;
 mod names;
+#[cfg(feature = "sqlite")]
+mod past;
 mod store;
 
 use std::future::ready;
@@ -12,6 +14,8 @@ use std::sync::Arc;
 
 use crate::BuildError;
 use crate::backend::{Boxed, Open, Parts, QueueBackend, Ready};
+#[cfg(feature = "sqlite")]
+pub(crate) use past::Past;
 #[cfg(feature = "sqlite")]
 pub(crate) use store::Restored;
 pub(crate) use store::{Settings, Store};
@@ -97,6 +101,8 @@ impl Memory {
         parts.signals.room.add_permits(self.capacity());
         let settings = Settings {
             memory: self,
+            #[cfg(feature = "sqlite")]
+            past: None,
             limits: parts.limits,
             rules,
             rate_per_key: parts.rate_per_key,

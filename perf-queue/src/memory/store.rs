@@ -7,6 +7,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::names::Names;
+#[cfg(feature = "sqlite")]
+use super::past::Past;
 use crate::backend::{Errors, KeyOf, Limits, Submission};
 use crate::crew::Crew;
 use crate::machine::{Machine, NewJob, Pace, Rules, Time};
@@ -21,6 +23,9 @@ const PUSH_AT_ONCE: usize = 256;
 /// What a store needs beside the function that finds a job's key.
 pub(crate) struct Settings<T> {
     pub(crate) memory: Memory,
+    /// `None` where there were none.
+    #[cfg(feature = "sqlite")]
+    pub(crate) past: Option<Past>,
     pub(crate) limits: Limits,
     /// The same, as the machine has them.
     pub(crate) rules: Rules,
@@ -98,12 +103,29 @@ pub(super) struct Tally {
     pub(super) dead_dropped: u64,
 }
 
+impl<T, K> Store<T, K> {
+    /// The state is whole whenever user code can panic (in `Hash` or `Eq` of a key), so a poisoned
+    /// lock is as good as any.
+    pub(super) fn lock(&self) -> MutexGuard<'_, State<T, K>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Read under the lock, so that the machine never sees time go back.
+    pub(super) fn now(&self) -> Time {
+        Time::at(self.start.elapsed())
+    }
+}
+
 impl<T, K> Store<T, K>
 where
     K: Hash + Eq + Clone,
 {
     pub(crate) fn new(settings: Settings<T>, key: KeyOf<T, K>) -> Self {
-        let (machine, limits) = (Machine::new(settings.rules), settings.limits);
+        #[cfg(feature = "sqlite")]
+        let machine = Past::machine(&settings);
+        #[cfg(not(feature = "sqlite"))]
+        let machine = Machine::new(settings.rules);
+        let limits = settings.limits;
         Self {
             settings,
             key,
@@ -123,17 +145,6 @@ where
                 tally: Tally::default(),
             }),
         }
-    }
-
-    /// The state is whole whenever user code can panic (in `Hash` or `Eq` of a key), so a poisoned
-    /// lock is as good as any.
-    pub(super) fn lock(&self) -> MutexGuard<'_, State<T, K>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Read under the lock, so that the machine never sees time go back.
-    pub(super) fn now(&self) -> Time {
-        Time::at(self.start.elapsed())
     }
 
     pub(super) fn instant(&self, at: Time) -> Instant {

@@ -135,7 +135,8 @@ where
             new.limit(scope, rate.map(Quota::from));
             self.journal.set(Setting::Rules(new)).await?;
             *rules = new;
-            self.store.set_rate(scope, rate).await
+            self.store.set_rate(scope, rate).await?;
+            self.journal.set(Setting::Changed).await
         })
     }
 

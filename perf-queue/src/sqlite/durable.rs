@@ -15,7 +15,7 @@ use super::{Added, End, Journal, Place, RowId, Sqlite, Stored};
 use crate::backend::{
     Backend, Boxed, Ended, Hold, Limits, Open, Parts, QueueBackend, Ready, Submission, Taken, Why,
 };
-use crate::memory::{Restored, Settings, Store};
+use crate::memory::{Past, Restored, Settings, Store};
 use crate::remote::codec::{decode, encode};
 use crate::remote::{NewJob, Rules};
 use crate::signals::Signals;
@@ -53,17 +53,30 @@ where
         sqlite.check()?;
         let (journal, stored) = sqlite.start(&parts.name).await?;
         // As on a server: who names limits sets those in which the code has changed.
-        let mut kept = journal.state.rules;
+        let before = journal.state.rules;
+        let mut kept = before;
         if let Some(built) = parts.rules() {
             kept.build(built, journal.state.built);
             let rules = kept;
+            if rules != before {
+                journal.set(Setting::Changing).await?;
+            }
             journal.set(Setting::Built { rules, built }).await?;
         }
         let limits = Limits::from(kept);
         let rules = limits.rules()?;
         let capacity = sqlite.bound();
         parts.signals.room.add_permits(capacity);
+        let past = match journal.state.past {
+            None => None,
+            Some(past) => Some(Past {
+                pace: Limits::from(before).rules()?.queue,
+                quiet: past.quiet,
+                unchanged: past.unchanged,
+            }),
+        };
         let settings = Settings {
+            past,
             memory: Memory::bounded(capacity),
             limits,
             rules,
@@ -87,6 +100,9 @@ where
             queue: RandomState::new().build_hasher().finish(),
             next: AtomicU64::new(0),
         });
+        if kept != before {
+            durable.journal.set(Setting::Changed).await?;
+        }
         durable.store.hold(durable.journal.state.hold);
         if durable.journal.state.paused {
             durable.store.pause(true).await?;
@@ -271,7 +287,7 @@ where
 impl<T, K> Drop for Durable<T, K> {
     fn drop(&mut self) {
         // The task that takes in arrivals has the journal, too.
-        self.journal.close();
+        self.journal.close_after(self.store.last_start());
     }
 }
 

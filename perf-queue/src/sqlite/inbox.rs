@@ -33,6 +33,8 @@ pub(super) enum Op {
     /// Up to this time of the wall clock.
     Purge(i64, Reply<u64>),
     Set(Setting, Reply<()>),
+    /// When a job was last started, by the wall clock, if one ever was: the last that is told.
+    LastStart(Option<i64>),
 }
 
 #[derive(Debug)]

@@ -301,6 +301,15 @@ impl Journal {
 
     /// Writes all that was told, then closes the file and lets others open the queue; does not wait for
     /// that.
+    pub(super) fn close_after(&self, last_start: Option<Duration>) {
+        let now = wall_clock();
+        let last = last_start.map(|ago| now.saturating_sub(millis(ago)));
+        let _ = self.inbox.push(Op::LastStart(last));
+        self.close();
+    }
+
+    /// Lets go of the queue as [`close_after`](Self::close_after) does, where it is not known when a job was
+    /// last started.
     pub(crate) fn close(&self) {
         self.inbox.close();
     }

@@ -42,8 +42,14 @@ pub(crate) use rows::{Added, End, Place, RowId, Stored};
 ///
 /// The file is in WAL mode, and a job is on the disk (`synchronous = FULL`) when its enqueue returns.
 ///
-/// Limits count what this process has started. Those of the queue and penalties outlive it, but not what
-/// it had started: a window that spans a restart may hold up to twice the quota.
+/// The queue's limit holds in windows that span the end of a process, too, also of one that was killed. Its
+/// starts are not written one by one: they count as the most that the limit can have let through, up to
+/// its last start, or up to now where it was killed. So after a restart a first job may have to wait for
+/// one slot and 50 ms; with a burst, or where the limit had just been changed, for a period. The wall
+/// clock tells how long ago it was: set forward while no process has the queue, less time has to pass.
+///
+/// Limits of single keys do not know what an earlier process has started: a window that spans its end may
+/// hold up to twice the quota of a key.
 #[derive(Debug, Clone)]
 pub struct Sqlite {
     path: PathBuf,

@@ -45,9 +45,10 @@ pub(super) async fn start_on(
     dead_letters: usize,
 ) -> Result<(Journal, Vec<Stored>), BackendError> {
     let (queue, clean) = register(&mut conn, queue).await?;
+    let state = state::load(&mut conn, queue, clean).await;
+    let state = state.map_err(backend)?;
     let read = read(&mut conn, queue, clean).await;
     let (jobs, watch, letters) = read.map_err(backend)?;
-    let state = state::load(&mut conn, queue).await.map_err(backend)?;
     let path = file.path().to_owned();
     let writer = Writer::new(file, conn, queue, dead_letters, watch, letters);
     Ok((Journal::new(writer, queue, path, state), jobs))
@@ -81,7 +82,7 @@ async fn read(
     queue: i64,
     clean: bool,
 ) -> sqlx::Result<(Vec<Stored>, Watch, u64)> {
-    set_clean(conn, queue, false).await?;
+    set_clean(conn, queue, None).await?;
     names::forget_old(conn, wall_clock()).await?;
     sqlx::query(include_str!("sql/recover.sql"))
         .bind(queue)
@@ -97,15 +98,39 @@ async fn read(
     Ok((jobs, watch, dead::count(conn, queue).await?))
 }
 
+/// The queue is let go of, and its last job was started at this time of the wall clock; or it is taken.
 pub(super) async fn set_clean(
     conn: &mut SqliteConnection,
     queue: i64,
-    clean: bool,
+    last_start: Option<i64>,
 ) -> sqlx::Result<()> {
+    // Who ends in between has not let go of it.
+    if let Some(at) = last_start {
+        set_time(conn, queue, include_str!("sql/set_closed.sql"), at).await?;
+    }
     sqlx::query(include_str!("sql/set_clean.sql"))
         .bind(queue)
-        .bind(clean)
-        .execute(conn)
+        .bind(last_start.is_some())
+        .execute(&mut *conn)
         .await?;
+    if last_start.is_none() {
+        set_time(
+            conn,
+            queue,
+            include_str!("sql/set_opened.sql"),
+            wall_clock(),
+        )
+        .await?;
+    }
+    Ok(())
+}
+
+async fn set_time(
+    conn: &mut SqliteConnection,
+    queue: i64,
+    sql: &'static str,
+    at: i64,
+) -> sqlx::Result<()> {
+    sqlx::query(sql).bind(queue).bind(at).execute(conn).await?;
     Ok(())
 }

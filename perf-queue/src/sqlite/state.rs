@@ -16,6 +16,17 @@ pub(super) struct State {
     pub(super) paused: bool,
     /// How long a penalty still stops the queue.
     pub(super) hold: Duration,
+    /// None where nobody had the queue before.
+    pub(super) past: Option<Past>,
+}
+
+/// What is known of the jobs that were started by who had the queue before.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Past {
+    /// None for this long.
+    pub(super) quiet: Duration,
+    /// For this long, all by the limits that are in force now. Unknown where they were being changed.
+    pub(super) unchanged: Option<Duration>,
 }
 
 /// What is set while the queue runs.
@@ -28,9 +39,17 @@ pub(super) enum Setting {
         built: Rules,
     },
     Paused(bool),
+    /// The limits are about to be others.
+    Changing,
+    /// Those of the file are in force.
+    Changed,
 }
 
-pub(super) async fn load(conn: &mut SqliteConnection, queue: i64) -> sqlx::Result<State> {
+pub(super) async fn load(
+    conn: &mut SqliteConnection,
+    queue: i64,
+    clean: bool,
+) -> sqlx::Result<State> {
     let row = sqlx::query(include_str!("sql/load_state.sql"))
         .bind(queue)
         .fetch_one(conn)
@@ -39,11 +58,19 @@ pub(super) async fn load(conn: &mut SqliteConnection, queue: i64) -> sqlx::Resul
         let rules = text.and_then(|text| Rules::from_text(&text));
         rules.unwrap_or_default()
     };
+    let now = wall_clock();
+    let ago = |time: i64| between(time, now);
+    let closed: Option<i64> = row.try_get(5)?;
+    let past = Past {
+        quiet: closed.filter(|_| clean).map_or(Duration::ZERO, ago),
+        unchanged: row.try_get::<Option<i64>, _>(6)?.map(ago),
+    };
     Ok(State {
+        past: row.try_get::<bool, _>(4)?.then_some(past),
         rules: rules(row.try_get(0)?),
         built: rules(row.try_get(3)?),
         paused: row.try_get::<Option<bool>, _>(1)?.unwrap_or(false),
-        hold: between(wall_clock(), row.try_get::<Option<i64>, _>(2)?.unwrap_or(0)),
+        hold: between(now, row.try_get::<Option<i64>, _>(2)?.unwrap_or(0)),
     })
 }
 
@@ -53,7 +80,12 @@ pub(super) async fn save(
     setting: Setting,
 ) -> sqlx::Result<()> {
     let query = match setting {
-        Setting::Rules(rules) => set_rules(queue, rules),
+        Setting::Rules(rules) => {
+            set_changed(queue, None).execute(&mut *conn).await?;
+            set_rules(queue, rules)
+        }
+        Setting::Changing => set_changed(queue, None),
+        Setting::Changed => set_changed(queue, Some(wall_clock())),
         Setting::Built { rules, built } => {
             set_rules(queue, rules).execute(&mut *conn).await?;
             sqlx::query(include_str!("sql/set_built.sql"))
@@ -66,6 +98,12 @@ pub(super) async fn save(
     };
     query.execute(conn).await?;
     Ok(())
+}
+
+fn set_changed(queue: i64, at: Option<i64>) -> Query<'static, Sqlite, SqliteArguments> {
+    sqlx::query(include_str!("sql/set_changed.sql"))
+        .bind(queue)
+        .bind(at)
 }
 
 fn set_rules(queue: i64, rules: Rules) -> Query<'static, Sqlite, SqliteArguments> {

@@ -12,6 +12,7 @@ use super::error::{backend, is_busy, keeps_connection};
 use super::file::OwnedFile;
 use super::group::{Group, commit};
 use super::inbox::{Append, Due, Inbox, Op};
+use super::rows::wall_clock;
 use super::watch::Watch;
 use super::{Added, start};
 use crate::BackendError;
@@ -41,6 +42,7 @@ pub(super) struct Writer {
     arrivals: Arc<Arrivals>,
     letters: Arc<Letters>,
     failing: Option<Failing>,
+    last_start: Option<i64>,
     /// Dropped last: others may open the queue then.
     file: OwnedFile,
 }
@@ -79,6 +81,7 @@ impl Writer {
             arrivals: Arc::default(),
             letters: Arc::new(Letters::new(letters)),
             failing: None,
+            last_start: None,
             file,
         }
     }
@@ -146,6 +149,7 @@ impl Writer {
                 Op::Ended(row, end, at) => self.changes.ended(row, end, at),
                 Op::Deliver(rows) => self.watch.deliver(rows),
                 Op::Expect => self.watch.expect(),
+                Op::LastStart(at) => self.last_start = Some(at.unwrap_or(0)),
                 Op::Flush(_)
                 | Op::ListDead(..)
                 | Op::IsDead(..)
@@ -338,7 +342,9 @@ impl Writer {
         let Some(mut conn) = self.conn.take() else {
             return;
         };
-        let clean = start::set_clean(&mut conn, self.queue, true).await;
+        // It may have been until now, if nobody has said.
+        let last_start = self.last_start.unwrap_or_else(wall_clock);
+        let clean = start::set_clean(&mut conn, self.queue, Some(last_start)).await;
         if let Err(error) = clean.and(conn.close().await) {
             tracing::warn!(%error, "the queue's file was not closed well");
         }

@@ -65,6 +65,15 @@ CREATE TABLE IF NOT EXISTS perf_queue_state (
     hold INTEGER NOT NULL DEFAULT 0
 );
 
+-- What is known of the jobs that were started: none after who had the queue last let go of it (`closed`),
+-- if that one did; and all that were after `changed` by the limits that are in force, but unknown where
+-- that is null. In milliseconds since 1970.
+CREATE TABLE IF NOT EXISTS perf_queue_past (
+    queue INTEGER PRIMARY KEY,
+    closed INTEGER,
+    changed INTEGER
+);
+
 -- The limits of the last builder that had any, in JSON: a builder overrides only where it differs.
 CREATE TABLE IF NOT EXISTS perf_queue_built (
     queue INTEGER PRIMARY KEY,

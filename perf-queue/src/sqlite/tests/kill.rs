@@ -6,13 +6,18 @@ use std::process::{Child, Command, Stdio};
 
 use super::*;
 
-const FILE: &str = "PERF_QUEUE_TEST_FILE";
+pub(super) const FILE: &str = "PERF_QUEUE_TEST_FILE";
 
 fn child(test: &str, file: &Path) -> Child {
+    child_of(&format!("kill::{test}"), file, &[])
+}
+
+pub(super) fn child_of(test: &str, file: &Path, env: &[(&str, &str)]) -> Child {
     Command::new(std::env::current_exe().unwrap())
         .args(["--ignored", "--exact", "--nocapture"])
-        .arg(format!("sqlite::tests::kill::{test}"))
+        .arg(format!("sqlite::tests::{test}"))
         .env(FILE, file)
+        .envs(env.iter().copied())
         .stdout(Stdio::piped())
         .stdin(Stdio::piped())
         .spawn()

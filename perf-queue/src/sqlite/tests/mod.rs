@@ -11,6 +11,7 @@ mod order;
 mod owners;
 mod queue_model;
 mod speed;
+mod windows;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
