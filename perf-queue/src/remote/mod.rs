@@ -21,6 +21,9 @@ mod pump;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod repeat;
 mod rules;
+#[cfg(test)]
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod tests;
 
 use std::future::Future;
 use std::time::Duration;

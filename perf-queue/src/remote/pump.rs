@@ -97,6 +97,7 @@ where
             }
             let free = state.buffer.free();
             let linger = tell_at > now
+                && state.buffer.workers > 0
                 && free == 0
                 && !(stopping || limited || state.buffer.has_penalty())
                 && state.buffer.ended() < speed.ahead() / 2;

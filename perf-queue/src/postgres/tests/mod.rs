@@ -6,6 +6,7 @@ mod commits;
 mod enqueue;
 mod faults;
 mod flood;
+mod kept;
 mod leases;
 mod limits;
 mod migrate;
