@@ -175,11 +175,13 @@ impl TimingLayer {
     /// Logs requests that have been running for `threshold` or longer and have no response headers
     /// yet, such as those that hang for ever and so never come into a histogram. Defaults to off.
     ///
-    /// The line is a `tracing` event at the level WARN. It names the oldest of those that it has
-    /// not told of before (`http.request.method`, `http.route`, `seconds`), how many these are
-    /// (`found`) and how many exceed the threshold in all (`running`). The layer has no task: it
-    /// looks when a request starts, or when [`running`](Self::running) is called or the monitor
-    /// rendered (by a scrape), at most once a second.
+    /// The line is a `tracing` event at the level WARN, one for each method and route
+    /// (`http.request.method`, `http.route`) with requests that were not told of before: the age of
+    /// its oldest (`seconds`), how many are new (`found`) and how many exceed the threshold in all
+    /// (`running`). A look writes ten lines at most, those of the oldest requests, and says how many
+    /// routes it left out (`unnamed_routes`). The layer has no task: it looks when a request starts,
+    /// or when [`running`](Self::running) is called or the monitor rendered (by a scrape), at most
+    /// once a second.
     #[must_use]
     pub fn watchdog(self, threshold: Duration) -> Self {
         self.with(|settings| settings.watchdog = Some(threshold))

@@ -4,11 +4,15 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use super::table::Table;
+use super::table::{SeriesId, Table};
 use crate::clock::Instant;
 
-/// The time between two looks at what is running; each writes one line at most.
+/// The time between two looks at what is running.
 const EVERY: Duration = Duration::from_secs(1);
+
+/// The lines that a look writes at most, one a method and route, those of the oldest requests: where
+/// everything hangs, more say little.
+const LINES: usize = 10;
 
 /// Tells of requests that have run for too long without headers.
 ///
@@ -78,8 +82,8 @@ impl Table {
         all
     }
 
-    /// Writes a line if a request exceeds the watchdog's limit that did not before; it names the
-    /// oldest, and says how many there are.
+    /// Writes a line for each method and route of which a request exceeds the watchdog's limit that
+    /// did not before; it tells the age of the oldest, and how many there are.
     pub(super) fn watch(&self, now: Instant) {
         let Some(limit) = self.watchdog.limit else {
             return;
@@ -97,33 +101,52 @@ impl Table {
         if !due || !swap(looked, now.raw()) {
             return;
         }
-        let mut oldest = None;
-        let (mut found, mut running) = (0_u64, 0_u64);
+        let mut late: Vec<Late> = Vec::new();
         self.running.visit(|seen| {
             let age = seen.started.until(now);
             // A body may well be sent for hours.
             if seen.has_headers || age < limit {
                 return;
             }
-            running += 1;
-            if seen.first_report() {
-                found += 1;
-                if oldest.is_none_or(|(_, oldest)| age > oldest) {
-                    oldest = Some((seen.series, age));
+            let found = u64::from(seen.first_report());
+            match late.iter_mut().find(|late| late.series == seen.series) {
+                Some(late) => {
+                    late.oldest = late.oldest.max(age);
+                    late.found += found;
+                    late.running += 1;
                 }
+                None => late.push(Late {
+                    series: seen.series,
+                    oldest: age,
+                    found,
+                    running: 1,
+                }),
             }
         });
-        if let Some((series, age)) = oldest {
+        late.retain(|late| late.found > 0);
+        late.sort_by_key(|late| std::cmp::Reverse(late.oldest));
+        let unnamed = late.len().saturating_sub(LINES);
+        for late in late.into_iter().take(LINES) {
             // Not in the span of the request that happens to look.
             tracing::warn!(
                 parent: None,
-                http.request.method = series.method_name(),
-                http.route = self.route_name(series),
-                seconds = age.as_secs_f64(),
-                found,
-                running,
+                http.request.method = late.series.method_name(),
+                http.route = self.route_name(late.series),
+                seconds = late.oldest.as_secs_f64(),
+                found = late.found,
+                running = late.running,
+                unnamed_routes = unnamed,
                 "request is still running"
             );
         }
     }
+}
+
+/// The requests of a method and route that exceed the limit.
+struct Late {
+    series: SeriesId,
+    oldest: Duration,
+    /// Those that did not before.
+    found: u64,
+    running: u64,
 }

@@ -266,3 +266,37 @@ fn the_watchdog_names_a_request_that_never_ends_once() {
     );
     drop((first, second));
 }
+
+#[test]
+fn the_watchdog_names_each_route_that_hangs() {
+    let (lines, _guard) = Lines::of_this_thread();
+    let monitor = Monitor::builder()
+        .watchdog(Duration::from_millis(1))
+        .build()
+        .unwrap();
+    let hang = || axum::routing::get(std::future::pending::<()>);
+    let routes: Vec<String> = (0..12).map(|i| format!("/hang/{i}")).collect();
+    let router = routes
+        .iter()
+        .fold(Router::new(), |r, it| r.route(it, hang()));
+    let app = router.layer(monitor.layer());
+    let mut hanging = Vec::new();
+    for path in routes.iter().chain(&routes) {
+        let mut request = Box::pin(app.clone().oneshot(request(path)));
+        assert!(request.as_mut().now_or_never().is_none());
+        hanging.push(request);
+    }
+    let message = "request is still running";
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while lines.with(message).is_empty() {
+        assert!(Instant::now() < deadline);
+        monitor.render();
+    }
+    let all = lines.with(message);
+    let named: Vec<_> = (all.iter())
+        .map(|line| fields(line, &["http.route", "found", "unnamed_routes"]))
+        .collect();
+    let expected = routes.iter().take(10);
+    let expected = expected.map(|it| vec![Some(it.as_str()), Some("2"), Some("2")]);
+    assert_eq!(named, expected.collect::<Vec<_>>());
+}
