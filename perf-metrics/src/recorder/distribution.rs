@@ -253,6 +253,21 @@ mod tests {
     }
 
     #[test]
+    fn a_sum_over_other_bounds_is_exact_within_the_usual_ones() {
+        let mut all = Counts::of_times();
+        for bounds in [[0.2, 0.3], [0.4, 0.26]] {
+            let times = Distribution::new(Scheme::times_with(&bounds));
+            (1..=1000).for_each(|ms| times.record(f64::from(ms) / 1e3));
+            all.merge(&times.counts());
+        }
+        assert_eq!(all.count(), 2000);
+        assert!((all.sum() - 1001.0).abs() < 1e-6, "{}", all.sum());
+        for (bound, within) in [(0.005, 10), (0.25, 500), (0.5, 1000), (1.0, 2000)] {
+            assert_eq!(all.within(bound), Some(within), "{bound}");
+        }
+    }
+
+    #[test]
     fn nothing_is_lost_when_threads_record_at_once() {
         let times = times();
         std::thread::scope(|scope| {

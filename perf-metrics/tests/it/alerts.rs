@@ -159,6 +159,30 @@ fn the_tests_fail_for_rules_that_are_not_theirs() {
             "PoolCallersWait",
         ),
     ]);
+    // What each of these alerts once overlooked, or took for more than it was.
+    fail(&[
+        (
+            "http_server_request_duration_seconds_count{job=\"orders\",http_response",
+            "http_server_response_duration_seconds_count{job=\"orders\",http_response",
+            "HttpErrorRatioHigh",
+        ),
+        (
+            "and ignoring (le)",
+            "or ignoring (le)",
+            "HttpLatencyBudgetBroken",
+        ),
+        (" * 300 >= 5", " * 300 >= 100", "HttpLatencyCritical"),
+        (
+            ",reason!=\"dropped\"}[5m])\n          ) > 0",
+            "}[5m])\n          ) > 0",
+            "HttpRequestsStuck",
+        ),
+        ("tier=\"remote\"}", "tier=\"local\"}", "CacheHitRatioLow"),
+    ]);
+    fail(&[
+        (" * 300 >= 2\n", " * 300 >= 0\n", "HttpLatencyBudgetBroken"),
+        (", instance) (", ") (", "HttpRequestsStuck"),
+    ]);
 }
 
 #[test]
