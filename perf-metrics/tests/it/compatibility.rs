@@ -30,6 +30,7 @@ fn monitor(show: bool) -> Monitor {
         reads("users", "local", "hit", 6);
         reads("users", "local", "miss", 4);
         reads("users", "remote", "hit", 3);
+        reads("users", "remote", "miss", 1);
         reads("quizzes", "local", "stale", 1);
         reads("quizzes", "local", "miss", 3);
         reads("unread", "local", "hit", 0);
