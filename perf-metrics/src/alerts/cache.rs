@@ -75,10 +75,12 @@ fn low(plan: &Plan<'_>, name: &'static str, severity: Severity, least: f64) -> A
             rising("remote", "miss", times * (1.0 - share)),
         ]
     };
-    let fires = |series, ratio: f64| Example {
-        series,
-        labels: labels(plan, &[cache]),
-        value: percent(number(ratio)),
+    let fires = |series, ratio: f64| {
+        vec![Example {
+            series,
+            labels: labels(plan, &[cache]),
+            value: percent(number(ratio)),
+        }]
     };
     Alert {
         name,

@@ -179,11 +179,11 @@ fn error_ratio(plan: &Plan<'_>) -> Alert {
             percent(most)
         ),
         runbook: "Look at the errors by route on the dashboard and in the log, and at what was deployed last; roll that back if it began then.",
-        fires: vec![Example {
+        fires: vec![vec![Example {
             series: statuses(plan, example, share),
             labels: vec![("job", plan.job.to_owned())],
             value: percent(share),
-        }],
+        }]],
         silent: vec![
             ("the errors are few", statuses(plan, example, most / 2.0)),
             ("there are no requests", idle(plan, example)),
@@ -212,15 +212,22 @@ impl Burn {
             );
             format!("(\n  {}\n)", burning.replace('\n', "\n  "))
         });
-        let mut silent = Vec::new();
-        for (scope, budget) in budgets {
-            let kept = statuses(plan, scope.example(), budget / 2.0);
-            silent.push(("the budget is kept", kept));
-        }
+        let kept = budgets
+            .iter()
+            .flat_map(|(scope, budget)| statuses(plan, scope.example(), budget / 2.0));
+        let mut silent = vec![("the budgets are kept", kept.collect())];
         if let Some((scope, _)) = budgets.first() {
             silent.push(("there are no requests", idle(plan, scope.example())));
             silent.push(("a single request failed", single(plan, scope.example())));
         }
+        let fires = |(scope, budget): &(Scope, f64)| {
+            let share = f64::midpoint(self.most(*budget), 1.0);
+            Example {
+                series: statuses(plan, scope.example(), share),
+                labels: scope.labels(plan),
+                value: percent(share),
+            }
+        };
         Alert {
             name: self.alert,
             severity: self.severity,
@@ -236,17 +243,7 @@ impl Burn {
                 percent(MOST),
             ),
             runbook: "Look at the status codes and aborts of the route on the dashboard, and for its errors in the log; what they have in common is the cause.",
-            fires: budgets
-                .iter()
-                .map(|(scope, budget)| {
-                    let share = f64::midpoint(self.most(*budget), 1.0);
-                    Example {
-                        series: statuses(plan, scope.example(), share),
-                        labels: scope.labels(plan),
-                        value: percent(share),
-                    }
-                })
-                .collect(),
+            fires: vec![budgets.iter().map(fires).collect()],
             silent,
         }
     }

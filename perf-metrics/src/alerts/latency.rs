@@ -107,13 +107,9 @@ fn unknown(plan: &Plan<'_>, budgets: &[Of]) -> Alert {
         )
     });
     let unknown = |of: &Of| times(plan, of, 0.0).into_iter().take(1).collect();
-    let known = |of: &Of| {
-        let same = budgets.iter().filter(|it| it.0.example() == of.0.example());
-        let mut series: Vec<_> = same.flat_map(|it| times(plan, it, 0.0)).collect();
-        series.sort_by(|a, b| a.name.cmp(&b.name));
-        series.dedup_by(|a, b| a.name == b.name);
-        series
-    };
+    let mut known: Vec<_> = budgets.iter().flat_map(|it| times(plan, it, 0.0)).collect();
+    known.sort_by(|a, b| a.name.cmp(&b.name));
+    known.dedup_by(|a, b| a.name == b.name);
     let example = |of: &Of| Example {
         series: unknown(of),
         labels: vec![("job", plan.job.to_owned()), ("instance", "a:1".to_owned())],
@@ -128,20 +124,16 @@ fn unknown(plan: &Plan<'_>, budgets: &[Of]) -> Alert {
         summary: "An instance has other budgets than these rules.",
         description: "{{ $labels.instance }} of {{ $labels.job }} does not export a time of the budgets that these rules were made from, so that its requests are not judged by it.".to_owned(),
         runbook: "End the rollout, or make the rules again from the budgets of what runs.",
-        fires: budgets.iter().map(example).collect(),
-        silent: budgets
-            .iter()
-            .map(|of| ("the times are exported", known(of)))
-            .collect(),
+        // One at a time: all of them are one alert of the instance.
+        fires: budgets.iter().map(|of| vec![example(of)]).collect(),
+        silent: vec![("the times are exported", known)],
     }
 }
 
 fn broken(plan: &Plan<'_>, limit: Limit, allowed: f64, budgets: &[Of]) -> Alert {
     let mut alert = alert(plan, limit, (allowed, SLOW), budgets);
-    for of in budgets {
-        let kept = times(plan, of, allowed / 2.0);
-        alert.silent.push(("the budget is kept", kept));
-    }
+    let kept = budgets.iter().flat_map(|of| times(plan, of, allowed / 2.0));
+    alert.silent.push(("the budgets are kept", kept.collect()));
     if let Some(of) = budgets.first() {
         alert.silent.extend([
             ("there are no requests", idle(plan, of, 0.0)),
@@ -154,11 +146,11 @@ fn broken(plan: &Plan<'_>, limit: Limit, allowed: f64, budgets: &[Of]) -> Alert 
         let slow = f64::midpoint(allowed, 1.0);
         let mut labels = of.0.labels(plan);
         labels.push(("limit", limit.as_str().to_owned()));
-        alert.fires.push(Example {
+        alert.fires.push(vec![Example {
             series: half_rolled_out(plan, of, slow),
             labels,
             value: percent(slow),
-        });
+        }]);
     }
     alert
 }
@@ -168,10 +160,10 @@ fn critical(plan: &Plan<'_>, limit: Limit, allowed: f64, budgets: &[Of]) -> Aler
     alert.severity = Severity::Critical;
     alert.name = "HttpLatencyCritical";
     alert.summary = "Most requests to a route take longer than its budget of time.";
-    for of in budgets {
-        let a_few = times(plan, of, allowed * 3.0);
-        alert.silent.push(("the budget is broken by a few", a_few));
-    }
+    let a_few = budgets.iter().flat_map(|of| times(plan, of, allowed * 3.0));
+    alert
+        .silent
+        .push(("the budgets are broken by a few", a_few.collect()));
     alert
 }
 
@@ -217,7 +209,10 @@ fn alert(plan: &Plan<'_>, limit: Limit, (most, least): (f64, f64), budgets: &[Of
             percent(limit.allowed().unwrap_or(most))
         ),
         runbook: "See on the dashboard whether the route waits (for connections of the pool, for the queue, for a CPU) or works (queries, loads of a cache), and since when.",
-        fires: budgets.iter().map(example).chain(slow).collect(),
+        fires: [budgets.iter().map(example).collect()]
+            .into_iter()
+            .chain(slow.map(|it| vec![it]))
+            .collect(),
         silent: few(least / 2.0)
             .map(|series| ("only a few were slow", series))
             .into_iter()

@@ -63,11 +63,11 @@ pub(super) fn pool(plan: &Plan<'_>) -> Group {
             summary: "A pool has few connections left.",
             description: format!("{PERCENT} of the connections of the pool {{{{ $labels.pool }}}} of {{{{ $labels.job }}}} ({{{{ $labels.instance }}}}) are in use, more than {}.", percent(most)),
             runbook: "Look for transactions that got longer, and for connections that are held across other waits; then raise max_connections if the database has room.",
-            fires: vec![Example {
+            fires: vec![vec![Example {
                 series: state(1000.0 * much, 0.0),
                 labels: instance.clone(),
                 value: percent(much),
-            }],
+            }]],
             silent: vec![("connections are left", state(1000.0 * most, 0.0))],
         },
         Alert {
@@ -79,11 +79,11 @@ pub(super) fn pool(plan: &Plan<'_>) -> Group {
             summary: "All connections of a pool are in use, and callers wait.",
             description: "All connections of the pool {{ $labels.pool }} of {{ $labels.job }} ({{ $labels.instance }}) are in use, and callers wait for one.".to_owned(),
             runbook: "Look for the statements that run the longest in the database and for locks; shorten transactions, then raise max_connections.",
-            fires: vec![Example {
+            fires: vec![vec![Example {
                 series: state(1000.0, 1.0),
                 labels: instance.clone(),
                 value: String::new(),
-            }],
+            }]],
             silent: vec![
                 ("nobody waits", state(1000.0, 0.0)),
                 ("connections are left", state(999.0, 1.0)),
@@ -98,11 +98,11 @@ pub(super) fn pool(plan: &Plan<'_>) -> Group {
             summary: "Callers wait for a connection of a pool most of the time.",
             description: format!("{WHOLE} callers wait for a connection of the pool {{{{ $labels.pool }}}} of {{{{ $labels.job }}}} ({{{{ $labels.instance }}}}), on average over {window}."),
             runbook: "The pool is too small for the load, or connections take long to open: compare the times to wait, to use and to create on the dashboard.",
-            fires: vec![Example {
+            fires: vec![vec![Example {
                 series: state(500.0, 2.0),
                 labels: instance,
                 value: "2".to_owned(),
-            }],
+            }]],
             silent: vec![("nobody waits", state(500.0, 0.0))],
         },
         Alert {
@@ -114,11 +114,11 @@ pub(super) fn pool(plan: &Plan<'_>) -> Group {
             summary: "Callers gave up waiting for a connection.",
             description: format!("In the last {window}, callers waited in vain for a connection of the pool {{{{ $labels.pool }}}} of {{{{ $labels.job }}}}."),
             runbook: "The error that they got says how many connections were in use and how many callers waited; look for what held the connections.",
-            fires: vec![Example {
+            fires: vec![vec![Example {
                 series: vec![Series::rising(gave_up.clone(), 1.0)],
                 labels: labels(plan, &[pool]),
                 value: String::new(),
-            }],
+            }]],
             silent: vec![("that was long ago", vec![Series::constant(gave_up, 9.0)])],
         },
     ];
@@ -157,11 +157,11 @@ pub(super) fn queue(plan: &Plan<'_>) -> Group {
             "{WHOLE} jobs wait in the queue {{{{ $labels.queue }}}} of {{{{ $labels.job }}}}, more than {most}."
         ),
         runbook: "If all workers are busy, add workers or shorten the jobs; if jobs are held back by a rate limit, the limit is below what is enqueued.",
-        fires: vec![Example {
+        fires: vec![vec![Example {
             series: depths((most + 1) as f64),
             labels: fires.clone(),
             value: (most + 1).to_string(),
-        }],
+        }]],
         silent: vec![("only jobs for later wait", depths(most as f64))],
     };
     let old = |name, severity, most: Duration| {
@@ -178,11 +178,11 @@ pub(super) fn queue(plan: &Plan<'_>) -> Group {
                 "The job that has been due the longest in the queue {{{{ $labels.queue }}}} of {{{{ $labels.job }}}} has waited for {SECONDS}."
             ),
             runbook: "If no job is processed, the workers hang or are gone; else there are too few of them, or a rate limit holds the jobs back.",
-            fires: vec![Example {
+            fires: vec![vec![Example {
                 series: age(most + 60.0),
                 labels: fires.clone(),
                 value: humanized(most + 60.0),
-            }],
+            }]],
             silent: vec![("it waits for less", age(most))],
         }
     };

@@ -46,7 +46,8 @@ pub(super) struct Alert {
     pub(super) description: String,
     /// What to do.
     pub(super) runbook: &'static str,
-    pub(super) fires: Vec<Example>,
+    /// What it fires for: those of a test all at once.
+    pub(super) fires: Vec<Vec<Example>>,
     /// What it must not fire for, each with its name.
     pub(super) silent: Vec<(&'static str, Vec<Series>)>,
 }

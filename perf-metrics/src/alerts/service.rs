@@ -41,11 +41,11 @@ fn absent(plan: &Plan<'_>) -> Alert {
             "Prometheus reaches no target of the job {{ $labels.job }}, or has no such job."
                 .to_owned(),
         runbook: "Start the service if it is down. If it runs, compare the job's name, its targets and the token of its endpoints in Prometheus's configuration.",
-        fires: vec![Example {
+        fires: vec![vec![Example {
             series: Vec::new(),
             labels: vec![("job", plan.job.to_owned())],
             value: String::new(),
-        }],
+        }]],
         silent: vec![("an instance is up", series(1.0))],
     }
 }
@@ -63,11 +63,11 @@ fn down(plan: &Plan<'_>) -> Alert {
             "Prometheus does not reach {{ $labels.instance }} of the job {{ $labels.job }}."
                 .to_owned(),
         runbook: "Look at whether it runs, and at the error of the target in Prometheus. If it is gone for good, remove the target.",
-        fires: vec![Example {
+        fires: vec![vec![Example {
             series: of(0.0),
             labels: vec![("job", plan.job.to_owned()), ("instance", "a:1".to_owned())],
             value: String::new(),
-        }],
+        }]],
         silent: vec![("it is up", of(1.0)), ("there is no such job", Vec::new())],
     }
 }
@@ -118,15 +118,17 @@ fn stuck(plan: &Plan<'_>) -> Alert {
         ),
         runbook: "Look for what the route waits for: a lock, a connection, a service without a timeout. If it streams, give it a budget without limits, which exempts it.",
         fires: [0.0, 100.0]
-            .map(|dropped| Example {
-                series: vec![
-                    Series::constant(active.clone(), 3.0),
-                    Series::constant(count.clone(), 7.0),
-                    Series::rising(aborted("headers", "dropped"), dropped),
-                    Series::rising(other.clone(), 100.0),
-                ],
-                labels: labels.clone(),
-                value: "3".to_owned(),
+            .map(|dropped| {
+                vec![Example {
+                    series: vec![
+                        Series::constant(active.clone(), 3.0),
+                        Series::constant(count.clone(), 7.0),
+                        Series::rising(aborted("headers", "dropped"), dropped),
+                        Series::rising(other.clone(), 100.0),
+                    ],
+                    labels: labels.clone(),
+                    value: "3".to_owned(),
+                }]
             })
             .into(),
         silent: vec![
@@ -178,11 +180,11 @@ fn memory(plan: &Plan<'_>, name: &'static str, severity: Severity, most: f64) ->
             percent(most)
         ),
         runbook: "See on the dashboard whether it grows for ever (a leak: restart, and look for what grows) or with the load (bound the caches and queues, or raise the limit).",
-        fires: vec![Example {
+        fires: vec![vec![Example {
             series: used(high),
             labels: vec![("job", plan.job.to_owned()), ("instance", "a:1".to_owned())],
             value: percent(high),
-        }],
+        }]],
         silent: vec![("it uses less", used(most))],
     }
 }

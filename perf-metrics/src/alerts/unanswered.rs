@@ -53,11 +53,11 @@ fn alert(plan: &Plan<'_>, name: &'static str, severity: Severity, most: f64) -> 
             percent(most)
         ),
         runbook: "Look for what the route waits for: a lock, a connection, a service without a timeout. If its clients are meant to give up, as with long polls, give it a budget without limits, which exempts it.",
-        fires: vec![Example {
+        fires: vec![vec![Example {
             series: dropping(plan, &scope, 10_000.0, share),
             labels: scope.labels(plan),
             value: percent(share),
-        }],
+        }]],
         silent: vec![
             (
                 "few are dropped",

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::RULES_FILE;
 use super::plan::Plan;
 use super::promql::{duration, number, quote};
-use super::rule::{Alert, Group, Record, Series};
+use super::rule::{Alert, Example, Group, Record, Series};
 
 /// The file of rules.
 pub(super) fn rules(plan: &Plan<'_>, groups: &[Group]) -> String {
@@ -71,18 +71,24 @@ fn write_map(text: &mut String, indent: usize, map: &[(&'static str, impl AsRef<
     }
 }
 
+fn together(examples: &[Example]) -> Vec<Series> {
+    let series = examples.iter().flat_map(|it| it.series.iter().cloned());
+    series.collect()
+}
+
 /// The file of the rules' tests.
 pub(super) fn tests(plan: &Plan<'_>, groups: &[Group]) -> String {
-    // A sample, and an evaluation, five times in the shortest window.
+    // A sample five times in the shortest window, and an evaluation at every other one: promtool
+    // evaluates all rules for each test.
     let interval = Duration::from_millis((plan.short().as_millis() / 5).max(1) as u64);
     let mut text = format!(
         "# Tests of {RULES_FILE}: promtool test rules THIS_FILE\nrule_files:\n  - {RULES_FILE}\n\
          evaluation_interval: {}\ntests:\n",
-        duration(interval)
+        duration(2 * interval)
     );
     for alert in groups.iter().flat_map(|group| &group.alerts) {
         // Ten samples until a rate is steady, and then as long as the alert waits.
-        let steps = 10 + alert.hold.as_nanos().div_ceil(interval.as_nanos());
+        let steps = 10 + 2 * alert.hold.as_nanos().div_ceil(2 * interval.as_nanos());
         let steps = u32::try_from(steps).unwrap_or(u32::MAX);
         let test = |text: &mut String, what: &str, series: &[Series]| {
             let name = quote(&format!("{} {what}", alert.name));
@@ -108,14 +114,17 @@ pub(super) fn tests(plan: &Plan<'_>, groups: &[Group]) -> String {
         for (what, series) in &alert.silent {
             test(&mut text, &format!("is silent: {what}"), series);
         }
-        for example in &alert.fires {
-            test(&mut text, "fires", &example.series);
-            let _ = writeln!(text, "        exp_alerts:\n          - exp_labels:");
-            write_map(&mut text, 14, &[("severity", alert.severity.as_str())]);
-            write_map(&mut text, 14, &example.labels);
-            let _ = writeln!(text, "            exp_annotations:");
-            let description = alert.described(example);
-            write_map(&mut text, 14, &annotations(alert, &description));
+        for examples in &alert.fires {
+            test(&mut text, "fires", &together(examples));
+            let _ = writeln!(text, "        exp_alerts:");
+            for example in examples {
+                let _ = writeln!(text, "          - exp_labels:");
+                write_map(&mut text, 14, &[("severity", alert.severity.as_str())]);
+                write_map(&mut text, 14, &example.labels);
+                let _ = writeln!(text, "            exp_annotations:");
+                let description = alert.described(example);
+                write_map(&mut text, 14, &annotations(alert, &description));
+            }
         }
     }
     text
