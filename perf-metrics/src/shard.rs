@@ -1,6 +1,7 @@
 //! Which part of a sharded cell a thread writes to, so that threads do not wait for each other's
 //! cache lines.
 
+use std::cell::Cell;
 use std::marker::PhantomData;
 use std::sync::atomic::Ordering::{self, Relaxed};
 use std::sync::{Mutex, PoisonError};
@@ -26,10 +27,9 @@ pub(crate) struct Shard {
 impl Shard {
     #[inline]
     pub(crate) fn current() -> Self {
-        // A thread that is ending has given its shard back.
-        let index = SEAT.try_with(|seat| seat.0).unwrap_or(SHARDS - 1);
+        let index = INDEX.get();
         Self {
-            index,
+            index: if index < SHARDS { index } else { sit() },
             _of_this_thread: PhantomData,
         }
     }
@@ -88,6 +88,19 @@ struct Seat(usize);
 
 thread_local! {
     static SEAT: Seat = Seat::take();
+    /// That of the seat, or [`UNSET`]; apart from it, as what has no destructor is read without a
+    /// look at whether it was called.
+    static INDEX: Cell<usize> = const { Cell::new(UNSET) };
+}
+
+const UNSET: usize = usize::MAX;
+
+/// Gives the thread its shard. One that is ending has given it back, and shares.
+#[cold]
+fn sit() -> usize {
+    let index = SEAT.try_with(|seat| seat.0).unwrap_or(SHARDS - 1);
+    INDEX.set(index);
+    index
 }
 
 impl Seat {
@@ -104,6 +117,8 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
+        // Other destructors of this thread may still count.
+        INDEX.set(SHARDS - 1);
         let mut seats = SEATS.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(taken) = seats.taken.get_mut(self.0) {
             *taken = false;

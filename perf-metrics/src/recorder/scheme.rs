@@ -26,6 +26,8 @@ static COUNTS: LazyLock<Scheme> = LazyLock::new(|| Scheme::new(&COUNT_BOUNDS, 0,
 pub(crate) struct Scheme {
     bounds: Box<[f64]>,
     slots: Box<[Slot]>,
+    /// By slot: of the bounds that split it, the index of the first, and that after the last.
+    splits: Box<[(usize, usize)]>,
     /// By bound: how many cells are at or below it.
     below: Box<[usize]>,
     /// By cell: its middle.
@@ -33,18 +35,11 @@ pub(crate) struct Scheme {
     greatest: f64,
     offset: i64,
     shift: u32,
-    /// The index of the last slot.
-    top: i64,
 }
 
-/// A cell before it was split.
+/// A cell before it was split: twice the index of its first part, plus one if it is split.
 #[derive(Debug, Clone, Copy)]
-struct Slot {
-    /// The index of its first part.
-    first: usize,
-    /// Of the bounds that split it: the index of the first, and that after the last.
-    bounds: (usize, usize),
-}
+struct Slot(u32);
 
 impl Scheme {
     /// The scheme for times in seconds, with these bounds beside OpenTelemetry's.
@@ -91,13 +86,14 @@ impl Scheme {
         let mut scheme = Self {
             bounds: bounds.into(),
             slots: Box::default(),
+            splits: Box::default(),
             below: Box::default(),
             middles: Box::default(),
             greatest,
             offset,
             shift,
-            top: unsplit(greatest) - offset,
         };
+        let top = (unsplit(greatest) - offset) as usize;
         let mut edges = vec![0.0];
         for octave in low..high {
             let step = 2f64.powi(octave) / f64::from(1 << bits);
@@ -106,19 +102,21 @@ impl Scheme {
         edges.push(greatest);
         edges.push(f64::INFINITY);
 
-        let (mut slots, mut below, mut middles) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut slots, mut splits) = (Vec::new(), Vec::new());
+        let (mut below, mut middles) = (Vec::new(), Vec::new());
         for (index, edge) in edges.windows(2).enumerate() {
             let &[mut from, to] = edge else { continue };
             let (first, split) = (middles.len(), below.len());
-            for bound in bounds.iter().filter(|&&b| scheme.unsplit(b) == index) {
+            for bound in bounds
+                .iter()
+                .filter(|&&b| scheme.unsplit(b).min(top) == index)
+            {
                 middles.push(f64::midpoint(from, *bound));
                 below.push(middles.len());
                 from = *bound;
             }
-            slots.push(Slot {
-                first,
-                bounds: (split, below.len()),
-            });
+            slots.push(Slot((first << 1 | usize::from(split < below.len())) as u32));
+            splits.push((split, below.len()));
             middles.push(if to.is_finite() {
                 f64::midpoint(from, to)
             } else {
@@ -126,33 +124,38 @@ impl Scheme {
             });
         }
         scheme.slots = slots.into();
+        scheme.splits = splits.into();
         scheme.below = below.into();
         scheme.middles = middles.into();
         scheme
     }
 
+    /// The slot of a value; those beyond the last belong to the last.
     #[inline]
     fn unsplit(&self, value: f64) -> usize {
         // The order of the bits as integers is that of the values, as far as they are positive;
         // those of negative values are negative, too.
         let bits = value.to_bits() as i64 >> self.shift;
-        (bits - self.offset).clamp(0, self.top) as usize
+        (bits - self.offset).max(0) as usize
     }
 
     /// The cell of a value that is not NaN.
     #[inline]
     pub(super) fn cell(&self, value: f64) -> usize {
-        match self.slots.get(self.unsplit(value)) {
-            Some(slot) if slot.bounds.0 == slot.bounds.1 => slot.first,
-            Some(slot) => self.split(slot, value),
-            None => self.middles.len() - 1,
+        let slot = self.unsplit(value);
+        match self.slots.get(slot) {
+            Some(Slot(first)) if first & 1 == 0 => (first >> 1) as usize,
+            _ => self.split(slot, value),
         }
     }
 
-    fn split(&self, slot: &Slot, value: f64) -> usize {
-        let bounds = self.bounds.get(slot.bounds.0..slot.bounds.1);
-        let above = bounds.unwrap_or_default().iter().filter(|b| value > **b);
-        slot.first + above.count()
+    #[cold]
+    fn split(&self, slot: usize, value: f64) -> usize {
+        let slot = slot.min(self.slots.len() - 1);
+        let (from, to) = self.splits.get(slot).copied().unwrap_or_default();
+        let bounds = self.bounds.get(from..to).unwrap_or_default();
+        let first = self.slots.get(slot).map_or(0, |slot| slot.0 >> 1);
+        first as usize + bounds.iter().filter(|bound| value > **bound).count()
     }
 
     /// How many cells there are.

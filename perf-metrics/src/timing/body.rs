@@ -4,12 +4,11 @@ use std::task::{Context, Poll};
 
 use bytes::Buf;
 use http::header::CONTENT_LENGTH;
-use http::{HeaderMap, Response, StatusCode};
+use http::{HeaderMap, Response};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use super::future::MethodKind;
-use super::guard::{Guard, Length};
+use super::guard::Guard;
 
 pin_project! {
     /// A response body that tells when it came to its end.
@@ -19,7 +18,6 @@ pin_project! {
         #[pin]
         inner: B,
         sent: u64,
-        length: Length,
         guard: Option<Guard>,
     }
 
@@ -28,9 +26,8 @@ pin_project! {
             let this = this.project();
             // A server that announced the length stops polling after the last byte, and need not
             // ask for the end of the stream.
-            if this.length.known().is_some_and(|length| *this.sent >= length)
-                && let Some(guard) = this.guard.take()
-                && !guard.panicked()
+            if let Some(guard) = this.guard
+                && guard.has_sent_all(*this.sent)
             {
                 guard.complete(*this.sent);
             }
@@ -39,47 +36,27 @@ pin_project! {
 }
 
 impl<B: Body> TimedBody<B> {
-    /// Records the headers and wraps the body. A response that has no body ends here.
-    pub(super) fn wrap(
-        mut response: Response<B>,
-        method: MethodKind,
-        guard: Option<Guard>,
-    ) -> Response<Self> {
-        let mut length = Length::UNKNOWN;
-        let guard = guard.and_then(|mut guard| {
-            let status = response.status();
-            guard.headers(status, response.headers_mut());
-            // Calls of gRPC are POST requests; others are spared the search.
-            if method == MethodKind::Post {
-                guard.grpc_headers(response.headers());
-            }
-            guard.calling();
-            length = length_of(response.body(), response.headers()).into();
+    /// Records the headers and wraps the body, which takes the guard over. A response that has no
+    /// body ends here.
+    #[inline]
+    pub(super) fn wrap(mut response: Response<B>, guard: &mut Option<Guard>) -> Response<Self> {
+        if let Some(started) = guard {
+            let bodiless = started.headers(&mut response);
+            started.calling();
+            started.set_length(length_of(response.body(), response.headers()));
             let ended = response.body().is_end_stream();
-            guard.returned();
-            if ended || has_no_body(method, status) {
-                guard.complete(0);
-                return None;
+            started.returned();
+            if ended || bodiless {
+                started.complete(0);
+                *guard = None;
             }
-            Some(guard)
-        });
+        }
         response.map(|inner| Self {
             inner,
             sent: 0,
-            length,
-            guard,
+            guard: guard.take(),
         })
     }
-}
-
-/// Whether HTTP sends no body with such a response, whatever the service put there (RFC 9110,
-/// section 6.4.1).
-fn has_no_body(method: MethodKind, status: StatusCode) -> bool {
-    method == MethodKind::Head
-        || status.is_informational()
-        || status == StatusCode::NO_CONTENT
-        || status == StatusCode::NOT_MODIFIED
-        || (method == MethodKind::Connect && status.is_success())
 }
 
 /// The length of the body, if it is known before it is sent.
@@ -109,9 +86,8 @@ impl<B: Body> Body for TimedBody<B> {
         match &polled {
             Poll::Pending => return polled,
             Poll::Ready(Some(Err(_))) => {
-                if let Some(guard) = this.guard.take() {
-                    guard.fail();
-                }
+                guard.fail();
+                *this.guard = None;
                 return polled;
             }
             Poll::Ready(Some(Ok(frame))) => {
@@ -123,12 +99,11 @@ impl<B: Body> Body for TimedBody<B> {
                     ended = true;
                 }
             }
-            Poll::Ready(None) => {}
+            Poll::Ready(None) => ended = true,
         }
-        if (ended || matches!(polled, Poll::Ready(None)))
-            && let Some(guard) = this.guard.take()
-        {
+        if ended {
             guard.complete(*this.sent);
+            *this.guard = None;
         }
         polled
     }
@@ -146,7 +121,6 @@ impl<B> fmt::Debug for TimedBody<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TimedBody")
             .field("sent", &self.sent)
-            .field("length", &self.length.known())
             .finish_non_exhaustive()
     }
 }

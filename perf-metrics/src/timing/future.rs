@@ -3,7 +3,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use http::{Method, Response};
+use http::Response;
 use http_body::Body;
 use pin_project_lite::pin_project;
 
@@ -20,38 +20,14 @@ pin_project! {
     pub struct ResponseFuture<F> {
         #[pin]
         inner: F,
-        method: MethodKind,
         guard: Option<Guard>,
     }
 }
 
-/// What the method says about the response's body.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum MethodKind {
-    Head,
-    Connect,
-    Post,
-    Other,
-}
-
-impl MethodKind {
-    pub(super) fn of(method: &Method) -> Self {
-        match *method {
-            Method::HEAD => Self::Head,
-            Method::CONNECT => Self::Connect,
-            Method::POST => Self::Post,
-            _ => Self::Other,
-        }
-    }
-}
-
 impl<F> ResponseFuture<F> {
-    pub(super) fn new(inner: F, method: MethodKind, guard: Option<Guard>) -> Self {
-        Self {
-            inner,
-            method,
-            guard,
-        }
+    #[inline]
+    pub(super) fn new(inner: F, guard: Option<Guard>) -> Self {
+        Self { inner, guard }
     }
 }
 
@@ -71,17 +47,15 @@ where
         if let Some(guard) = this.guard {
             guard.returned();
         }
-        let result = ready!(polled);
-        let guard = this.guard.take();
-        Poll::Ready(match result {
-            Ok(response) => Ok(TimedBody::wrap(response, *this.method, guard)),
+        match ready!(polled) {
+            Ok(response) => Poll::Ready(Ok(TimedBody::wrap(response, this.guard))),
             Err(error) => {
-                if let Some(guard) = guard {
+                if let Some(mut guard) = this.guard.take() {
                     guard.fail();
                 }
-                Err(error)
+                Poll::Ready(Err(error))
             }
-        })
+        }
     }
 }
 

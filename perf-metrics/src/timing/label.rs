@@ -16,6 +16,7 @@ pub(crate) const METHODS: [&str; 10] = [
 ];
 
 /// The index of the method's label in [`METHODS`].
+#[inline]
 pub(super) fn method_index(method: &Method) -> usize {
     match *method {
         Method::GET => 0,
@@ -89,14 +90,6 @@ impl RouteLabel {
     pub(super) fn is_route(&self) -> bool {
         matches!(self, Self::Matched)
     }
-
-    /// The label of the request; `None` if it matched no route.
-    pub(super) fn of<'a, B>(&self, request: &'a Request<B>) -> Option<Cow<'a, str>> {
-        match self {
-            Self::Matched => matched(request.extensions()).map(Cow::Borrowed),
-            Self::Custom(label) => label(RequestHead::new(request)),
-        }
-    }
 }
 
 impl fmt::Debug for RouteLabel {
@@ -108,15 +101,17 @@ impl fmt::Debug for RouteLabel {
     }
 }
 
+/// The route that the framework matched.
 #[cfg(feature = "axum")]
-fn matched(extensions: &Extensions) -> Option<&str> {
+#[inline]
+pub(super) fn matched(extensions: &Extensions) -> Option<&str> {
     extensions
         .get::<axum::extract::MatchedPath>()
         .map(axum::extract::MatchedPath::as_str)
 }
 
 #[cfg(not(feature = "axum"))]
-fn matched(_: &Extensions) -> Option<&str> {
+pub(super) fn matched(_: &Extensions) -> Option<&str> {
     None
 }
 

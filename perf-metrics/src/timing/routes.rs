@@ -12,6 +12,8 @@ use super::series::RouteSeries;
 /// One route and its series by method.
 #[derive(Debug)]
 pub(super) struct Route {
+    /// Where it is found.
+    pub(super) index: usize,
     pub(super) name: Arc<str>,
     pub(super) excluded: Excluded,
     pub(super) upgraded: OnceLock<Present>,
@@ -19,8 +21,9 @@ pub(super) struct Route {
 }
 
 impl Route {
-    pub(super) fn new(name: &str, excluded: Excluded) -> Self {
+    pub(super) fn new(index: usize, name: &str, excluded: Excluded) -> Self {
         Self {
+            index,
             name: name.into(),
             excluded,
             upgraded: OnceLock::new(),
@@ -45,7 +48,7 @@ pub(super) struct Routes {
 
 /// What a search found.
 enum Found<'a> {
-    Route(usize, &'a Route),
+    Route(&'a Route),
     Room(usize, &'a OnceLock<Box<Route>>),
     Nothing,
 }
@@ -69,31 +72,32 @@ impl Routes {
         }
     }
 
-    /// The route at an index that [`get`](Self::get) returned.
+    /// The route of this index.
     pub(super) fn at(&self, index: usize) -> Option<&Route> {
         self.slots.get(index)?.get().map(Box::as_ref)
     }
 
-    /// The route of this name and its index, added if there is room; `None` if there is not.
-    pub(super) fn get(
-        &self,
-        name: &str,
-        excluded: impl FnOnce() -> Excluded,
-    ) -> Option<(usize, &Route)> {
-        if let Found::Route(index, route) = self.find(name) {
-            return Some((index, route));
+    /// The route of this name, added if there is room; `None` if there is not.
+    #[inline]
+    pub(super) fn get(&self, name: &str, excluded: impl FnOnce() -> Excluded) -> Option<&Route> {
+        match self.find(name) {
+            Found::Route(route) => Some(route),
+            _ => self.add(name, excluded),
         }
+    }
+
+    #[cold]
+    fn add(&self, name: &str, excluded: impl FnOnce() -> Excluded) -> Option<&Route> {
         if self.len.load(Ordering::Relaxed) >= self.max {
             return None;
         }
         let _growing = self.growing.lock().unwrap_or_else(PoisonError::into_inner);
         // Another thread may have been first, or may have taken the last place.
         match self.find(name) {
-            Found::Route(index, route) => Some((index, route)),
+            Found::Route(route) => Some(route),
             Found::Room(index, slot) if self.len.load(Ordering::Relaxed) < self.max => {
                 self.len.fetch_add(1, Ordering::Relaxed);
-                let route = slot.get_or_init(|| Box::new(Route::new(name, excluded())));
-                Some((index, route))
+                Some(slot.get_or_init(|| Box::new(Route::new(index, name, excluded()))))
             }
             Found::Room(..) | Found::Nothing => None,
         }
@@ -109,7 +113,7 @@ impl Routes {
                 break;
             };
             match slot.get() {
-                Some(route) if *route.name == *name => return Found::Route(index, route),
+                Some(route) if *route.name == *name => return Found::Route(route),
                 Some(_) => {}
                 None => return Found::Room(index, slot),
             }
@@ -123,8 +127,12 @@ mod tests {
     use super::*;
 
     fn get<'a>(routes: &'a Routes, name: &str) -> Option<&'a Route> {
-        let (index, route) = routes.get(name, || Excluded::Never)?;
-        assert!(routes.at(index).is_some_and(|at| std::ptr::eq(at, route)));
+        let route = routes.get(name, || Excluded::Never)?;
+        assert!(
+            routes
+                .at(route.index)
+                .is_some_and(|at| std::ptr::eq(at, route))
+        );
         Some(route)
     }
 

@@ -2,13 +2,14 @@ use std::sync::OnceLock;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 
+use super::slow::TraceId;
 use super::table::SeriesId;
 use crate::clock::Instant;
 use crate::shard::{SHARDS, Shard};
 
 /// Slots of a shard's first chunk; each further chunk is twice as large.
 const FIRST: usize = 64;
-/// With this many chunks, a shard has room for 65,472 requests (1.5 MiB).
+/// With this many chunks, a shard has room for 65,472 requests (2.5 MiB).
 const CHUNKS: usize = 10;
 /// Slots that are looked at before a chunk is added: even when three of four are taken, one of
 /// these is free 99 times of 100.
@@ -41,6 +42,8 @@ pub(super) struct Slot {
     what: AtomicU64,
     /// The start of the request for which [`first_report`](Seen::first_report) was true.
     reported: AtomicU64,
+    /// The halves of the id of the trace that the request belongs to, where that matters.
+    trace: [AtomicU64; 2],
 }
 
 const FREE: u64 = 0;
@@ -64,9 +67,15 @@ impl Seen<'_> {
 
 impl Running {
     /// Notes a request that starts; `None` if there is no slot left for it.
+    #[inline]
     pub(super) fn enter(&self, shard: Shard, series: SeriesId, started: Instant) -> Option<&Slot> {
         let slots = self.shards.get(shard.index())?.get_or_init(Box::default);
-        slots.take(shard, u64::from(series.number()) << 1, started.raw())
+        let (what, started) = (u64::from(series.number()) << 1, started.raw());
+        let last = slots.get(slots.last.load(Relaxed));
+        match last.filter(|slot| slot.take(shard, what, started)) {
+            None => slots.take(shard, what, started),
+            taken => taken,
+        }
     }
 
     /// Looks at each request that runs all the while, and at others that do not.
@@ -99,6 +108,7 @@ impl Slots {
         self.chunks.get(chunk)?.get()?.get(index - start)
     }
 
+    #[inline(never)]
     fn take(&self, shard: Shard, what: u64, started: u64) -> Option<&Slot> {
         let len = self.len.load(Acquire);
         let probe = |index: usize| {
@@ -137,6 +147,21 @@ impl Slot {
         self.started.store(FREE, Release);
     }
 
+    /// Keeps the id of the request's trace.
+    pub(super) fn set_trace(&self, trace: Option<TraceId>) {
+        let halves = trace.map_or([0; 2], TraceId::halves);
+        for (kept, half) in self.trace.iter().zip(halves) {
+            kept.store(half, Relaxed);
+        }
+    }
+
+    /// The id that was kept for this request.
+    pub(super) fn trace(&self) -> Option<TraceId> {
+        let [high, low] = &self.trace;
+        TraceId::from_halves([high.load(Relaxed), low.load(Relaxed)])
+    }
+
+    #[inline]
     fn take(&self, shard: Shard, what: u64, started: u64) -> bool {
         if self.started.load(Acquire) != FREE {
             return false;

@@ -1,3 +1,4 @@
+use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use http::StatusCode;
@@ -10,8 +11,7 @@ use super::names::{
     REQUEST_BODY_SIZE, REQUEST_DURATION, REQUESTS_ABORTED, RESPONSE_BODY_SIZE, RESPONSE_DURATION,
     ROUTE, SLOW_REQUESTS, STATUS,
 };
-use super::source::Source;
-use super::table::SeriesId;
+use super::table::{SeriesId, Table};
 
 /// Up to where a request had come when it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,11 +38,10 @@ impl Reason {
 }
 
 /// The handles of one method and route, each fetched at its first use.
-#[derive(Debug)]
 pub(super) struct RouteSeries {
     pub(super) id: SeriesId,
     pub(super) route: Arc<str>,
-    source: Source,
+    pub(super) table: &'static Table,
     kept: bool,
     active: Present,
     aborted: [[OnceLock<Counter>; REASONS.len()]; PHASES.len()],
@@ -66,13 +65,13 @@ pub(super) struct StatusSeries {
 }
 
 impl RouteSeries {
-    pub(super) fn new(source: &Source, id: SeriesId, route: &Arc<str>) -> Self {
+    pub(super) fn new(table: &'static Table, id: SeriesId, route: &Arc<str>) -> Self {
         let key = Key::from_parts(ACTIVE_REQUESTS, labels(id.method_name(), route));
-        let (active, kept) = Present::fetch(source, &key);
+        let (active, kept) = Present::fetch(&table.settings.source, &key);
         Self {
             id,
             route: Arc::clone(route),
-            source: source.clone(),
+            table,
             kept,
             active,
             aborted: Default::default(),
@@ -88,6 +87,7 @@ impl RouteSeries {
     }
 
     /// The gauge of the requests in flight.
+    #[inline]
     pub(super) fn active(&self) -> &Present {
         &self.active
     }
@@ -138,7 +138,7 @@ impl RouteSeries {
         labels.push(Label::new(STATUS, status.as_str().to_owned()));
         let values = |name: &'static str| {
             let key = Key::from_parts(name, labels.clone());
-            let (values, keep) = Values::fetch(&self.source, &key);
+            let (values, keep) = Values::fetch(&self.table.settings.source, &key);
             if keep == self.kept {
                 values
             } else {
@@ -160,12 +160,18 @@ impl RouteSeries {
         labels.extend(more);
         let key = Key::from_parts(name, labels);
         let register = |r: &dyn Recorder| r.register_counter(&key, &METADATA);
-        let (counter, keep) = self.source.with(register);
+        let (counter, keep) = self.table.settings.source.with(register);
         if keep == self.kept {
             counter
         } else {
             Counter::noop()
         }
+    }
+}
+
+impl fmt::Debug for RouteSeries {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RouteSeries").finish_non_exhaustive()
     }
 }
 

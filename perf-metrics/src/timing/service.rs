@@ -4,7 +4,7 @@ use http::{Request, Response};
 use http_body::Body;
 use tower_service::Service;
 
-use super::future::{MethodKind, ResponseFuture};
+use super::future::ResponseFuture;
 use super::guard::Guard;
 use super::table::Table;
 
@@ -36,17 +36,15 @@ where
     }
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
-        let method = MethodKind::of(request.method());
-        let Some(series) = self.table.of(&mut request) else {
-            return ResponseFuture::new(self.inner.call(request), method, None);
-        };
-        // The declared length: to count the bytes as they come would change the type of the
-        // request's body for the inner service.
-        let bytes = request.body().size_hint().exact();
-        let mut guard = Guard::start(self.table, series, bytes, request.headers());
-        guard.calling();
+        let series = self.table.of(&mut request);
+        let mut guard = series.map(|series| Guard::start(series, &request));
+        if let Some(guard) = &mut guard {
+            guard.calling();
+        }
         let inner = self.inner.call(request);
-        guard.returned();
-        ResponseFuture::new(inner, method, Some(guard))
+        if let Some(guard) = &mut guard {
+            guard.returned();
+        }
+        ResponseFuture::new(inner, guard)
     }
 }

@@ -90,9 +90,19 @@ impl TraceId {
         }
         let value = headers.get("traceparent")?.to_str().ok()?;
         let id = value.split('-').nth(1).filter(|id| id.len() == 32)?;
-        // Zero is not a trace id.
-        let id = u128::from_str_radix(id, 16).ok().filter(|id| *id != 0)?;
-        Some(Self(id))
+        let id = u128::from_str_radix(id, 16).ok()?;
+        Self::from_halves([(id >> 64) as u64, id as u64])
+    }
+
+    /// The id that was taken apart; `None` for zeros, which are not one.
+    pub(super) fn from_halves([high, low]: [u64; 2]) -> Option<Self> {
+        let id = u128::from(high) << 64 | u128::from(low);
+        (id != 0).then_some(Self(id))
+    }
+
+    /// The halves of the id, the upper first.
+    pub(super) fn halves(self) -> [u64; 2] {
+        [(self.0 >> 64) as u64, self.0 as u64]
     }
 }
 

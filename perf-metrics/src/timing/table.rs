@@ -6,7 +6,7 @@ use http::Request;
 use metrics::Key;
 
 use super::exclude::{Excluded, Exclusions};
-use super::label::{METHODS, OVERFLOW, RouteLabel, UNMATCHED, method_index};
+use super::label::{METHODS, OVERFLOW, RequestHead, RouteLabel, UNMATCHED, matched, method_index};
 use super::names::{METADATA, UNTRACKED_REQUESTS, describe};
 use super::routes::{Route, Routes};
 use super::running::Running;
@@ -42,6 +42,8 @@ pub(super) struct Table {
     unmatched: Route,
     overflow: Route,
     described: Once,
+    /// Whether more than counting may be asked for.
+    pub(super) attentive: bool,
 }
 
 /// A method on a route, by where they are found.
@@ -104,27 +106,45 @@ impl Table {
             slow_log: SlowLog::default(),
             watchdog: Watchdog::new(settings.watchdog),
             routes: Routes::new(settings.max_routes),
-            unmatched: Route::new(UNMATCHED, Excluded::ByPath),
-            overflow: Route::new(OVERFLOW, Excluded::ByPath),
+            unmatched: Route::new(SeriesId::OF_UNMATCHED, UNMATCHED, Excluded::ByPath),
+            overflow: Route::new(SeriesId::OF_OVERFLOW, OVERFLOW, Excluded::ByPath),
             described: Once::new(),
+            attentive: settings.slow_log.is_some()
+                || settings.watchdog.is_some()
+                || settings.process_time_header,
             settings,
         }
     }
 
     /// The series that the request counts in; `None` if it is excluded, or counted already.
     pub(super) fn of<B>(&'static self, request: &mut Request<B>) -> Option<Found> {
-        let method = method_index(request.method());
-        if let Some(name) = self.settings.label.of(request) {
-            let excluded = || self.excluded(&name);
-            let (index, route, excluded) = match self.routes.get(&name, excluded) {
-                Some((index, route)) => (index, route, route.excluded),
-                None => (SeriesId::OF_OVERFLOW, &self.overflow, excluded()),
-            };
-            if self.excludes(excluded, request) {
-                return None;
-            }
-            return Some(self.series_of(route, SeriesId::new(index, method)));
+        match &self.settings.label {
+            RouteLabel::Matched => match matched(request.extensions()) {
+                Some(name) => self.of_label(name, request),
+                None => self.of_unmatched(request),
+            },
+            RouteLabel::Custom(label) => match label(RequestHead::new(request)) {
+                Some(name) => self.of_label(&name, request),
+                None => self.of_unmatched(request),
+            },
         }
+    }
+
+    #[inline]
+    fn of_label<B>(&'static self, name: &str, request: &Request<B>) -> Option<Found> {
+        let excluded = || self.excluded(name);
+        let (route, excluded) = match self.routes.get(name, excluded) {
+            Some(route) => (route, route.excluded),
+            None => (&self.overflow, excluded()),
+        };
+        if excluded != Excluded::Never && self.excludes(excluded, request) {
+            return None;
+        }
+        Some(self.series_of(route, request))
+    }
+
+    #[inline(never)]
+    fn of_unmatched<B>(&'static self, request: &mut Request<B>) -> Option<Found> {
         if self.excludes(Excluded::ByPath, request) {
             return None;
         }
@@ -137,8 +157,7 @@ impl Table {
                 return None;
             }
         }
-        let id = SeriesId::new(SeriesId::OF_UNMATCHED, method);
-        Some(self.series_of(&self.unmatched, id))
+        Some(self.series_of(&self.unmatched, request))
     }
 
     /// What a label says of the exclusion of its requests.
@@ -155,7 +174,7 @@ impl Table {
     /// Counts an upgraded connection.
     pub(super) fn upgraded(&'static self, route: &str) -> UpgradedConnection {
         let found = self.routes.get(route, || self.excluded(route));
-        let route = found.map_or(&self.overflow, |(_, route)| route);
+        let route = found.unwrap_or(&self.overflow);
         UpgradedConnection::new(route, &self.settings.source)
     }
 
@@ -167,15 +186,22 @@ impl Table {
         }
     }
 
-    /// The series of a method on a route. Not kept while there is no recorder to count for it.
-    fn series_of(&'static self, route: &'static Route, id: SeriesId) -> Found {
-        let slot = route.methods.get(id.method());
-        if let Some(series) = slot.and_then(|slot| slot.get()) {
-            return Found::Kept(series);
+    /// The series of the request's method on a route.
+    #[inline]
+    fn series_of<B>(&'static self, route: &'static Route, request: &Request<B>) -> Found {
+        let method = method_index(request.method());
+        match route.methods.get(method).and_then(|kept| kept.get()) {
+            Some(series) => Found::Kept(series),
+            None => self.new_series(route, method),
         }
+    }
+
+    /// Not kept while there is no recorder to count for it.
+    #[cold]
+    fn new_series(&'static self, route: &'static Route, method: usize) -> Found {
         let source = &self.settings.source;
-        let series = RouteSeries::new(source, id, &route.name);
-        match slot {
+        let series = RouteSeries::new(self, SeriesId::new(route.index, method), &route.name);
+        match route.methods.get(method) {
             Some(slot) if series.kept() => {
                 self.described
                     .call_once(|| source.with(|recorder| describe(recorder)).0);
