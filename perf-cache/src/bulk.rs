@@ -6,7 +6,7 @@ use std::hash::Hash;
 use crate::LoadError;
 use crate::flight::{Landing, Outcome};
 use crate::guard::{caught, timed};
-use crate::land::{Loaded, end, raise};
+use crate::land::{Loaded, Raised, end, raise};
 use crate::load::{BulkLoader, Cause, Env, place, sweep};
 use crate::remote::{Fill, Read};
 use crate::value::Value;
@@ -65,7 +65,7 @@ where
         landings.retain_mut(|landing| match reads.next() {
             Some(Read::Value(shared)) => {
                 leases.insert(landing.key().clone(), shared.lease);
-                raise(landing, shared, behind, env).is_some()
+                matches!(raise(landing, shared, behind), Raised::Refused(_))
             }
             Some(Read::Missing(lease)) => {
                 env.meters.remote_miss();

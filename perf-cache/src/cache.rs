@@ -55,6 +55,11 @@ impl<K, V> Drop for Inner<K, V> {
 }
 
 impl<K, V> Inner<K, V> {
+    /// Whether it is shut down, by what is cheaper to ask than the token is.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.env.places.is_closed()
+    }
+
     fn stop(&self) {
         self.env.stop.cancel();
         if let Some(remote) = &self.env.remote {
@@ -83,7 +88,7 @@ where
     }
 
     pub(crate) fn landing(&self, ticket: Ticket<K>, flight: Flight<V>) -> Landing<K, V> {
-        Landing::new(ticket, flight, &self.table, &self.env.meters)
+        Landing::new(ticket, flight, &self.table, &self.env)
     }
 
     /// Does `here` as soon as the shared tier has been told enough that no read of it brings back
@@ -182,7 +187,7 @@ where
             load_time: Duration::ZERO,
             lease: None,
         };
-        let outcome = Outcome::Loaded(Arc::clone(&kept.value), Arc::clone(&kept.tags));
+        let outcome = Outcome::Loaded(Arc::clone(&kept.value), kept.tags.clone());
         let here = || {
             landing.end(outcome, |table, ticket, _| {
                 table.is_some_and(|table| table.keep(ticket, kept))

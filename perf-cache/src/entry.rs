@@ -32,7 +32,7 @@ pub(crate) struct Entry<V> {
 /// What few entries have.
 #[derive(Debug, Default)]
 pub(crate) struct More {
-    pub(crate) tags: Arc<[Arc<Tag>]>,
+    pub(crate) tags: TagList,
     pub(crate) etag: Option<Arc<str>>,
     /// The load failed with this: there is no value.
     pub(crate) failure: Option<LoadError>,
@@ -42,6 +42,29 @@ pub(crate) struct More {
     pub(crate) retry_at: Instant,
     /// It was expired by hand: it is there for failing loads alone.
     pub(crate) expired: bool,
+}
+
+/// The tags of one value. Most have none, which costs nothing.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct TagList(Option<Arc<[Arc<Tag>]>>);
+
+impl FromIterator<Arc<Tag>> for TagList {
+    fn from_iter<I: IntoIterator<Item = Arc<Tag>>>(tags: I) -> Self {
+        let mut tags = tags.into_iter().peekable();
+        Self(
+            tags.peek()
+                .is_some()
+                .then(|| tags.collect::<Vec<_>>().into()),
+        )
+    }
+}
+
+impl std::ops::Deref for TagList {
+    type Target = [Arc<Tag>];
+
+    fn deref(&self) -> &[Arc<Tag>] {
+        self.0.as_deref().unwrap_or_default()
+    }
 }
 
 impl<V> Entry<V> {

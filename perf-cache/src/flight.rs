@@ -8,14 +8,15 @@ use tokio::sync::Notify;
 use crate::LoadError;
 use crate::clock::Instant;
 use crate::core::flights::Ticket;
-use crate::core::versions::{Stamp, Tag};
+use crate::core::versions::Stamp;
 use crate::deferred;
-use crate::meters::Meters;
+use crate::entry::TagList;
+use crate::load::Env;
 use crate::table::Table;
 
 /// How a load ended, for everyone who waits for it.
 pub(crate) enum Outcome<V> {
-    Loaded(Arc<V>, Arc<[Arc<Tag>]>),
+    Loaded(Arc<V>, TagList),
     Failed(LoadError),
     /// Whoever looked did not find it: who has a loader may load it.
     Absent,
@@ -24,7 +25,7 @@ pub(crate) enum Outcome<V> {
 impl<V> Clone for Outcome<V> {
     fn clone(&self) -> Self {
         match self {
-            Self::Loaded(value, tags) => Self::Loaded(Arc::clone(value), Arc::clone(tags)),
+            Self::Loaded(value, tags) => Self::Loaded(Arc::clone(value), tags.clone()),
             Self::Failed(error) => Self::Failed(error.clone()),
             Self::Absent => Self::Absent,
         }
@@ -141,7 +142,7 @@ where
     flight: Flight<V>,
     // Weak: a load must not keep a cache alive that nobody has a handle of any more.
     table: Weak<Table<K, V>>,
-    meters: Arc<Meters>,
+    env: Env<K, V>,
     over: bool,
 }
 
@@ -154,20 +155,24 @@ where
         ticket: Ticket<K>,
         flight: Flight<V>,
         table: &Arc<Table<K, V>>,
-        meters: &Arc<Meters>,
+        env: &Env<K, V>,
     ) -> Self {
         Self {
             ticket,
             began: flight.began,
             flight,
             table: Arc::downgrade(table),
-            meters: Arc::clone(meters),
+            env: env.clone(),
             over: false,
         }
     }
 
     pub(crate) fn key(&self) -> &K {
         &self.ticket.key
+    }
+
+    pub(crate) fn env(&self) -> &Env<K, V> {
+        &self.env
     }
 
     pub(crate) fn stamp(&self) -> Stamp {
@@ -209,20 +214,33 @@ where
         outcome: Outcome<V>,
         keep: impl FnOnce(Option<&Table<K, V>>, &Ticket<K>, bool) -> R,
     ) -> R {
-        self.over = true;
         let table = self.table.upgrade();
+        self.end_in(table.as_deref(), outcome, keep)
+    }
+
+    /// The same, by who has the table at hand.
+    pub(crate) fn end_in<R>(
+        &mut self,
+        table: Option<&Table<K, V>>,
+        outcome: Outcome<V>,
+        keep: impl FnOnce(Option<&Table<K, V>>, &Ticket<K>, bool) -> R,
+    ) -> R {
+        self.over = true;
         let heard = self.flight.is_heard();
         let told = Told {
             flight: &self.flight,
             outcome: Some(outcome),
         };
-        // If nobody is told, the value dies here.
-        let _section = deferred::section();
-        let kept = keep(table.as_deref(), &self.ticket, heard);
-        if let Some(Outcome::Loaded(value, _)) = &told.outcome {
-            deferred::drop_later(Arc::clone(value));
-        }
+        // If nobody is told, the value dies here, where all is done.
+        let value = match &told.outcome {
+            Some(Outcome::Loaded(value, _)) => Some(Arc::clone(value)),
+            _ => None,
+        };
+        let section = deferred::section();
+        let kept = keep(table, &self.ticket, heard);
         drop(told);
+        drop(section);
+        value.into_iter().for_each(deferred::drop_later);
         kept
     }
 }
@@ -235,12 +253,13 @@ where
     /// Its task was dropped before it ended, with its runtime.
     fn drop(&mut self) {
         if !self.over {
-            let meters = Arc::clone(&self.meters);
+            let env = self.env.clone();
             self.end(
                 Outcome::Failed(LoadError::Closed),
                 |table, ticket, heard| {
                     table.map(|table| table.unlist(ticket));
-                    meters.load_failed(&LoadError::Closed, heard, Duration::ZERO);
+                    env.meters
+                        .load_failed(&LoadError::Closed, heard, Duration::ZERO);
                 },
             );
         }

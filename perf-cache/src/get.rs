@@ -3,12 +3,13 @@
 use std::error::Error;
 use std::future::Future;
 use std::hash::Hash;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cache::{Cache, Inner};
 use crate::error::LoadError;
-use crate::flight::{Outcome, Waiter};
+use crate::flight::Outcome;
 use crate::load::{Cause, Loader, load, look, shared};
 use crate::policy::State;
 use crate::table::Asked;
@@ -200,8 +201,7 @@ where
         };
         if let Some((ticket, flight)) = self.table.ask_behind(key) {
             let landing = self.landing(ticket, flight);
-            let (cause, env) = (Cause::Behind(place), self.env.clone());
-            load(key, landing, cause, loader, env, self.tasks());
+            load(key, landing, Cause::Behind(place), loader, self.tasks());
         }
     }
 
@@ -211,14 +211,14 @@ where
         loader: Loader<K, V>,
         has_fallback: bool,
     ) -> Result<Arc<V>, LoadError> {
-        if self.env.stop.is_cancelled() {
+        if self.is_closed() {
             return Err(LoadError::Closed);
         }
         let limit = match has_fallback {
             true => self.soft_timeout,
             false => self.hard_timeout,
         };
-        within(limit, self.wait_or_load_for_ever(key, loader)).await
+        within(limit, pin!(self.wait_or_load_for_ever(key, loader))).await
     }
 
     async fn wait_or_load_for_ever(
@@ -229,28 +229,32 @@ where
         let mut loader = Some(loader);
         let asked = self.table.versions().now();
         loop {
-            match self.table.ask(key) {
+            // The waiter alone is kept while it waits, so that the future is small.
+            let (mut waiter, joined) = match self.table.ask(key) {
                 Asked::Found(found) => return found,
-                Asked::Joined(mut waiter, stamp) => match waiter.outcome().await {
-                    // One that began after we asked is as good as our own. Of an older one a tag
-                    // may have been invalidated before we asked.
-                    Outcome::Loaded(value, tags)
-                        if stamp >= asked || self.table.are_current(stamp, &tags) =>
-                    {
-                        return Ok(value);
-                    }
-                    Outcome::Failed(error) => return Err(error),
-                    Outcome::Loaded(..) | Outcome::Absent => (),
-                },
+                Asked::Joined(waiter, stamp) => (waiter, Some(stamp)),
                 Asked::Leads(ticket, flight, waiter) => {
                     let landing = self.landing(ticket, flight);
                     let Some(loader) = loader.take() else {
                         return Err(LoadError::Closed);
                     };
-                    let (cause, env) = (Cause::Missing, self.env.clone());
-                    load(key, landing, cause, loader, env, self.tasks());
-                    return own(waiter).await;
+                    load(key, landing, Cause::Missing, loader, self.tasks());
+                    (waiter, None)
                 }
+            };
+            match (waiter.outcome().await, joined) {
+                (Outcome::Loaded(value, _), None) => return Ok(value),
+                // One that began after we asked is as good as our own. Of an older one a tag
+                // may have been invalidated before we asked.
+                (Outcome::Loaded(value, tags), Some(stamp))
+                    if stamp >= asked || self.table.are_current(stamp, &tags) =>
+                {
+                    return Ok(value);
+                }
+                (Outcome::Failed(error), _) => return Err(error),
+                // A lookup that found nothing; a load brings a value or an error.
+                (Outcome::Absent, None) => return Err(LoadError::Closed),
+                (Outcome::Loaded(..) | Outcome::Absent, Some(_)) => (),
             }
         }
     }
@@ -276,48 +280,38 @@ where
             }
             State::Fallback(_) | State::Useless => meters.miss(|| self.table.now()),
         }
-        if self.env.remote.is_none() || self.env.stop.is_cancelled() {
+        if self.env.remote.is_none() || self.is_closed() {
             return None;
         }
         let looking = async { self.look_further(key).await.ok_or(LoadError::Closed) };
-        within(self.hard_timeout, looking).await.ok()
+        within(self.hard_timeout, pin!(looking)).await.ok()
     }
 
     async fn look_further(&self, key: &K) -> Option<Arc<V>> {
         let asked = self.table.versions().now();
-        match self.table.ask(key) {
-            Asked::Found(found) => found.ok(),
-            Asked::Joined(mut waiter, stamp) => match waiter.outcome().await {
-                Outcome::Loaded(value, tags)
-                    if stamp >= asked || self.table.are_current(stamp, &tags) =>
-                {
-                    Some(value)
-                }
-                Outcome::Loaded(..) | Outcome::Failed(_) | Outcome::Absent => None,
-            },
+        let (mut waiter, joined) = match self.table.ask(key) {
+            Asked::Found(found) => return found.ok(),
+            Asked::Joined(waiter, stamp) => (waiter, Some(stamp)),
             Asked::Leads(ticket, flight, waiter) => {
                 let landing = self.landing(ticket, flight);
-                look(key, landing, self.env.clone(), self.tasks());
-                own(waiter).await.ok()
+                look(key, landing, self.tasks());
+                (waiter, None)
             }
+        };
+        match waiter.outcome().await {
+            Outcome::Loaded(value, tags) => {
+                let current = |stamp| stamp >= asked || self.table.are_current(stamp, &tags);
+                joined.is_none_or(current).then_some(value)
+            }
+            Outcome::Failed(_) | Outcome::Absent => None,
         }
     }
 }
 
-/// The outcome of a load that one started oneself.
-async fn own<V>(mut waiter: Waiter<V>) -> Result<Arc<V>, LoadError> {
-    match waiter.outcome().await {
-        Outcome::Loaded(value, _) => Ok(value),
-        Outcome::Failed(error) => Err(error),
-        // A lookup that found nothing; a load brings a value or an error.
-        Outcome::Absent => Err(LoadError::Closed),
-    }
-}
-
-/// Stops waiting after a while.
-pub(crate) async fn within<T>(
+/// Stops waiting after a while. Pinned by the caller: else there would be room for it several times over.
+async fn within<T>(
     limit: Option<Duration>,
-    waiting: impl Future<Output = Result<T, LoadError>>,
+    waiting: Pin<&mut impl Future<Output = Result<T, LoadError>>>,
 ) -> Result<T, LoadError> {
     let Some(after) = limit else {
         return waiting.await;

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::LoadError;
+use crate::entry::TagList;
 use crate::flight::{Landing, Outcome};
 use crate::load::Env;
 use crate::policy::Times;
 use crate::remote::{Fill, Lease, Shared};
-use crate::table::Kept;
+use crate::table::{Kept, Table};
 use crate::value::{Previous, Value};
 
 /// A value that a loader brought.
@@ -20,14 +21,20 @@ pub(crate) struct Loaded<V> {
     pub(crate) lease: Option<Lease>,
 }
 
-/// Ends the load with a value that the shared tier has. `Some` if it is not to end by that, for it
-/// is a refresh, and the value there is about to expire as well.
+/// What becomes of a value that the shared tier has.
+pub(crate) enum Raised<K, V> {
+    /// The load has ended with it; the table, unless that is gone.
+    Kept(Option<Arc<Table<K, V>>>),
+    /// The load is not to end by that: it is a refresh, and the value there is about to expire as well.
+    Refused(Previous<V>),
+}
+
+/// Ends the load with a value that the shared tier has.
 pub(crate) fn raise<K, V>(
     landing: &mut Landing<K, V>,
     shared: Shared<V>,
     refresh: bool,
-    env: &Env<K, V>,
-) -> Option<Previous<V>>
+) -> Raised<K, V>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     V: Send + Sync + 'static,
@@ -37,27 +44,32 @@ where
         at_most: Some(shared.ttl),
         load: shared.load_time,
     };
-    let table = landing.table()?;
+    // Once: whoever upgrades fights with all others for one counter.
+    let Some(table) = landing.table() else {
+        return Raised::Kept(None);
+    };
     if refresh && !table.would_renew(landing.key(), times) {
-        return Some(Previous {
+        return Raised::Refused(Previous {
             value: shared.value,
             tags: shared.tags,
             etag: shared.etag,
         });
     }
-    env.meters.remote_hit();
+    landing.env().meters.remote_hit();
     let tags = table.tags(&shared.tags);
     let kept = Kept {
         value: Arc::clone(&shared.value),
-        tags: Arc::clone(&tags),
+        tags: tags.clone(),
         etag: shared.etag,
         times,
         began: landing.began,
     };
-    landing.end(Outcome::Loaded(shared.value, tags), |table, ticket, _| {
-        table.is_some_and(|table| table.keep(ticket, kept))
-    });
-    None
+    landing.end_in(
+        Some(&table),
+        Outcome::Loaded(shared.value, tags),
+        |table, ticket, _| table.is_some_and(|table| table.keep(ticket, kept)),
+    );
+    Raised::Kept(Some(table))
 }
 
 /// Ends a load; what is then to be put into the shared tier.
@@ -82,10 +94,10 @@ where
             let names = tags;
             let tags = landing
                 .table()
-                .map_or_else(|| Arc::from([]), |table| table.tags(&names));
+                .map_or_else(TagList::default, |table| table.tags(&names));
             let kept = Kept {
                 value: Arc::clone(&value),
-                tags: Arc::clone(&tags),
+                tags: tags.clone(),
                 etag: etag.clone(),
                 times: Times {
                     own: ttl,
@@ -95,7 +107,7 @@ where
                 began: landing.began,
             };
             let stamp = landing.stamp();
-            let outcome = Outcome::Loaded(Arc::clone(&value), Arc::clone(&tags));
+            let outcome = Outcome::Loaded(Arc::clone(&value), tags.clone());
             let listed = landing.end(outcome, |table, ticket, _| {
                 let listed = table.is_some_and(|table| {
                     table.keep(ticket, kept) && table.are_current(stamp, &tags)

@@ -17,7 +17,7 @@ use tracing::{Instrument, Span};
 use crate::LoadError;
 use crate::flight::{Landing, Outcome};
 use crate::guard::{caught, timed};
-use crate::land::{Loaded, end, raise};
+use crate::land::{Loaded, Raised, end, raise};
 use crate::meters::Meters;
 use crate::remote::{Lease, Read, Remote};
 use crate::table::Table;
@@ -96,16 +96,15 @@ pub(crate) fn load<K, V>(
     landing: Landing<K, V>,
     cause: Cause,
     loader: Loader<K, V>,
-    env: Env<K, V>,
     tasks: Tasks,
 ) where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     V: Send + Sync + 'static,
 {
-    let Some(remote) = env.remote.clone() else {
-        return tasks.spawn(load_beyond(landing, cause, loader, None, None, env));
+    let Some(remote) = landing.env().remote.clone() else {
+        return tasks.spawn(load_beyond(landing, cause, loader, None, None));
     };
-    let then = move |read| go_on(read, landing, cause, loader, env, &tasks);
+    let then = move |read| go_on(read, landing, cause, loader, &tasks);
     remote.read_then(key, true, Box::new(then));
 }
 
@@ -115,7 +114,6 @@ fn go_on<K, V>(
     mut landing: Landing<K, V>,
     cause: Cause,
     loader: Loader<K, V>,
-    env: Env<K, V>,
     tasks: &Tasks,
 ) where
     K: Hash + Eq + Clone + Send + Sync + 'static,
@@ -124,28 +122,29 @@ fn go_on<K, V>(
     let (lease, there) = match read {
         Read::Value(shared) => {
             let (lease, refresh) = (shared.lease, matches!(cause, Cause::Behind(_)));
-            match raise(&mut landing, shared, refresh, &env) {
-                None => {
-                    if let Some(table) = landing.table().filter(|table| table.is_sweep_due()) {
+            match raise(&mut landing, shared, refresh) {
+                Raised::Kept(table) => {
+                    if let Some(table) = table.filter(|table| table.is_sweep_due()) {
                         tasks.spawn(sweep(table));
                     }
                     return;
                 }
-                there => (Some(lease), there),
+                Raised::Refused(there) => (Some(lease), Some(there)),
             }
         }
         Read::Missing(lease) => {
-            env.meters.remote_miss();
+            landing.env().meters.remote_miss();
             (lease, None)
         }
         Read::Unavailable => {
+            let env = landing.env();
             if !env.stop.is_cancelled() {
                 env.meters.remote_error();
             }
             (None, None)
         }
     };
-    tasks.spawn(load_beyond(landing, cause, loader, lease, there, env));
+    tasks.spawn(load_beyond(landing, cause, loader, lease, there));
 }
 
 /// Loads one key by its loader. `there`: a value of the shared tier that is about to expire as well.
@@ -155,11 +154,11 @@ async fn load_beyond<K, V>(
     loader: Loader<K, V>,
     lease: Option<Lease>,
     there: Option<Previous<V>>,
-    env: Env<K, V>,
 ) where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     V: Send + Sync + 'static,
 {
+    let env = landing.env().clone();
     let loaded = tokio::select! {
         biased;
         () = env.stop.cancelled() => Some(Err(LoadError::Closed)),
@@ -251,18 +250,19 @@ where
 }
 
 /// Looks for a key in the shared tier alone.
-pub(crate) fn look<K, V>(key: &K, mut landing: Landing<K, V>, env: Env<K, V>, tasks: Tasks)
+pub(crate) fn look<K, V>(key: &K, mut landing: Landing<K, V>, tasks: Tasks)
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     V: Send + Sync + 'static,
 {
-    let Some(remote) = env.remote.clone() else {
+    let Some(remote) = landing.env().remote.clone() else {
         return;
     };
     let then = move |read| {
+        let env = landing.env();
         match read {
             Read::Value(shared) => {
-                raise(&mut landing, shared, false, &env);
+                raise(&mut landing, shared, false);
                 return;
             }
             Read::Missing(_) => env.meters.remote_miss(),

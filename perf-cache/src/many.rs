@@ -232,7 +232,7 @@ where
         asking: &mut Asking<K, V>,
         loader: impl FnOnce() -> BulkLoader<K, V>,
     ) -> Result<(), LoadError> {
-        if self.env.stop.is_cancelled() {
+        if self.is_closed() {
             return Err(LoadError::Closed);
         }
         let asked = self.table.versions().now();

@@ -11,7 +11,7 @@ use crate::core::flights::{Entered, Flights, Ticket};
 use crate::core::versions::{Stamp, Tag, Versions};
 use crate::deferred;
 use crate::engine::{Engines, Hold};
-use crate::entry::Entry;
+use crate::entry::{Entry, TagList};
 use crate::flight::{Flight, Waiter};
 use crate::policy::{Policy, State, Times};
 use crate::value::Previous;
@@ -50,7 +50,7 @@ pub(crate) enum Asked<K, V> {
 /// A value to keep.
 pub(crate) struct Kept<V> {
     pub(crate) value: Arc<V>,
-    pub(crate) tags: Arc<[Arc<Tag>]>,
+    pub(crate) tags: TagList,
     pub(crate) etag: Option<Arc<str>>,
     pub(crate) times: Times,
     pub(crate) began: Instant,
@@ -252,7 +252,7 @@ where
     }
 
     /// The tags of these names.
-    pub(crate) fn tags(&self, names: &[Arc<str>]) -> Arc<[Arc<Tag>]> {
+    pub(crate) fn tags(&self, names: &[Arc<str>]) -> TagList {
         names.iter().map(|name| self.versions.tag(name)).collect()
     }
 

@@ -1,6 +1,7 @@
 //! Invalidations on their way to Redis, and those that wait for it to come back.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, oneshot};
@@ -45,6 +46,9 @@ pub(super) type Told = oneshot::Receiver<u64>;
 #[derive(Debug, Default)]
 pub(super) struct Journal {
     state: Mutex<State>,
+    /// Whether something is in it, or it is closed: as long as not, reads need no lock. Changed under the
+    /// lock, so whoever comes after an invalidation has returned sees that.
+    counts: AtomicBool,
     added: Notify,
 }
 
@@ -76,7 +80,7 @@ struct Waiters {
 }
 
 /// The journal as it was when a read began.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Before {
     waiting: Option<Arc<HashSet<Arc<str>>>>,
     sent: Option<Arc<HashSet<Arc<str>>>>,
@@ -97,6 +101,7 @@ impl Journal {
             }
             state.waiting.add(order);
             state.waiting.waiters.push(waiter);
+            self.counts.store(true, Ordering::SeqCst);
         }
         self.added.notify_one();
         Ok(told)
@@ -117,10 +122,13 @@ impl Journal {
         (blocked, state.before())
     }
 
-    /// The same of one key; `None` if it must not be read now.
+    /// The same of one key; `None` if it must not be read now, or never again.
     pub(super) fn before_one(&self, name: &[u8]) -> Option<Before> {
+        if !self.counts.load(Ordering::SeqCst) {
+            return Some(Before::default());
+        }
         let state = self.state();
-        (!state.has_key(name)).then(|| state.before())
+        (!state.closed && !state.has_key(name)).then(|| state.before())
     }
 
     /// Whether a value must not be served: an invalidation of it is on its way, or was when it was
@@ -132,6 +140,9 @@ impl Journal {
         let before = [&before.waiting, &before.sent];
         if before.into_iter().flatten().any(|set| has(set)) {
             return true;
+        }
+        if !self.counts.load(Ordering::SeqCst) {
+            return false;
         }
         let state = self.state();
         state.has_key(name) || has(&state.waiting.tags) || has(&state.sent.tags)
@@ -149,7 +160,13 @@ impl Journal {
 
     /// What was sent is done; returns how many.
     pub(super) fn done(&self, sequence: u64) -> usize {
-        let done = std::mem::take(&mut self.state().sent);
+        let done = {
+            let mut state = self.state();
+            let done = std::mem::take(&mut state.sent);
+            let counts = state.closed || !state.waiting.is_empty();
+            self.counts.store(counts, Ordering::SeqCst);
+            done
+        };
         for waiter in done.waiters.all {
             // Or nobody waits any more.
             let _ = waiter.send(sequence);
@@ -171,6 +188,7 @@ impl Journal {
     pub(super) fn close(&self) -> usize {
         let mut state = self.state();
         state.closed = true;
+        self.counts.store(true, Ordering::SeqCst);
         state.waiting.len() + state.sent.len()
     }
 

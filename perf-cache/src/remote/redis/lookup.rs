@@ -87,41 +87,71 @@ pub(super) fn ask_script(calls: &mut Pipeline, state: &str, names: &[(&[u8], boo
     }
 }
 
-/// What `ask_plainly` found; `None` where the server has lost the state, or that is not what it was to
-/// answer.
-pub(super) fn found_plainly(
-    answers: &mut impl Iterator<Item = Value>,
-    names: usize,
-) -> Vec<Option<Found>> {
-    in_chunks(names, || {
-        let when = answers.next();
-        let _primary = answers.next();
-        let (time, values) = (answers.next(), answers.next());
-        plain(when?, time?, values?)
-    })
+/// What was found of each name, in their order; `None` where the server has lost the state, or that is
+/// not what it was to answer.
+pub(super) struct Answers {
+    chunks: std::vec::IntoIter<Chunk>,
+    current: Option<Chunk>,
 }
 
-/// What `ask_script` found; `None` where that is not what it was to answer.
-pub(super) fn found_by_script(
-    answers: &mut impl Iterator<Item = Value>,
+/// What one command brought.
+struct Chunk {
     names: usize,
-) -> Vec<Option<Found>> {
-    in_chunks(names, || script(answers.next()?))
+    found: Option<(When, std::vec::IntoIter<Value>)>,
 }
 
-fn in_chunks(names: usize, mut next: impl FnMut() -> Option<Vec<Found>>) -> Vec<Option<Found>> {
-    let mut all = Vec::with_capacity(names);
-    while all.len() < names {
-        let chunk = (names - all.len()).min(MOST_KEYS);
-        match next().filter(|found| found.len() == chunk) {
-            Some(found) => all.extend(found.into_iter().map(Some)),
-            None => all.extend((0..chunk).map(|_| None)),
+impl Answers {
+    /// What `ask_plainly` found.
+    pub(super) fn plain(answers: &mut impl Iterator<Item = Value>, names: usize) -> Self {
+        Self::in_chunks(names, || {
+            let when = answers.next();
+            let _primary = answers.next();
+            let (time, values) = (answers.next(), answers.next());
+            plain(when?, time?, values?)
+        })
+    }
+
+    /// What `ask_script` found.
+    pub(super) fn by_script(answers: &mut impl Iterator<Item = Value>, names: usize) -> Self {
+        Self::in_chunks(names, || script(answers.next()?))
+    }
+
+    fn in_chunks(names: usize, mut next: impl FnMut() -> Option<(When, Vec<Value>)>) -> Self {
+        let mut chunks = Vec::with_capacity(names.div_ceil(MOST_KEYS));
+        let mut left = names;
+        while left > 0 {
+            let names = left.min(MOST_KEYS);
+            let found = next().filter(|(_, values)| values.len() == names);
+            let found = found.map(|(when, values)| (when, values.into_iter()));
+            chunks.push(Chunk { names, found });
+            left -= names;
+        }
+        Self {
+            chunks: chunks.into_iter(),
+            current: None,
         }
     }
-    all
 }
 
-fn plain(when: Value, time: Value, values: Value) -> Option<Vec<Found>> {
+impl Iterator for Answers {
+    type Item = Option<Found>;
+
+    fn next(&mut self) -> Option<Option<Found>> {
+        loop {
+            if let Some(chunk) = self.current.as_mut().filter(|chunk| chunk.names > 0) {
+                chunk.names -= 1;
+                let found = chunk.found.as_mut();
+                return Some(found.and_then(|(when, values)| {
+                    let value = values.next()?;
+                    Some((*when, bytes(value)))
+                }));
+            }
+            self.current = Some(self.chunks.next()?);
+        }
+    }
+}
+
+fn plain(when: Value, time: Value, values: Value) -> Option<(When, Vec<Value>)> {
     let [sequence, all, tagged] = numbers(when)?;
     let [seconds, micros] = numbers(time)?;
     let now = seconds.saturating_mul(1_000).saturating_add(micros / 1_000);
@@ -131,13 +161,12 @@ fn plain(when: Value, time: Value, values: Value) -> Option<Vec<Found>> {
         tagged,
         now,
     };
-    let values = array(values)?.into_iter();
-    Some(values.map(|value| (when, bytes(value))).collect())
+    Some((when, array(values)?))
 }
 
-fn script(answer: Value) -> Option<Vec<Found>> {
+fn script(answer: Value) -> Option<(When, Vec<Value>)> {
     let mut answer = array(answer)?;
-    let found = array(answer.pop()?)?.into_iter();
+    let found = array(answer.pop()?)?;
     let [sequence, all, tagged, now] = numbers(Value::Array(answer))?;
     let when = When {
         sequence,
@@ -145,7 +174,7 @@ fn script(answer: Value) -> Option<Vec<Found>> {
         tagged,
         now,
     };
-    Some(found.map(|value| (when, bytes(value))).collect())
+    Some((when, found))
 }
 
 fn array(value: Value) -> Option<Vec<Value>> {
@@ -190,7 +219,7 @@ mod tests {
         let answers = |when: Value, time: Value| {
             let values = Value::Array(vec![Value::Nil]);
             let mut answers = [when, Value::Int(0), time, values].into_iter();
-            found_plainly(&mut answers, 1).remove(0)
+            Answers::plain(&mut answers, 1).next().flatten()
         };
         let (when, _) = answers(texts(&[last; 3]), texts(&[last; 2])).unwrap();
         assert_eq!((when.sequence, when.now), (last, last));

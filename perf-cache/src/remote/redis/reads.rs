@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::journal::{Before, Token};
-use super::lookup::{Found, ask_plainly, ask_script, found_by_script, found_plainly};
+use super::lookup::{Answers, Found, ask_plainly, ask_script};
 use super::reader::Reader;
 use crate::remote::{Read, Then};
 
@@ -101,6 +101,7 @@ struct Queue<V> {
     asks: Vec<Ask<V>>,
     /// Under way, or about to be.
     trips: usize,
+    ended: bool,
     /// Which share of the keys is not settled by plain reads, of late.
     unsettled: f32,
 }
@@ -108,6 +109,7 @@ struct Queue<V> {
 impl<V> Reads<V> {
     /// Those who wait are told that it did not work, and who comes later.
     pub(super) fn end(&self) {
+        self.inner.queue().ended = true;
         self.inner.stop.cancel();
     }
 
@@ -129,6 +131,7 @@ impl<V: DeserializeOwned + Send + Sync + 'static> Reads<V> {
         let queue = Queue {
             asks: Vec::new(),
             trips: 0,
+            ended: false,
             // Until it is known to be otherwise, Redis is as empty as this process.
             unsettled: 1.0,
         };
@@ -185,12 +188,9 @@ impl<V> Inner<V> {
 impl<V: DeserializeOwned + Send + Sync + 'static> Inner<V> {
     /// One that is refused is dropped, which tells.
     fn ask(self: &Arc<Self>, ask: Ask<V>) {
-        if self.stop.is_cancelled() {
-            return;
-        }
         {
             let mut queue = self.queue();
-            if queue.asks.len() >= MOST_WAITING {
+            if queue.ended || queue.asks.len() >= MOST_WAITING {
                 // Not under the lock: it tells.
                 drop(queue);
                 return drop(ask);
@@ -238,9 +238,9 @@ impl<V: DeserializeOwned + Send + Sync + 'static> Inner<V> {
         };
         let Ok(answers) = answers else { return };
         let mut answers = answers.into_iter();
-        let mut plain = found_plainly(&mut answers, plain).into_iter();
-        let mut script = found_by_script(&mut answers, script).into_iter();
-        let (keys, mut open, mut again) = (plain.len() + script.len(), 0, Vec::new());
+        let (keys, mut open, mut again) = (plain + script, 0, Vec::new());
+        let mut plain = Answers::plain(&mut answers, plain);
+        let mut script = Answers::by_script(&mut answers, script);
         for ask in asks {
             again.extend(match ask.by_script {
                 true => self.settle(ask, &mut script, &mut open),

@@ -128,7 +128,7 @@ where
     /// The name of a key that is to be asked for, and what the answer is to be compared with; or what is
     /// known without asking.
     fn may_ask(&self, key: &K) -> Result<(Vec<u8>, Before), Read<V>> {
-        if self.is_closed() || !self.server.is_up() {
+        if !self.server.may_be_up() {
             return Err(Read::Unavailable);
         }
         // A key that has no name in Redis is never there, and loads of it are not put there. Unwind safe:

@@ -1,3 +1,4 @@
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,6 +16,8 @@ pub(super) struct Server {
     pub(super) timeout: Duration,
     pub(super) meters: Arc<RemoteMeters>,
     link: Mutex<Option<Link>>,
+    /// Whether there is one, broken or not.
+    has_link: AtomicBool,
     came_up: Notify,
 }
 
@@ -29,6 +32,7 @@ impl Server {
             timeout,
             meters,
             link: Mutex::new(None),
+            has_link: AtomicBool::new(false),
             came_up: Notify::new(),
         }
     }
@@ -46,10 +50,17 @@ impl Server {
             .is_some_and(|link| !link.broken.is_cancelled())
     }
 
+    /// As `is_up`, without a lock. For a moment after a link broke it may still be so; who asks then finds
+    /// that out when it is sent.
+    pub(super) fn may_be_up(&self) -> bool {
+        self.has_link.load(Ordering::Relaxed)
+    }
+
     pub(super) fn set_link(&self, to: Option<Link>) {
         let up = to.is_some();
         let old = {
             let mut link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
+            self.has_link.store(up, Ordering::Relaxed);
             std::mem::replace(&mut *link, to)
         };
         drop(old);
