@@ -20,6 +20,7 @@ pub(super) struct Connection {
     client: Client,
     address: String,
     config: AsyncConnectionConfig,
+    response_timeout: Duration,
     current: Mutex<Current>,
     /// How many attempts to connect have failed.
     failures: AtomicU64,
@@ -45,6 +46,7 @@ impl Connection {
             client,
             address,
             config,
+            response_timeout,
             current: Mutex::default(),
             failures: AtomicU64::new(0),
         }
@@ -53,6 +55,10 @@ impl Connection {
     /// Host, port and database.
     pub(super) fn address(&self) -> &str {
         &self.address
+    }
+
+    pub(super) const fn response_timeout(&self) -> Duration {
+        self.response_timeout
     }
 
     pub(super) fn client(&self) -> &Client {

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use redis::Cmd;
 
+use super::packs;
 use super::remote::micros;
-use super::wire::{self, Record};
+use super::wire::{self, Record, Token};
 use crate::Scope;
 use crate::remote::{Ended, Exchange, Granted, How, Lease, Want};
 
@@ -21,17 +22,34 @@ pub(super) fn arguments(
 ) {
     let (done, others): (Vec<&Ended>, Vec<&Ended>) =
         ended.iter().partition(|ended| ended.how == How::Done);
+    let done = done.into_iter().map(|ended| &ended.lease);
+    let (mut in_batches, done): (Vec<&Lease>, Vec<&Lease>) =
+        done.partition(|lease| Token::of(lease).in_batch);
+    in_batches.sort_unstable_by_key(|lease| lease.token);
+    let batch = |lease: &Lease| Token::of(lease).number;
+    let batches = || in_batches.chunk_by(|a, b| batch(a) == batch(b));
     call.arg(want.jobs.min(MOST_JOBS)).arg(micros(want.within));
     call.arg(micros(want.lease))
         .arg(dead_letters.min(u32::MAX as usize));
-    call.arg(done.len()).arg(others.len());
-    let lowest = done.iter().map(|ended| ended.lease.token).min();
+    call.arg(done.len())
+        .arg(batches().count())
+        .arg(others.len());
+    let lowest = done.iter().map(|lease| Token::of(lease).in_all()).min();
     call.arg(lowest.unwrap_or(0)).arg(u8::from(has_rules));
-    for ended in done {
-        call.arg(&wire::lease_bytes(&ended.lease));
+    for lease in done {
+        call.arg(&wire::lease_bytes(lease));
+    }
+    for leases in batches() {
+        runs(leases, call);
     }
     for ended in others {
         call.arg(&wire::lease_bytes(&ended.lease));
+        let token = Token::of(&ended.lease);
+        if token.in_batch {
+            call.arg(token.number);
+        } else {
+            call.arg("");
+        }
         let (how, after, scope, error) = match &ended.how {
             How::Done | How::Released => ("release", Duration::ZERO, "", ""),
             How::Retry { after, error } => ("retry", *after, "", error.as_str()),
@@ -39,6 +57,23 @@ pub(super) fn arguments(
             How::Dead { error } => ("dead", Duration::ZERO, "", error.as_str()),
         };
         call.arg(how).arg(micros(after)).arg(scope).arg(error);
+    }
+}
+
+/// Jobs of a batch that are done, in their order: those that follow each other together.
+fn runs(leases: &[&Lease], call: &mut Cmd) {
+    let index = |lease: &Lease| Token::of(lease).index;
+    let runs = || leases.chunk_by(|a, b| index(a) + 1 == index(b));
+    let batch = leases.first().map_or(0, |lease| Token::of(lease).number);
+    call.arg(batch).arg(runs().count());
+    let mut ids = Vec::new();
+    for run in runs() {
+        ids.clear();
+        for lease in run {
+            ids.extend_from_slice(&wire::id_bytes(lease.id));
+        }
+        call.arg(run.first().map_or(0, |lease| index(lease)));
+        call.arg(ids.as_slice());
     }
 }
 
@@ -52,8 +87,8 @@ const fn scope(penalty: Option<Scope>) -> &'static str {
 
 type Bytes = Vec<u8>;
 
-/// Numbers; the ids of lost jobs; of the granted jobs the ids, records, errors (if any has some) and
-/// starts (if any is later than now).
+/// Numbers; the ids of lost jobs; of the granted jobs the ids or packs, records and errors (if any has some) of
+/// those with ids, and starts (if any is later than now).
 pub(super) type Answer = (
     Vec<i64>,
     Vec<Bytes>,
@@ -72,26 +107,31 @@ pub(super) struct Read {
 }
 
 pub(super) fn read(answer: Answer) -> Option<Read> {
-    let (numbers, lost, ids, records, errors, starts) = answer;
+    let (numbers, lost, entries, records, errors, starts) = answer;
     let [now, next, paused, by_queue, by_key, token, limited, dropped] =
         <[i64; 8]>::try_from(numbers).ok()?;
-    let (now, token) = (u64::try_from(now).ok()?, u64::try_from(token).ok()?);
-    let (mut errors, mut starts) = (errors.into_iter(), starts.into_iter());
-    let mut granted = Vec::with_capacity(ids.len());
-    for ((id, record), token) in ids.into_iter().zip(records).zip(token..) {
-        let errors = errors.next().flatten().unwrap_or_default();
-        let starts = Duration::from_micros(starts.next().unwrap_or(0));
-        // A lease of a job that is not there ends by itself.
-        let Some(record) = record else { continue };
-        let record = Record::read(record)?;
+    let (now, first) = (u64::try_from(now).ok()?, u64::try_from(token).ok()?);
+    let token = |number, in_batch, index| Token {
+        number,
+        in_batch,
+        index,
+    };
+    // Those of the packs come after those of the others.
+    let mut single = (first..).map(|number| token(number, false, 0));
+    let batch = first + u64::try_from(records.len()).ok()?;
+    let mut in_packs = (0..).map(|index| token(batch, true, index));
+    let (mut records, mut errors) = (records.into_iter(), errors.into_iter());
+    let mut starts = starts.into_iter();
+    let mut granted = Vec::with_capacity(entries.len());
+    let mut grant = |id, record: Record, errors, token: Token| {
         granted.push(Granted {
             lease: Lease {
-                id: wire::id_of(&id)?,
-                token,
+                id,
+                token: token.pack(),
             },
             attempt: record.attempt,
-            errors: wire::read_errors(&errors)?,
-            starts,
+            errors,
+            starts: Duration::from_micros(starts.next().unwrap_or(0)),
             limited: limited == 1,
             age: Duration::from_micros(now.saturating_sub(record.enqueued)),
             waited: Duration::from_micros(now.saturating_sub(record.due)),
@@ -99,6 +139,26 @@ pub(super) fn read(answer: Answer) -> Option<Read> {
             payload: record.payload,
             trace: record.trace,
         });
+    };
+    for entry in entries {
+        if packs::is_pack(&entry) {
+            for (id, record) in packs::read(&entry)? {
+                grant(id, record, Vec::new(), in_packs.next()?);
+            }
+            continue;
+        }
+        let errors = errors.next().flatten().unwrap_or_default();
+        let token = single.next()?;
+        // A lease of a job that is not there ends by itself.
+        if let Some(record) = records.next()? {
+            let record = Record::read(&record)?;
+            grant(
+                wire::id_of(&entry)?,
+                record,
+                wire::read_errors(&errors)?,
+                token,
+            );
+        }
     }
     let lost: Option<Vec<_>> = lost.iter().map(|id| wire::id_of(id)).collect();
     let exchange = Exchange {

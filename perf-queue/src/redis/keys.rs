@@ -3,7 +3,7 @@
 #[derive(Debug)]
 pub(super) struct Keys {
     base: String,
-    all: [String; 11],
+    all: [String; 13],
 }
 
 impl Keys {
@@ -16,7 +16,7 @@ impl Keys {
         // The order of `lua/state.lua`.
         let all = [
             "state", "jobs", "errors", "delayed", "leases", "ring", "waiting", "parked", "flight",
-            "dead", "letters",
+            "dead", "letters", "batches", "packs",
         ]
         .map(|name| format!("{base}{name}"));
         Self { base, all }

@@ -7,6 +7,7 @@ mod exchange;
 mod fit;
 mod keys;
 mod open;
+mod packs;
 mod remote;
 mod rules;
 mod script;

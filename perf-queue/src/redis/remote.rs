@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,9 +12,18 @@ use super::keys::Keys;
 use super::script::{self, Script};
 use super::wake::Wake;
 use super::wire::{self, Record};
-use super::{exchange, rules};
+use super::{exchange, packs, rules};
 use crate::remote::{Counts, Ended, Exchange, Lease, Letter, NewJob, Quota, Remote, Rules, Want};
 use crate::{BackendError, JobId, Scope};
+
+/// So many jobs that differ in their payloads only go in packs, with one note for all of them that they have been
+/// added. Of fewer, each is kept by its id.
+const MANY: usize = 32;
+
+/// For how long a batch may be added again after an answer that was lost: four attempts, each with the
+/// time that it may take to connect, or a process that stood still meanwhile. This, and so many times the
+/// time within which an answer comes.
+const REPEATED_WITHIN: (Duration, u32) = (Duration::from_secs(600), 10);
 
 /// A queue in Redis.
 pub(crate) struct RedisRemote {
@@ -67,12 +77,34 @@ impl RedisRemote {
         Ok(())
     }
 
+    /// Whether jobs are taken one by one, as far as this process knows.
+    fn is_limited(&self) -> bool {
+        self.rules().is_some_and(|rules| rules != Rules::default())
+    }
+
     /// Adds jobs that [`key_of_alike`] has a key of; false where one is there already, and none was added.
     async fn enqueue_alike(
         &self,
         jobs: &[NewJob],
         key: &[u8],
     ) -> Result<Option<bool>, BackendError> {
+        if jobs.len() >= MANY && !self.is_limited() {
+            let times = self
+                .server
+                .response_timeout()
+                .saturating_mul(REPEATED_WITHIN.1);
+            let repeated_within = micros(REPEATED_WITHIN.0.saturating_add(times)) / 1_000;
+            let packs = packs::write(jobs);
+            return self
+                .run(&script::ENQUEUE_MANY, |call| {
+                    call.arg(self.limits.capacity).arg(jobs.len()).arg(key);
+                    call.arg(repeated_within);
+                    for pack in &packs {
+                        call.arg(pack.as_slice());
+                    }
+                })
+                .await;
+        }
         self.run(&script::ENQUEUE_ALIKE, |call| {
             call.arg(self.limits.capacity).arg(jobs.len()).arg(key);
             for job in jobs {
@@ -80,6 +112,7 @@ impl RedisRemote {
             }
             let mut rest = Vec::new();
             for job in jobs {
+                rest.clear();
                 wire::rest_of_record(job, &mut rest);
                 call.arg(rest.as_slice());
             }
@@ -155,6 +188,7 @@ impl Remote for RedisRemote {
                     if let Some((name, time)) = &job.unique {
                         call.arg(name).arg(micros(*time));
                     }
+                    rest.clear();
                     wire::rest_of_record(job, &mut rest);
                     call.arg(&wire::id_bytes(job.id)).arg(job.key.as_slice());
                     call.arg(micros(job.delay)).arg(rest.as_slice());
@@ -184,7 +218,15 @@ impl Remote for RedisRemote {
         let time = micros(lease);
         let lost: Vec<Vec<u8>> = self
             .run(&script::EXTEND, |call| {
-                call.arg(time);
+                let tokens = leases.iter().map(wire::Token::of);
+                let batches: BTreeSet<u64> = tokens
+                    .filter(|token| token.in_batch)
+                    .map(|token| token.number)
+                    .collect();
+                call.arg(time).arg(batches.len());
+                for batch in &batches {
+                    call.arg(*batch);
+                }
                 for lease in leases {
                     call.arg(&wire::lease_bytes(lease));
                 }

@@ -60,16 +60,18 @@ macro_rules! mover {
 
 mover!(ENQUEUE, "", "lua/enqueue.lua");
 mover!(ENQUEUE_ALIKE, "", "lua/enqueue_alike.lua");
+mover!(ENQUEUE_MANY, "", "lua/enqueue_many.lua");
 mover!(
     EXCHANGE,
     "allow-oom",
+    "lua/packs.lua",
     "lua/flight.lua",
     "lua/settle.lua",
     "lua/exchange.lua"
 );
-script!(EXTEND, "allow-oom", "lua/clock.lua", "lua/extend.lua");
+mover!(EXTEND, "allow-oom", "lua/packs.lua", "lua/extend.lua");
 mover!(COUNTS, "no-writes", "lua/counts.lua");
-mover!(SET_RULES, "allow-oom", "lua/set_rules.lua");
+mover!(SET_RULES, "allow-oom", "lua/packs.lua", "lua/set_rules.lua");
 script!(PAUSE, "allow-oom", "lua/pause.lua");
 script!(DEAD, "no-writes", "lua/dead.lua");
 mover!(REPLAY, "", "lua/replay.lua");

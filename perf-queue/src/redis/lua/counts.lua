@@ -3,14 +3,15 @@
 local AT_MOST = 1000
 
 local later_than_now = string.format('(%.0f', now)
-local all, flight, letters = call('HLEN', J), call('ZCARD', X), call('ZCARD', DZ)
+local flight, letters = call('ZCARD', X) + (state.batched or 0), call('ZCARD', DZ)
 local scheduled = call('ZCOUNT', D, later_than_now, '+inf')
-local due = all - flight - scheduled
+local due = all_jobs() - flight - scheduled
 
 local function jobs_of(keys)
   local n = 0
   for i = 1, #keys do
     n = n + call('LLEN', base .. 'q:' .. keys[i]) + call('ZCARD', base .. 'z:' .. keys[i])
+    if (state.packed or 0) > 0 then n = n + (call('HGET', Q, keys[i]) or 0) end
   end
   return n
 end
@@ -37,18 +38,24 @@ end
 limited = math.max(0, math.min(due, math.floor(limited)))
 
 local oldest = first(D)
+local function is_due(job)
+  local at = job and struct.unpack('>I8', job, 5)
+  if at and (not oldest or at < oldest) then oldest = at end
+end
 local function look_at(keys)
   local ids = {}
   for i = 1, #keys do
-    ids[#ids + 1] = call('LINDEX', base .. 'q:' .. keys[i], 0) or nil
+    local next_one = call('LINDEX', base .. 'q:' .. keys[i], 0)
+    if next_one and is_pack(next_one) then
+      is_due(next_one)
+    elseif next_one then
+      ids[#ids + 1] = next_one
+    end
     ids[#ids + 1] = call('ZRANGE', base .. 'z:' .. keys[i], 0, 0)[1]
   end
   if #ids == 0 then return end
   local recs = call('HMGET', J, unpack(ids))
-  for i = 1, #recs do
-    local at = recs[i] and struct.unpack('>I8', recs[i], 5)
-    if at and (not oldest or at < oldest) then oldest = at end
-  end
+  for i = 1, #recs do is_due(recs[i]) end
 end
 look_at(call('LRANGE', R, 0, AT_MOST - 1))
 look_at(call('ZRANGE', W, 0, AT_MOST - 1))

@@ -45,7 +45,7 @@ for i = 1, n do
   end
 end
 if #fresh == 0 then return answer end
-if call('HLEN', J) + #fresh > capacity then return false end
+if all_jobs() + #fresh > capacity then return false end
 
 -- Those that fell due while nobody asked for a job come before these.
 promote()

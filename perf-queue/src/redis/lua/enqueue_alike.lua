@@ -17,7 +17,7 @@ for from = FIRST, LAST, AT_ONCE do
     if dead[i] then return 0 end
   end
 end
-if call('HLEN', J) + n > capacity then return false end
+if all_jobs() + n > capacity then return false end
 
 -- Those that fell due while nobody asked for a job come before these.
 promote()

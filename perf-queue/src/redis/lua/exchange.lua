@@ -1,18 +1,21 @@
 -- ARGV: base, how many jobs are wanted, within what time, for how long they are leased, how many
--- dead letters are kept, how many jobs are done, how many ended otherwise, the lowest token of those
--- that are done, whether there must be rules, then those jobs.
+-- dead letters are kept, how many jobs are done, of how many batches some are, how many jobs ended otherwise,
+-- the lowest token of those that are done and in no batch, whether there must be rules, then those jobs.
 local want, within, lease = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local letters, done, other = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
-if ARGV[9] == '1' and not state.version then
+local letters, done, batches, other = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
+if ARGV[10] == '1' and not state.version then
   -- Without them nothing would be limited.
   return redis.error_reply('NORULES the limits of the queue are forgotten')
 end
 local horizon = now + within
 local ring_was_empty = call('EXISTS', R) == 0
 
-local lowest = tonumber(ARGV[8])
-for from = 10, 9 + done, 1000 do settle_done(from, math.min(9 + done, from + 999), lowest) end
-for i = 0, other - 1 do settle_other(10 + done + 5 * i, letters) end
+local lowest, next_ended = tonumber(ARGV[9]), 11 + done
+for from = 11, 10 + done, 1000 do
+  settle_done({unpack(ARGV, from, math.min(10 + done, from + 999))}, lowest)
+end
+for _ = 1, batches do next_ended = settle_batch(next_ended) end
+for i = 0, other - 1 do settle_other(next_ended + 6 * i, letters) end
 reclaim()
 promote()
 
@@ -62,21 +65,24 @@ local function has_to_wait(key, known)
   return true
 end
 
--- The first jobs of the key, taken out of it.
+-- The first jobs of the key, taken out of it: ids and packs, and how many jobs that is.
 local function take_jobs(key, n)
-  local list, others = base .. 'q:' .. key, base .. 'z:' .. key
-  if call('EXISTS', others) == 0 then return call('LPOP', list, n) or {} end
+  local others = base .. 'z:' .. key
+  if call('EXISTS', others) == 0 then return pop(key, n) end
   local jobs = call('ZRANGEBYSCORE', others, '-inf', BEFORE_NORMAL, 'LIMIT', 0, n)
   if #jobs > 0 then call('ZREMRANGEBYRANK', others, 0, #jobs - 1) end
-  if #jobs < n then
-    local some = call('LPOP', list, n - #jobs) or {}
+  local got = #jobs
+  if got < n then
+    local some, more = pop(key, n - got)
     for i = 1, #some do jobs[#jobs + 1] = some[i] end
+    got = got + more
   end
-  if #jobs < n then
-    local some = call('ZPOPMIN', others, n - #jobs)
+  if got < n then
+    local some = call('ZPOPMIN', others, n - got)
     for i = 1, #some, 2 do jobs[#jobs + 1] = some[i] end
+    got = got + #some / 2
   end
-  return jobs
+  return jobs, got
 end
 
 local function visit(key)
@@ -92,8 +98,7 @@ local function visit(key)
     end
     take = math.min(take, cap - running)
   end
-  local jobs = take_jobs(key, take)
-  local got = #jobs
+  local jobs, got = take_jobs(key, take)
   if got == 0 then return end
   count = count + got
   columns[#columns + 1] = jobs
@@ -188,18 +193,19 @@ if count > 0 then
   set('last', math.max(state.last or 0, t))
   local failed = call('EXISTS', E) == 1
   local till = string.format('%.0f', now + lease)
-  for from = 1, count, 1000 do
-    local to = math.min(count, from + 999)
-    local some, leases = call('HMGET', J, unpack(ids, from, to)), {}
+  local single = lease_packs(ids, token, till)
+  for from = 1, #single, 1000 do
+    local to = math.min(#single, from + 999)
+    local some, leases = call('HMGET', J, unpack(single, from, to)), {}
     for i = from, to do
       recs[i] = some[i - from + 1]
       local l = 2 * (i - from)
       leases[l + 1] = till
-      leases[l + 2] = pack('>c16I8', ids[i], token + i - 1)
+      leases[l + 2] = pack('>c16I8', single[i], token + i - 1)
     end
     call('ZADD', X, unpack(leases))
     if failed then
-      some = call('HMGET', E, unpack(ids, from, to))
+      some = call('HMGET', E, unpack(single, from, to))
       for i = from, to do errors[i] = some[i - from + 1] end
     end
   end
@@ -218,6 +224,7 @@ if state.paused ~= 1 then
   soon(waiting and waiting - within)
   soon(first(D))
   soon(first(X))
+  soon(first(B))
   if next_at >= 0 then next_at = math.max(next_at, opens - within) - now end
   -- Others may have what this process has no use for.
   if want == 0 then

@@ -1,4 +1,5 @@
--- Ends of leases. A lease is in X by when it ends, as the job's id and 8 bytes of its token.
+-- Ends of leases. A lease is in X by when it ends, as the job's id and 8 bytes of its token; those of packs
+-- are in B.
 
 -- One job less of the key runs.
 local function leave_flight(key)
@@ -17,6 +18,8 @@ end
 -- Leases that nobody prolonged: their jobs run again, as the next attempt since the process may
 -- have died of it. A thousand at most, so that any number of them in one instant makes no call slow.
 local function reclaim()
+  local batch = call('ZRANGEBYSCORE', B, '-inf', now, 'LIMIT', 0, 1)[1]
+  if batch then spread(batch) end
   local over = call('ZRANGEBYSCORE', X, '-inf', now, 'WITHSCORES', 'LIMIT', 0, 1000)
   if #over == 0 then return end
   call('ZREMRANGEBYRANK', X, 0, #over / 2 - 1)

@@ -123,6 +123,10 @@ local function header(attempt, due, enqueued)
   return pack('>I4I8I8', attempt, due, enqueued)
 end
 
+-- Among the ids in a list: several jobs that were enqueued together. A pack is the header of all their records,
+-- how many they are (4 bytes), their ids, and the rests of their records, each with its length (4) before it.
+local function is_pack(entry) return #entry > 16 end
+
 local function key_of(rec)
   return sub(rec, 26, 25 + struct.unpack('>I4', rec, 22))
 end

@@ -3,7 +3,7 @@
 local id = ARGV[3]
 local letter = call('HGET', DL, id)
 if not letter then return 0 end
-if call('HLEN', J) >= tonumber(ARGV[2]) then return -1 end
+if all_jobs() >= tonumber(ARGV[2]) then return -1 end
 local _, length = struct.unpack('>I8I4', letter)
 local rec, errors = sub(letter, 13, 12 + length), sub(letter, 13 + length)
 promote()

@@ -98,12 +98,12 @@ if differs[2] then
   -- It is that of all keys from now on, also of those that had their own.
   if state.own == 1 then set('own_since', now) end
 end
-save()
 
 -- How many jobs of each key run is not counted unless that is limited.
 if rules[3] == '-' then
   call('DEL', F)
 elseif not cap then
+  spread_all()
   local leases = call('ZRANGE', X, 0, -1)
   for i = 1, #leases do
     local rec = call('HGET', J, sub(leases[i], 1, 16))
@@ -115,5 +115,6 @@ if call('EXISTS', W, P) > 0 then
   call('ZUNIONSTORE', W, 2, W, P, 'WEIGHTS', 0, 0)
   call('DEL', P)
 end
+save()
 publish()
 return 1

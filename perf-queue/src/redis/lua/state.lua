@@ -7,17 +7,19 @@
 -- Whoever takes a key out of the ring looks again, so places may be out of date, e.g. when the rules
 -- have changed. Times are microseconds of the server's clock.
 --
--- And: S the state (a hash), J the records of all jobs that are not done, and E their errors (by id),
--- D those that are not due yet (by when, as id, urgency and key), X the leases (by when they end, as
--- id and token), F how many jobs of a key run (only where that is limited), DZ the dead letters'
--- order and DL what they hold.
+-- And: S the state (a hash), J the records of all jobs that are not done and in no pack, and E their errors
+-- (by id), D those that are not due yet (by when, as id, urgency and key), X the leases (by when they end, as
+-- id and token), B those of packs (see `packs.lua`), F how many jobs of a key run (only where that is
+-- limited), Q how many more jobs than entries the list of a key has, DZ the dead letters' order and DL what
+-- they hold.
 --
--- Of one key, and gone with its jobs: `q:` and `z:` its jobs that are due. Gone by expiry: `h:` until
+-- Of one key, and gone with its jobs: `q:` and `z:` its jobs that are due, as their ids; in `q:` also packs of
+-- jobs, which are nowhere else. Gone by expiry: `h:` until
 -- when a penalty holds it, `l0:` and `g0:` the slots of its limit (see `limits.lua`), and `r:`, by expiry
 -- from when none of its jobs is due, a limit of its own that its jobs have brought. And `u:`, by expiry, a
--- name that is taken. These names are made here and not passed as KEYS; they start with the same hash tag
+-- name that is taken; `e:`, by expiry, that packs were added. These names are made here and not passed as KEYS; they start with the same hash tag
 -- as all of KEYS, so a cluster has them in the same slot.
-local S, J, E, D, X, R, W, P, F, DZ, DL = unpack(KEYS)
+local S, J, E, D, X, R, W, P, F, DZ, DL, B, Q = unpack(KEYS)
 local base = ARGV[1]
 local call, pack, sub = redis.call, struct.pack, string.sub
 
@@ -25,7 +27,7 @@ local fields = {'seq', 'cap', 'paused', 'hold', 'key_hold', 'limited_queue', 'li
   'queue_step', 'queue_lead', 'queue_quota', 'queue_period', 'queue_since', 'queue_began', 'queue_until',
   'key_step', 'key_lead', 'key_quota', 'key_period', 'key_since', 'key_until', 'key_fresh', 'key_began',
   'era', 'unseen', 'own', 'own_now', 'own_since', 'own_after', 'last', 'token', 'put_off', 'dropped',
-  'reclaimed', 'seen', 'ahead', 'version'}
+  'reclaimed', 'seen', 'ahead', 'version', 'packed', 'batched'}
 local stored = call('HMGET', S, unpack(fields))
 local state = {}
 for i = 1, #fields do state[fields[i]] = tonumber(stored[i]) end
@@ -36,6 +38,11 @@ local function set(field, value)
   changed[field] = true
 end
 local function add(field, n) set(field, (state[field] or 0) + n) end
+
+-- How many jobs are not done: of those in packs, `packed` counts what waits, and `batched` what is leased.
+local function all_jobs()
+  return call('HLEN', J) + (state.packed or 0) + (state.batched or 0)
+end
 
 -- The server's clock, which may be set back: then time goes on from where it was, or whatever waits
 -- would wait for longer. `ahead` is by how much it has been set back since the queue began; a step of

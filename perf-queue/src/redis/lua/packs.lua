@@ -1,0 +1,129 @@
+-- Packs, and their leases: a fraction of the work that as many jobs make one by one. B has such leases by when
+-- they end, each of some packs and named by the token of their first job; those of the others follow it. `b:` is
+-- the packs, and `i:` the ids of their jobs, with zeros in place of those that are not leased by it any more.
+-- What is not just taken and done as a whole is taken apart: jobs, and leases, like all others.
+local NOBODY = string.rep('\0', 16)
+
+local function size_of(packed) return (struct.unpack('>I4', packed, 21)) end
+
+local function ids_of(packed) return sub(packed, 25, 24 + 16 * size_of(packed)) end
+
+-- What it consists of: ids and records.
+local function unpacked(packed)
+  local n, head = size_of(packed), sub(packed, 1, 20)
+  local ids, records, at = {}, {}, 25 + 16 * n
+  for i = 1, n do
+    local length = struct.unpack('>I4', packed, at)
+    ids[i] = sub(packed, 16 * i + 9, 16 * i + 24)
+    records[i] = head .. sub(packed, at + 4, at + 3 + length)
+    at = at + 4 + length
+  end
+  return ids, records
+end
+
+-- So many packs, of so many jobs, left the key's list.
+local function fewer_packs(key, n, jobs)
+  add('packed', -jobs)
+  if call('HINCRBY', Q, key, n - jobs) == 0 then call('HDEL', Q, key) end
+end
+
+-- Puts the jobs of a pack that left the key's list back one by one.
+local function take_apart(key, packed)
+  local ids, records = unpacked(packed)
+  local fields, last_first = {}, {}
+  for i = 1, #ids do
+    fields[2 * i - 1] = ids[i]
+    fields[2 * i] = records[i]
+    last_first[#ids + 1 - i] = ids[i]
+  end
+  call('HSET', J, unpack(fields))
+  call('LPUSH', base .. 'q:' .. key, unpack(last_first))
+  fewer_packs(key, 1, #ids)
+end
+
+-- Up to `n` jobs from the start of the key's list, as ids and packs, and how many jobs that is.
+local function pop(key, n)
+  local list = base .. 'q:' .. key
+  if (state.packed or 0) == 0 then
+    local ids = call('LPOP', list, n) or {}
+    return ids, #ids
+  end
+  local entries, got, packs, packed = {}, 0, 0, 0
+  while got < n do
+    local entry = call('LPOP', list)
+    if not entry then break end
+    local size = is_pack(entry) and size_of(entry) or 1
+    -- How many jobs of a key run is counted job by job.
+    if is_pack(entry) and (cap or got + size > n) then
+      take_apart(key, entry)
+    else
+      entries[#entries + 1] = entry
+      got = got + size
+      if is_pack(entry) then
+        packs = packs + 1
+        packed = packed + size
+      end
+    end
+  end
+  if packs > 0 then fewer_packs(key, packs, packed) end
+  return entries, got
+end
+
+-- Leases the packs of these entries, with tokens after those of the others, which it gives.
+local function lease_packs(entries, token, till)
+  local single, packs, ids = {}, {}, {}
+  for i = 1, #entries do
+    local entry = entries[i]
+    if is_pack(entry) then
+      packs[#packs + 1] = entry
+      ids[#ids + 1] = ids_of(entry)
+    else
+      single[#single + 1] = entry
+    end
+  end
+  if #packs > 0 then
+    local batch, held = string.format('%.0f', token + #single), table.concat(ids)
+    call('SET', base .. 'b:' .. batch, cmsgpack.pack(packs))
+    call('SET', base .. 'i:' .. batch, held)
+    call('ZADD', B, till, batch)
+    add('batched', #held / 16)
+  end
+  return single
+end
+
+local function forget_batch(batch)
+  call('DEL', base .. 'b:' .. batch, base .. 'i:' .. batch)
+  call('ZREM', B, batch)
+end
+
+-- Gives each job that is leased by it a lease of its own, which ends then as well.
+local function spread(batch)
+  local till = call('ZSCORE', B, batch)
+  if not till then return end
+  local held, token = call('GET', base .. 'i:' .. batch), tonumber(batch)
+  local n = 0
+  for _, packed in ipairs(cmsgpack.unpack(call('GET', base .. 'b:' .. batch))) do
+    local ids, records = unpacked(packed)
+    local fields, leases = {}, {}
+    for i = 1, #ids do
+      if sub(held, 16 * n + 1, 16 * n + 16) ~= NOBODY then
+        fields[#fields + 1] = ids[i]
+        fields[#fields + 1] = records[i]
+        leases[#leases + 1] = till
+        leases[#leases + 1] = pack('>c16I8', ids[i], token + n)
+      end
+      n = n + 1
+    end
+    if #fields > 0 then
+      call('HSET', J, unpack(fields))
+      call('ZADD', X, unpack(leases))
+      add('batched', -#fields / 2)
+    end
+  end
+  forget_batch(batch)
+end
+
+local function spread_all()
+  local batches = call('ZRANGE', B, 0, -1)
+  for i = 1, #batches do spread(batches[i]) end
+end

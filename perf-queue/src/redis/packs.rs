@@ -1,0 +1,118 @@
+//! Packs of jobs that were enqueued together, which go to the server and come from it as a whole; `lua/packs.lua`
+//! has the other half.
+
+use super::wire::{self, Reader, Record, Times};
+use crate::JobId;
+use crate::remote::NewJob;
+
+/// Jobs in a pack at most: few enough that it is no great loss where a pack is taken apart.
+const MOST_JOBS: usize = 50;
+
+/// Bytes of a pack, once there is a job in it, at most.
+const MOST_BYTES: usize = 64 << 10;
+
+/// What the server adds the header of all its records to: the number of jobs, their ids, the rests of
+/// their records, each with its length before it.
+pub(super) fn write(jobs: &[NewJob]) -> Vec<Vec<u8>> {
+    let mut packs = Vec::with_capacity(jobs.len().div_ceil(MOST_JOBS));
+    let (mut ids, mut rests) = (Vec::new(), Vec::new());
+    for job in jobs {
+        ids.extend_from_slice(&wire::id_bytes(job.id));
+        let at = rests.len();
+        rests.extend_from_slice(&[0; 4]);
+        wire::rest_of_record(job, &mut rests);
+        let length = wire::length(rests.len() - at - 4);
+        if let Some(place) = rests.get_mut(at..at + 4) {
+            place.copy_from_slice(&length);
+        }
+        if ids.len() >= 16 * MOST_JOBS || rests.len() >= MOST_BYTES {
+            packs.push(packed(&mut ids, &mut rests));
+        }
+    }
+    if !ids.is_empty() {
+        packs.push(packed(&mut ids, &mut rests));
+    }
+    packs
+}
+
+fn packed(ids: &mut Vec<u8>, rests: &mut Vec<u8>) -> Vec<u8> {
+    let mut pack = Vec::with_capacity(4 + ids.len() + rests.len());
+    pack.extend_from_slice(&wire::length(ids.len() / 16));
+    pack.append(ids);
+    pack.append(rests);
+    pack
+}
+
+/// The jobs of a pack.
+pub(super) fn read(pack: &[u8]) -> Option<Vec<(JobId, Record)>> {
+    let mut reader = Reader::new(pack);
+    let times = Times::read(&mut reader)?;
+    let n = reader.u32()? as usize;
+    let ids = reader.take(16_usize.checked_mul(n)?)?;
+    let mut jobs = Vec::with_capacity(n);
+    for id in ids.chunks_exact(16) {
+        jobs.push((wire::id_of(id)?, Record::of(times, reader.part()?)?));
+    }
+    Some(jobs)
+}
+
+/// An id is as long as an id.
+pub(super) const fn is_pack(entry: &[u8]) -> bool {
+    entry.len() > 16
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn job(number: u64, size: usize) -> NewJob {
+        NewJob {
+            id: JobId::new(1, number),
+            key: b"k".to_vec(),
+            payload: vec![number as u8; size],
+            delay: Duration::ZERO,
+            priority: 0,
+            unique: None,
+            rate: None,
+            trace: "00-1".to_owned(),
+        }
+    }
+
+    fn read_back(packs: Vec<Vec<u8>>) -> Vec<(JobId, Record)> {
+        let header = [
+            [0, 0, 0, 1].as_slice(),
+            &9_u64.to_be_bytes(),
+            &8_u64.to_be_bytes(),
+        ]
+        .concat();
+        let packs = packs.iter().map(|pack| [header.as_slice(), pack].concat());
+        packs.flat_map(|pack| read(&pack).unwrap()).collect()
+    }
+
+    #[test]
+    fn packs_read_as_they_were_written_and_never_in_part() {
+        let jobs: Vec<NewJob> = (0..120).map(|n| job(n, n as usize)).collect();
+        let packs = write(&jobs);
+        assert_eq!(packs.len(), 3);
+        for n in 0..packs[0].len() {
+            assert_eq!(read(&[&[0; 20], &packs[0][..n]].concat()), None);
+        }
+        let read = read_back(packs);
+        assert_eq!(read.len(), jobs.len());
+        for (job, (id, record)) in jobs.iter().zip(read) {
+            assert_eq!((job.id, &job.payload), (id, &record.payload));
+            assert_eq!((&job.key, &job.trace), (&record.key, &record.trace));
+            assert_eq!((record.attempt, record.due, record.enqueued), (1, 9, 8));
+        }
+    }
+
+    #[test]
+    fn large_jobs_do_not_make_large_packs() {
+        let jobs: Vec<NewJob> = (0..4).map(|n| job(n, 40 << 10)).collect();
+        let packs = write(&jobs);
+        assert_eq!(packs.len(), 2);
+        assert_eq!(read_back(packs).len(), 4);
+    }
+}
