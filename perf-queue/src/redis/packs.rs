@@ -5,16 +5,30 @@ use super::wire::{self, Reader, Record, Times};
 use crate::JobId;
 use crate::remote::NewJob;
 
-/// Jobs in a pack at most: few enough that it is no great loss where a pack is taken apart.
-const MOST_JOBS: usize = 50;
+/// How large packs are.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Packing {
+    /// Fewer jobs than this are not packed: each is kept by its id.
+    pub(super) fewest: usize,
+    /// Jobs in a pack at most.
+    pub(super) most: usize,
+}
+
+impl Packing {
+    /// A pack is taken apart where not all of it is wanted; more in one would save little.
+    pub(super) const USUAL: Self = Self {
+        fewest: 32,
+        most: 50,
+    };
+}
 
 /// Bytes of a pack, once there is a job in it, at most.
 const MOST_BYTES: usize = 64 << 10;
 
 /// What the server adds the header of all its records to: the number of jobs, their ids, the rests of
-/// their records, each with its length before it.
-pub(super) fn write(jobs: &[NewJob]) -> Vec<Vec<u8>> {
-    let mut packs = Vec::with_capacity(jobs.len().div_ceil(MOST_JOBS));
+/// their records, each with its length before it; and what nobody reads.
+pub(super) fn write(jobs: &[NewJob], most: usize) -> Vec<Vec<u8>> {
+    let mut packs = Vec::new();
     let (mut ids, mut rests) = (Vec::new(), Vec::new());
     for job in jobs {
         ids.extend_from_slice(&wire::id_bytes(job.id));
@@ -25,7 +39,7 @@ pub(super) fn write(jobs: &[NewJob]) -> Vec<Vec<u8>> {
         if let Some(place) = rests.get_mut(at..at + 4) {
             place.copy_from_slice(&length);
         }
-        if ids.len() >= 16 * MOST_JOBS || rests.len() >= MOST_BYTES {
+        if ids.len() >= 16 * most || rests.len() >= MOST_BYTES {
             packs.push(packed(&mut ids, &mut rests));
         }
     }
@@ -40,6 +54,11 @@ fn packed(ids: &mut Vec<u8>, rests: &mut Vec<u8>) -> Vec<u8> {
     pack.extend_from_slice(&wire::length(ids.len() / 16));
     pack.append(ids);
     pack.append(rests);
+    // Lua finds a string among those that it has by its length, its last byte, and few others. Without
+    // this it would compare each pack with all others of their length.
+    let differs = fastrand::u16(..);
+    pack.resize(pack.len() + usize::from(differs >> 12), 0);
+    pack.push(differs as u8);
     pack
 }
 
@@ -94,10 +113,11 @@ mod tests {
     #[test]
     fn packs_read_as_they_were_written_and_never_in_part() {
         let jobs: Vec<NewJob> = (0..120).map(|n| job(n, n as usize)).collect();
-        let packs = write(&jobs);
+        let packs = write(&jobs, 50);
         assert_eq!(packs.len(), 3);
-        for n in 0..packs[0].len() {
-            assert_eq!(read(&[&[0; 20], &packs[0][..n]].concat()), None);
+        // What nobody reads is up to 16 bytes.
+        for n in 0..packs[0].len() - 16 {
+            assert_eq!(read(&[[0; 20].as_slice(), &packs[0][..n]].concat()), None);
         }
         let read = read_back(packs);
         assert_eq!(read.len(), jobs.len());
@@ -111,7 +131,7 @@ mod tests {
     #[test]
     fn large_jobs_do_not_make_large_packs() {
         let jobs: Vec<NewJob> = (0..4).map(|n| job(n, 40 << 10)).collect();
-        let packs = write(&jobs);
+        let packs = write(&jobs, 50);
         assert_eq!(packs.len(), 2);
         assert_eq!(read_back(packs).len(), 4);
     }

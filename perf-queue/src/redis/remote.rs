@@ -9,16 +9,13 @@ use redis::{Cmd, FromRedisValue, cmd};
 use super::connection::Connection;
 use super::error::{failed, unreadable};
 use super::keys::Keys;
+use super::packs::Packing;
 use super::script::{self, Script};
 use super::wake::Wake;
 use super::wire::{self, Record};
 use super::{exchange, packs, rules};
 use crate::remote::{Counts, Ended, Exchange, Lease, Letter, NewJob, Quota, Remote, Rules, Want};
 use crate::{BackendError, JobId, Scope};
-
-/// So many jobs that differ in their payloads only go in packs, with one note for all of them that they have been
-/// added. Of fewer, each is kept by its id.
-const MANY: usize = 32;
 
 /// For how long a batch may be added again after an answer that was lost: four attempts, each with the
 /// time that it may take to connect, or a process that stood still meanwhile. This, and so many times the
@@ -31,6 +28,9 @@ pub(crate) struct RedisRemote {
     pub(super) keys: Keys,
     wake: Wake,
     limits: Limits,
+    /// With it, jobs that differ in their payloads only go in packs, with one note for all that they have been
+    /// added.
+    pub(super) packing: Packing,
     /// What this process has set. Put back where the server has forgotten it.
     rules: Mutex<Option<Rules>>,
     /// How many dead letters had been dropped when it was last logged.
@@ -50,6 +50,7 @@ impl RedisRemote {
             keys,
             wake,
             limits,
+            packing: Packing::USUAL,
             rules: Mutex::default(),
             dropped: AtomicU64::new(0),
         }
@@ -88,13 +89,13 @@ impl RedisRemote {
         jobs: &[NewJob],
         key: &[u8],
     ) -> Result<Option<bool>, BackendError> {
-        if jobs.len() >= MANY && !self.is_limited() {
+        if jobs.len() >= self.packing.fewest && !self.is_limited() {
             let times = self
                 .server
                 .response_timeout()
                 .saturating_mul(REPEATED_WITHIN.1);
             let repeated_within = micros(REPEATED_WITHIN.0.saturating_add(times)) / 1_000;
-            let packs = packs::write(jobs);
+            let packs = packs::write(jobs, self.packing.most);
             return self
                 .run(&script::ENQUEUE_MANY, |call| {
                     call.arg(self.limits.capacity).arg(jobs.len()).arg(key);

@@ -8,6 +8,7 @@ mod fitness;
 mod leases;
 mod limits;
 mod model;
+mod packs;
 mod pruning;
 mod rates;
 mod speed;

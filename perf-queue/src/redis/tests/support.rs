@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use crate::redis::packs::Packing;
 use crate::redis::{Redis, RedisRemote};
 use crate::remote::{Ended, Exchange, Granted, How, Lease, NewJob, Quota, Remote, Rules, Want};
 use crate::{JobId, Scope};
@@ -25,6 +26,15 @@ pub(super) async fn open_with(rules: Rules) -> Option<RedisRemote> {
 
 pub(super) async fn open() -> Option<RedisRemote> {
     open_with(Rules::default()).await
+}
+
+/// Any two jobs are packed.
+pub(super) const SMALL_PACKS: Packing = Packing { fewest: 2, most: 3 };
+
+pub(super) async fn open_packing(packing: Packing) -> Option<RedisRemote> {
+    let mut remote = open().await?;
+    remote.packing = packing;
+    Some(remote)
 }
 
 pub(super) const fn quota(quota: u32, period: Duration, burst: u32) -> Quota {

@@ -1,0 +1,267 @@
+use std::time::Duration;
+
+use super::support::*;
+use crate::redis::RedisRemote;
+use crate::redis::packs::Packing;
+use crate::remote::{Ended, Granted, How, Remote, Rules, Want};
+
+const BY_TEN: Packing = Packing {
+    fewest: 10,
+    most: 10,
+};
+
+async fn open_by_ten() -> Option<RedisRemote> {
+    open_packing(BY_TEN).await
+}
+
+fn brief(jobs: usize) -> Want {
+    Want {
+        lease: 20 * MS,
+        ..want(jobs)
+    }
+}
+
+/// Ends all, and finds nothing left.
+async fn end_all(remote: &RedisRemote, granted: &[Granted]) {
+    let exchange = remote.exchange(&done(granted), want(0)).await.unwrap();
+    assert_eq!(exchange.lost, []);
+    assert_eq!(remote.claim(1).await.next, None);
+    let counts = remote.counts().await.unwrap();
+    assert_eq!((counts.ready, counts.in_flight, counts.limited), (0, 0, 0));
+    // Not one key is left of them but the state and the notes.
+    let mut keys = redis::cmd("KEYS");
+    keys.arg(format!("{}*", remote.keys.base().replace('[', "\\[")));
+    let names: Vec<Vec<u8>> = remote.server.query(&keys).await.unwrap();
+    for name in names {
+        let rest = &name[remote.keys.base().len()..];
+        assert!(rest == b"state" || rest.starts_with(b"e:"), "{rest:?}");
+    }
+}
+
+#[tokio::test]
+async fn packs_come_as_they_were_enqueued_in_any_number_at_a_time() {
+    let Some(remote) = open_by_ten().await else {
+        return;
+    };
+    remote.add(&jobs("k", 0..35)).await;
+    remote.add(&jobs("k", 35..38)).await;
+    remote.add(&jobs("k", 38..70)).await;
+    let mut all = Vec::new();
+    for n in [1, 3, 10, 0, 21, 35] {
+        let exchange = remote.claim(n).await;
+        assert_eq!(exchange.granted.len(), n);
+        all.extend(exchange.granted);
+        let counts = remote.counts().await.unwrap();
+        assert_eq!(counts.in_flight, all.len() as u64);
+        assert_eq!(counts.ready, 70 - all.len() as u64);
+    }
+    assert!(all.iter().map(number).eq(0..70));
+    assert!(all.iter().all(|job| job.key == b"k" && job.attempt == 1));
+    assert!(all.is_sorted_by_key(|job| job.lease.token));
+    end_all(&remote, &all).await;
+}
+
+#[tokio::test]
+async fn keys_take_turns_whatever_of_them_is_packed() {
+    let Some(remote) = open_by_ten().await else {
+        return;
+    };
+    remote.add(&jobs("hot", 0..1_000)).await;
+    remote.add(&jobs("cold", 1_000..1_002)).await;
+    assert_eq!(
+        numbers(&remote.claim(5).await),
+        [0, 1_000, 1, 1_001, 2],
+        "one of each in turn"
+    );
+}
+
+#[tokio::test]
+async fn an_answer_that_was_lost_adds_no_pack_twice_also_when_its_jobs_are_done() {
+    let Some(remote) = open_by_ten().await else {
+        return;
+    };
+    let batch = jobs("k", 0..25);
+    remote.add(&batch).await;
+    remote.add(&batch).await;
+    let granted = remote.claim(100).await.granted;
+    assert_eq!(granted.len(), 25);
+    remote.add(&batch).await;
+    end_all(&remote, &granted).await;
+    remote.add(&batch).await;
+    assert_eq!(remote.claim(100).await.granted, []);
+}
+
+#[tokio::test]
+async fn packs_count_towards_the_capacity_while_they_wait_and_run() {
+    let Some(backend) = backend().await else {
+        return;
+    };
+    let mut remote = backend.capacity(30).open("q", None).await.unwrap();
+    remote.packing = BY_TEN;
+    remote.add(&jobs("k", 0..20)).await;
+    assert_eq!(remote.enqueue(&jobs("k", 20..31)).await.unwrap(), None);
+    let granted = remote.claim(20).await.granted;
+    assert_eq!(remote.enqueue(&jobs("k", 20..31)).await.unwrap(), None);
+    let exchange = remote.exchange(&done(&granted[..1]), want(0)).await;
+    assert_eq!(exchange.unwrap().lost, []);
+    remote.add(&jobs("k", 20..31)).await;
+    assert_eq!(remote.enqueue(&jobs("k", 31..32)).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn jobs_of_a_batch_end_in_any_order_and_each_once() {
+    let Some(remote) = open_by_ten().await else {
+        return;
+    };
+    remote.add(&jobs("k", 0..60)).await;
+    let first = remote.claim(30).await.granted;
+    let second = remote.claim(30).await.granted;
+    let mut ended: Vec<Ended> = [done(&first), done(&second)].concat();
+    fastrand::shuffle(&mut ended);
+    let mut told = 0;
+    for part in ended.chunks(7) {
+        assert_eq!(remote.exchange(part, want(0)).await.unwrap().lost, []);
+        told += part.len();
+        let counts = remote.counts().await.unwrap();
+        assert_eq!(counts.in_flight, 60 - told as u64);
+        // Once more, as after an answer that was lost, with some that are new.
+        let lost = remote.exchange(part, want(0)).await.unwrap().lost;
+        assert_eq!(lost.len(), part.len());
+    }
+    let lost = remote.exchange(&ended, want(0)).await.unwrap().lost;
+    assert_eq!(lost.len(), 60);
+    end_all(&remote, &[]).await;
+}
+
+#[tokio::test]
+async fn of_a_batch_that_nobody_prolonged_the_jobs_that_are_not_done_run_again_in_their_order() {
+    let Some(remote) = open_by_ten().await else {
+        return;
+    };
+    remote.add(&jobs("k", 0..30)).await;
+    let old = remote.exchange(&[], brief(20)).await.unwrap();
+    assert!(old.next.is_some_and(|next| next <= 20 * MS));
+    let old = old.granted;
+    remote.exchange(&done(&old[3..6]), want(0)).await.unwrap();
+    tokio::time::sleep(25 * MS).await;
+    let again = remote.claim_some(100).await.granted;
+    let expected = (0..3).chain(6..30);
+    assert!(again.iter().map(number).eq(expected));
+    assert!(again[..17].iter().all(|job| job.attempt == 2));
+    // Who holds the old leases has no say any more, in whatever it says.
+    let leases: Vec<_> = old.iter().map(|job| job.lease).collect();
+    assert_eq!(remote.extend(&leases, LEASE).await.unwrap().len(), 20);
+    for how in [How::Done, How::Released, retry(MS), snooze(MS, None)] {
+        let ended: Vec<Ended> = leases.iter().map(|it| end(*it, how.clone())).collect();
+        let lost = remote.exchange(&ended, want(0)).await.unwrap().lost;
+        assert_eq!(lost.len(), 20, "{how:?}");
+    }
+    assert_eq!(remote.counts().await.unwrap().in_flight, 27);
+    end_all(&remote, &again).await;
+}
+
+#[tokio::test]
+async fn what_is_not_done_leaves_its_batch_and_the_others_in_it() {
+    let Some(remote) = open_by_ten().await else {
+        return;
+    };
+    remote.add(&jobs("k", 0..20)).await;
+    let granted = remote.claim(20).await.granted;
+    let mut ended = done(&granted[..7]);
+    ended[1].how = How::Released;
+    ended[2].how = retry(LONG);
+    ended[3].how = snooze(Duration::ZERO, None);
+    ended[4].how = How::Dead {
+        error: "no".to_owned(),
+    };
+    let exchange = remote.exchange(&ended, want(0)).await.unwrap();
+    assert_eq!(exchange.lost, []);
+    // All of it again: the answer was lost.
+    let exchange = remote.exchange(&ended, want(0)).await.unwrap();
+    assert_eq!(exchange.lost.len(), 7);
+    let counts = remote.counts().await.unwrap();
+    assert_eq!((counts.in_flight, counts.ready), (13, 2));
+    assert_eq!((counts.scheduled, counts.dead), (1, 1));
+    let back = remote.claim(10).await.granted;
+    assert_eq!(back.iter().map(number).collect::<Vec<_>>(), [1, 3]);
+    let rest = [&granted[7..], &back].concat();
+    let exchange = remote.exchange(&done(&rest), want(0)).await.unwrap();
+    assert_eq!(exchange.lost, []);
+    assert_eq!(remote.counts().await.unwrap().in_flight, 0);
+}
+
+#[tokio::test]
+async fn each_lease_of_a_batch_is_prolonged_by_itself() {
+    let Some(remote) = open_by_ten().await else {
+        return;
+    };
+    remote.add(&jobs("k", 0..20)).await;
+    let granted = remote.exchange(&[], brief(20)).await.unwrap().granted;
+    let kept: Vec<_> = granted[5..15].iter().map(|job| job.lease).collect();
+    assert_eq!(remote.extend(&kept, LEASE).await.unwrap(), []);
+    tokio::time::sleep(25 * MS).await;
+    let mut again = remote.claim_some(100).await.granted;
+    assert!(again.iter().map(number).eq((0..5).chain(15..20)));
+    again.extend_from_slice(&granted[5..15]);
+    end_all(&remote, &again).await;
+}
+
+#[tokio::test]
+async fn nobody_ends_a_job_of_a_batch_with_a_lease_that_never_was() {
+    let Some(remote) = open_by_ten().await else {
+        return;
+    };
+    remote.add(&jobs("k", 0..20)).await;
+    let granted = remote.claim(20).await.granted;
+    let mut forged = [granted[0].lease, granted[0].lease, granted[0].lease];
+    forged[0].token += 1;
+    forged[1].token += 1_000;
+    forged[2].id = granted[1].lease.id;
+    let ended: Vec<Ended> = forged.iter().map(|it| end(*it, How::Done)).collect();
+    let exchange = remote.exchange(&ended, want(0)).await.unwrap();
+    assert_eq!(exchange.lost.len(), 3);
+    assert_eq!(remote.counts().await.unwrap().in_flight, 20);
+    end_all(&remote, &granted).await;
+}
+
+#[tokio::test]
+async fn a_limit_that_comes_when_packs_wait_and_run_holds_for_them() {
+    let Some(remote) = open_by_ten().await else {
+        return;
+    };
+    for key in ["a", "b"] {
+        let from = u64::from(key.as_bytes()[0]) * 100;
+        remote.add(&jobs(key, from..from + 40)).await;
+    }
+    let mut running = remote.claim(40).await.granted;
+    let rules = Rules {
+        concurrency_per_key: Some(21),
+        ..Rules::default()
+    };
+    remote.set_rules(&rules).await.unwrap();
+    // 20 of each run.
+    let more = remote.claim(100).await.granted;
+    assert_eq!(more.len(), 2);
+    running.extend(more);
+    assert_eq!(remote.counts().await.unwrap().limited, 38);
+    let exchange = remote.exchange(&done(&running), want(100)).await.unwrap();
+    assert_eq!((exchange.lost.len(), exchange.granted.len()), (0, 38));
+    end_all(&remote, &exchange.granted).await;
+}
+
+#[tokio::test]
+async fn jobs_in_packs_of_a_key_that_is_held_are_counted_as_limited() {
+    let Some(remote) = open_by_ten().await else {
+        return;
+    };
+    remote.add(&jobs("a", 0..40)).await;
+    remote.add(&jobs("b", 40..60)).await;
+    let granted = remote.claim(1).await.granted;
+    let how = snooze(LONG, Some(crate::Scope::Key));
+    remote.settle(granted[0].lease, how).await;
+    let others = remote.claim(100).await.granted;
+    assert!(others.iter().map(number).eq(40..60));
+    let counts = remote.counts().await.unwrap();
+    assert_eq!((counts.limited, counts.scheduled), (39, 1));
+    assert!(counts.oldest.is_some());
+}
