@@ -2,7 +2,7 @@ use sqlx::Row;
 use sqlx::postgres::PgRow;
 
 use super::rules::{Columns, duration, micros, micros_up};
-use crate::remote::{Ended, Exchange, Granted, How, Lease, NewJob};
+use crate::remote::{Counts, Ended, Exchange, Granted, How, Lease, Letter, NewJob};
 use crate::{JobId, Scope};
 
 /// Jobs to add, as columns.
@@ -129,6 +129,7 @@ pub(super) fn exchange(row: &PgRow) -> Result<Exchange, sqlx::Error> {
         next: next.map(duration),
         limited: [count(0), count(1)],
         paused: row.try_get("paused")?,
+        untold: false,
     })
 }
 
@@ -191,3 +192,31 @@ pub(super) fn want(want: &crate::remote::Want) -> (i32, i64, i64) {
 
 /// More in one answer helps nobody, and the claims of others would have to wait for it.
 const MAX_WANT: i32 = 1_000;
+
+pub(super) fn counts(row: &PgRow) -> Result<Counts, sqlx::Error> {
+    let count = |name: &str| {
+        row.try_get::<i64, _>(name)
+            .map(|n| u64::try_from(n).unwrap_or(0))
+    };
+    Ok(Counts {
+        ready: count("ready")?,
+        scheduled: count("scheduled")?,
+        limited: count("limited")?,
+        in_flight: count("in_flight")?,
+        dead: count("dead")?,
+        dropped: count("dropped")?,
+        oldest: row.try_get::<Option<i64>, _>("oldest")?.map(duration),
+        paused: row.try_get("paused")?,
+    })
+}
+
+pub(super) fn letter(row: &PgRow) -> Result<Letter, sqlx::Error> {
+    Ok(Letter {
+        id: job_id(&row.try_get::<Vec<u8>, _>("id")?)?,
+        key: row.try_get("key")?,
+        payload: row.try_get("payload")?,
+        attempts: u32::try_from(row.try_get::<i32, _>("attempts")?).unwrap_or(1),
+        errors: errors(row.try_get::<Option<&str>, _>("errors")?)?,
+        age: duration(row.try_get("age")?),
+    })
+}

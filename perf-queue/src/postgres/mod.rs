@@ -3,6 +3,7 @@
 //! Each verb of [`Remote`](crate::remote::Remote) is one call of a function that the migration has
 //! made, so it is one trip and one transaction.
 
+mod apart;
 mod batch;
 mod error;
 mod kept;

@@ -6,12 +6,14 @@ use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, Row};
 use tokio::time::timeout;
 
-use super::batch::{self, Added, Over, job_id, job_ids};
+use super::apart::Apart;
+use super::batch::{self, Added, Over, job_ids};
 use super::error::{backend_error, is_collision};
 use super::kept::Kept;
 use super::listen::Listener;
-use super::rules::{Columns, duration, micros_up};
+use super::rules::{Columns, micros_up};
 use super::statements::Statements;
+use crate::job_error::chain;
 use crate::remote::{Counts, Ended, Exchange, Lease, Letter, NewJob, Quota, Remote, Rules, Want};
 use crate::{BackendError, EnqueueInError, JobId, Scope};
 
@@ -22,8 +24,9 @@ const TRIES: usize = 5;
 #[derive(Debug)]
 pub(crate) struct PostgresRemote {
     pool: PgPool,
-    /// For exchanges.
-    kept: Kept,
+    /// For exchanges, and for what is told beside them.
+    kept: [Kept; 2],
+    apart: Apart,
     response_timeout: Duration,
     address: String,
     queue: i32,
@@ -99,7 +102,8 @@ impl PostgresRemote {
     ) -> Self {
         Self {
             address: address(&pool),
-            kept: Kept::new(&pool),
+            kept: [Kept::new(&pool), Kept::new(&pool)],
+            apart: Apart::default(),
             pool,
             response_timeout,
             queue,
@@ -164,6 +168,33 @@ impl PostgresRemote {
                 .execute(conn)
         )?;
         Ok(())
+    }
+
+    async fn exchange_on(
+        &self,
+        kept: &Kept,
+        ended: &[Ended],
+        want: Want,
+    ) -> Result<Exchange, BackendError> {
+        let over = Over::of(ended);
+        let (jobs, within, lease) = batch::want(&want);
+        let keep = |conn| kept.keep(conn);
+        let row = trying!(self, kept.acquire(), keep, conn =>
+            sqlx::query(AssertSqlSafe(Arc::clone(&self.sql.exchange)))
+                .bind(self.queue)
+                .bind(&over.ids)
+                .bind(&over.tokens)
+                .bind(&over.hows)
+                .bind(&over.afters)
+                .bind(&over.scopes)
+                .bind(&over.messages)
+                .bind(jobs)
+                .bind(within)
+                .bind(lease)
+                .bind(self.dead_letters)
+                .fetch_one(conn)
+        )?;
+        batch::exchange(&row).map_err(backend_error)
     }
 
     pub(super) fn enqueue_query<'a>(
@@ -232,29 +263,29 @@ impl Remote for PostgresRemote {
     }
 
     async fn exchange(&self, ended: &[Ended], want: Want) -> Result<Exchange, BackendError> {
-        let over = Over::of(ended);
-        let (jobs, within, lease) = batch::want(&want);
-        let keep = |conn| self.kept.keep(conn);
-        let row = trying!(self, self.kept.acquire(), keep, conn =>
-            sqlx::query(AssertSqlSafe(Arc::clone(&self.sql.exchange)))
-                .bind(self.queue)
-                .bind(&over.ids)
-                .bind(&over.tokens)
-                .bind(&over.hows)
-                .bind(&over.afters)
-                .bind(&over.scopes)
-                .bind(&over.messages)
-                .bind(jobs)
-                .bind(within)
-                .bind(lease)
-                .bind(self.dead_letters)
-                .fetch_one(conn)
-        )?;
-        batch::exchange(&row).map_err(backend_error)
+        let [kept, other] = &self.kept;
+        let exchange = if self.apart.may(ended, want) {
+            let told = self.exchange_on(other, ended, Want { jobs: 0, ..want });
+            let (told, claimed) = tokio::join!(told, self.exchange_on(kept, &[], want));
+            let mut exchange = claimed?;
+            match told {
+                Ok(told) => exchange.lost = told.lost,
+                Err(error) => {
+                    let (error, at) = (chain(&error), &self.address);
+                    tracing::warn!(error, at, "the ends of jobs are to be told once more");
+                    exchange.untold = true;
+                }
+            }
+            exchange
+        } else {
+            self.exchange_on(kept, ended, want).await?
+        };
+        self.apart.note(&exchange.granted);
+        Ok(exchange)
     }
 
     fn rest(&self) {
-        self.kept.give_back();
+        self.kept.iter().for_each(Kept::give_back);
     }
 
     async fn extend(&self, leases: &[Lease], lease: Duration) -> Result<Vec<JobId>, BackendError> {
@@ -276,7 +307,7 @@ impl Remote for PostgresRemote {
                 .bind(self.queue)
                 .fetch_one(conn)
         )?;
-        counts(&row).map_err(backend_error)
+        batch::counts(&row).map_err(backend_error)
     }
 
     async fn set_rules(&self, rules: &Rules) -> Result<(), BackendError> {
@@ -326,7 +357,7 @@ impl Remote for PostgresRemote {
                 .fetch_all(conn)
         )?;
         rows.iter()
-            .map(|row| letter(row).map_err(backend_error))
+            .map(|row| batch::letter(row).map_err(backend_error))
             .collect()
     }
 
@@ -353,32 +384,4 @@ impl Remote for PostgresRemote {
     async fn woken(&self) {
         self.listener.heard().await;
     }
-}
-
-fn counts(row: &PgRow) -> Result<Counts, sqlx::Error> {
-    let count = |name: &str| {
-        row.try_get::<i64, _>(name)
-            .map(|n| u64::try_from(n).unwrap_or(0))
-    };
-    Ok(Counts {
-        ready: count("ready")?,
-        scheduled: count("scheduled")?,
-        limited: count("limited")?,
-        in_flight: count("in_flight")?,
-        dead: count("dead")?,
-        dropped: count("dropped")?,
-        oldest: row.try_get::<Option<i64>, _>("oldest")?.map(duration),
-        paused: row.try_get("paused")?,
-    })
-}
-
-fn letter(row: &PgRow) -> Result<Letter, sqlx::Error> {
-    Ok(Letter {
-        id: job_id(&row.try_get::<Vec<u8>, _>("id")?)?,
-        key: row.try_get("key")?,
-        payload: row.try_get("payload")?,
-        attempts: u32::try_from(row.try_get::<i32, _>("attempts")?).unwrap_or(1),
-        errors: batch::errors(row.try_get::<Option<&str>, _>("errors")?)?,
-        age: duration(row.try_get("age")?),
-    })
 }

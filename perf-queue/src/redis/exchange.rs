@@ -167,6 +167,7 @@ pub(super) fn read(answer: Answer) -> Option<Read> {
         next: u64::try_from(next).ok().map(Duration::from_micros),
         limited: [u64::try_from(by_queue).ok()?, u64::try_from(by_key).ok()?],
         paused: paused == 1,
+        untold: false,
     };
     Some(Read {
         exchange,

@@ -204,6 +204,8 @@ pub(crate) struct Exchange {
     /// How many jobs, over all, were put off by the limit or a penalty of the queue, and of their key.
     pub(crate) limited: [u64; 2],
     pub(crate) paused: bool,
+    /// The jobs were granted, and those that ended are to be told once more.
+    pub(crate) untold: bool,
 }
 
 /// A job, leased to this process.

@@ -163,6 +163,9 @@ where
                     .iter()
                     .any(|job| job.limited && !job.starts.is_zero())
                     || (limited && exchange.granted.is_empty());
+                if exchange.untold {
+                    inner.lock().buffer.put_back(ended);
+                }
                 take(&inner, exchange, asked, received);
             }
             Err(error) => {

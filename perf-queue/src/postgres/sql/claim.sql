@@ -1,6 +1,6 @@
 -- Leases jobs without a key.
 CREATE FUNCTION {schema}.claim_straight(
-    INOUT r {schema}.queues, t bigint, horizon bigint, want int, lease bigint, number bigint,
+    INOUT r {schema}.queues, head bigint, t bigint, horizon bigint, want int, lease bigint, number bigint,
     OUT ids bytea[], OUT starts bigint[], OUT stopped boolean,
     OUT tokens bigint[], OUT payloads bytea[], OUT traces text[], OUT attempts int[],
     OUT errors text[], OUT ages bigint[], OUT waits bigint[]
@@ -10,6 +10,7 @@ DECLARE
     before {schema}.queues := r;
     s record;
     held boolean := r.quota IS NOT NULL OR r.hold > t;
+    tids tid[];
 BEGIN
     ids := '{}';
     starts := '{}';
@@ -27,14 +28,22 @@ BEGIN
         r := before;
         RETURN;
     END IF;
-    WITH taken AS (
-        UPDATE jobs j SET token = number, until = t + lease
-        -- All at once, where a join would look each of them up for itself.
-        WHERE j.ctid = ANY (array(
+    tids := array(
+        SELECT o.ctid FROM jobs o
+        WHERE o.queue = r.queue AND o.key = '' AND o.placed AND o.token = 0 AND o.rank < 0
+        ORDER BY o.rank, o.seq LIMIT n FOR UPDATE SKIP LOCKED
+    );
+    IF cardinality(tids) < n THEN
+        tids := tids || array(
             SELECT o.ctid FROM jobs o
             WHERE o.queue = r.queue AND o.key = '' AND o.placed AND o.token = 0
-            ORDER BY o.rank, o.seq LIMIT n FOR UPDATE SKIP LOCKED
-        ))
+                AND (o.rank, o.seq) >= (0::smallint, head)
+            ORDER BY o.rank, o.seq LIMIT n - cardinality(tids) FOR UPDATE SKIP LOCKED
+        );
+    END IF;
+    WITH taken AS (
+        -- All at once, where a join would look each of them up for itself.
+        UPDATE jobs j SET token = number, until = t + lease WHERE j.ctid = ANY (tids)
         RETURNING j.*
     ), sorted AS (
         SELECT * FROM taken c ORDER BY c.rank, c.seq
@@ -53,6 +62,39 @@ BEGIN
     END IF;
     IF held THEN
         r.limited_queue := r.limited_queue + (SELECT count(*) FROM unnest(starts) a WHERE a > t);
+    END IF;
+END $$;
+
+-- Notes where the jobs of priority 0 without a key begin. A job with a lower number than the first that waits
+-- can only be one of a transaction that is under way, since each of them has its own number before it draws
+-- those of its jobs, and what comes back gets another rank or number. So once they all have ended, and
+-- nothing waits before what was the first, nothing ever will.
+CREATE FUNCTION {schema}.look_ahead(h {schema}.heads) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    first record;
+BEGIN
+    IF pg_snapshot_xmin(pg_current_snapshot()) < h.since
+        -- Else these are the rows of another server.
+        AND pg_snapshot_xmax(pg_current_snapshot()) >= h.since
+    THEN
+        RETURN;
+    END IF;
+    SELECT o.seq, pg_current_snapshot() AS seen INTO first FROM jobs o
+    WHERE o.queue = h.queue AND o.key = '' AND o.placed AND o.token = 0 AND o.rank = 0 AND o.seq >= h.seq
+    ORDER BY o.seq LIMIT 1;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    PERFORM FROM heads o WHERE o.queue = h.queue AND o.since = h.since FOR NO KEY UPDATE SKIP LOCKED;
+    IF FOUND THEN
+        UPDATE heads o SET
+            seq = CASE
+                WHEN first.seq >= h.next AND pg_snapshot_xmin(first.seen) >= h.since THEN h.next
+                ELSE h.seq
+            END,
+            next = first.seq,
+            since = pg_snapshot_xmax(first.seen)
+        WHERE o.queue = h.queue;
     END IF;
 END $$;
 

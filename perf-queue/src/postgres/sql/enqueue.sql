@@ -134,6 +134,8 @@ BEGIN
         PERFORM pg_advisory_xact_lock_shared('sleepers'::regclass::oid::int, q);
         t := clock(q);
     END IF;
+    -- Before its jobs draw their numbers, or a claim might go past them.
+    PERFORM pg_current_xact_id();
     -- `ON CONFLICT` costs a third more, and an id is hardly ever there already.
     BEGIN
         INSERT INTO jobs (id, seq, due, enqueued, since, queue, rank, placed, key, long_key, payload, trace, rate)

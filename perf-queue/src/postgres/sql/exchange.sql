@@ -12,6 +12,7 @@ DECLARE
     r {schema}.queues;
     was {schema}.queues;
     noted {schema}.clocks;
+    head {schema}.heads;
     t bigint;
     horizon bigint;
     keyed boolean;
@@ -33,13 +34,14 @@ DECLARE
 BEGIN
     -- The rules stay as they are until this is over, so that what is granted is so by them.
     PERFORM pg_advisory_xact_lock_shared('queues'::regclass::oid::int, q);
-    SELECT o AS r, c AS clock, EXISTS (SELECT FROM arrivals a WHERE a.queue = q) AS arrived INTO part
-    FROM queues o JOIN clocks c ON c.queue = o.queue WHERE o.queue = q;
+    SELECT o AS r, c AS clock, h AS head, EXISTS (SELECT FROM arrivals a WHERE a.queue = q) AS arrived INTO part
+    FROM queues o JOIN clocks c ON c.queue = o.queue JOIN heads h ON h.queue = o.queue WHERE o.queue = q;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'no queue %', q USING ERRCODE = 'no_data_found';
     END IF;
     r := part.r;
     noted := part.clock;
+    head := part.head;
     t := micros() + noted.ahead;
     IF t NOT BETWEEN noted.seen AND noted.seen + 1000000 THEN
         PERFORM note_time(q);
@@ -99,9 +101,12 @@ BEGIN
     END IF;
     IF want > 0 AND NOT r.paused THEN
         number := nextval('numbers');
+        IF number > head.seq + 10000 AND random() < 0.1 THEN
+            PERFORM look_ahead(head);
+        END IF;
         -- Jobs without a key get half of it where there are others.
         SELECT * INTO part FROM claim_straight(
-            r, t, horizon, CASE WHEN r.keyed THEN (want + 1) / 2 ELSE want END, lease, number
+            r, head.seq, t, horizon, CASE WHEN r.keyed THEN (want + 1) / 2 ELSE want END, lease, number
         );
         r := part.r;
         got := part.ids;
@@ -128,7 +133,7 @@ BEGIN
             -- What jobs with keys have left.
             IF NOT stopped AND unkeyed = (want + 1) / 2 AND cardinality(got) < want THEN
                 SELECT * INTO part FROM claim_straight(
-                    r, t, horizon, want - cardinality(got), lease, number
+                    r, head.seq, t, horizon, want - cardinality(got), lease, number
                 );
                 r := part.r;
                 got := got || part.ids;

@@ -51,6 +51,8 @@ BEGIN
         GET DIAGNOSTICS dropped = ROW_COUNT;
     END IF;
     IF coalesce(cardinality(ended), 0) < cardinality(ids) AND hows && '{1,2,4}'::smallint[] THEN
+        -- Before its jobs draw numbers.
+        PERFORM pg_current_xact_id();
         WITH back AS (
             UPDATE jobs j SET
                 token = 0,

@@ -106,6 +106,16 @@ CREATE TABLE {schema}.jobs (
 );
 
 CREATE INDEX jobs_ready ON {schema}.jobs (queue, key, rank, seq) WHERE placed;
+-- From which number on claims look for jobs of the priority 0 without a key: none before it waits, nor will.
+-- Else they would go through the entries of all jobs that ended since the last vacuum. `next` is where the
+-- first of them was, at a time when no transaction from `since` on had begun.
+CREATE TABLE {schema}.heads (
+    queue int PRIMARY KEY,
+    seq bigint NOT NULL DEFAULT 0,
+    next bigint NOT NULL DEFAULT 0,
+    since xid8 NOT NULL DEFAULT '0'
+) WITH (fillfactor = 50);
+
 CREATE INDEX jobs_due ON {schema}.jobs (queue, due, seq) WHERE due IS NOT NULL;
 
 -- What was leased at once, to find what nobody has ended in time. `until` is no later than the end of

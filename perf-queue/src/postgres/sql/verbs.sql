@@ -194,6 +194,7 @@ BEGIN
     SELECT r.queue, r.channel INTO queue, channel FROM queues r WHERE r.name = the_name;
     INSERT INTO sleepers AS s (queue) VALUES (open_queue.queue) ON CONFLICT DO NOTHING;
     INSERT INTO clocks AS c (queue) VALUES (open_queue.queue) ON CONFLICT DO NOTHING;
+    INSERT INTO heads AS h (queue) VALUES (open_queue.queue) ON CONFLICT DO NOTHING;
     INSERT INTO counts AS c (queue, shard) SELECT open_queue.queue, s FROM generate_series(0, 15) s
     ON CONFLICT DO NOTHING;
 END $$;

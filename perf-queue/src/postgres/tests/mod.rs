@@ -1,11 +1,13 @@
 //! The verbs against a real server.
 
+mod apart;
 mod changes;
 mod clock;
 mod commits;
 mod enqueue;
 mod faults;
 mod flood;
+mod heads;
 mod kept;
 mod leases;
 mod limits;

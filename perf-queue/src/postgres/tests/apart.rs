@@ -1,0 +1,98 @@
+//! The ends of jobs that are told on one connection while others are leased on another.
+
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+
+use super::support::*;
+use crate::remote::{Ended, Granted, How, Remote, Rules};
+use crate::{Postgres, postgres::PostgresRemote};
+
+const MANY: usize = 150;
+
+async fn opened() -> Option<PostgresRemote> {
+    let backend: Postgres = backend().await?.response_timeout(ms(500));
+    let rules = Rules::default();
+    Some(backend.open("q", Some(&rules)).await.unwrap())
+}
+
+fn all_done(granted: &[Granted]) -> Vec<Ended> {
+    granted.iter().map(done).collect()
+}
+
+#[tokio::test]
+async fn many_that_ended_are_gone_and_others_are_leased() {
+    let Some(remote) = opened().await else {
+        return;
+    };
+    let all = jobs("", 2 * MANY);
+    add(&remote, &all).await;
+    let first = take(&remote, MANY).await;
+    let ended = all_done(&first.granted);
+    let second = remote.exchange(&ended, want(MANY)).await.unwrap();
+    assert_eq!(got(&second), ids(&all[MANY..]));
+    assert!(second.lost.is_empty() && !second.untold);
+    assert_eq!(remote.rows("jobs").await, MANY as i64);
+    // Told again, none of them is there.
+    let third = remote.exchange(&ended, want(1)).await.unwrap();
+    assert_eq!(third.lost.len(), MANY);
+    let counts = remote.counts().await.unwrap();
+    assert_eq!((counts.in_flight, counts.ready), (MANY as u64, 0));
+}
+
+#[tokio::test]
+async fn ends_that_are_not_taken_are_to_be_told_again_and_the_leases_are_not_lost() {
+    let Some(remote) = opened().await else {
+        return;
+    };
+    let all = jobs("", 2 * MANY);
+    add(&remote, &all).await;
+    let first = take(&remote, MANY).await;
+    let mut conn = PgConnection::connect_with(&remote.pool().connect_options())
+        .await
+        .unwrap();
+    let mut tx = conn.begin().await.unwrap();
+    let lock = format!(
+        "SELECT FROM {}.jobs WHERE id = $1 FOR UPDATE",
+        remote.schema()
+    );
+    let lock = sqlx::query(AssertSqlSafe(lock)).bind(all[0].id.to_bytes().to_vec());
+    lock.execute(&mut *tx).await.unwrap();
+    let ended = all_done(&first.granted);
+    let second = remote.exchange(&ended, want(MANY)).await.unwrap();
+    assert_eq!(got(&second), ids(&all[MANY..]));
+    assert!(second.untold);
+    tx.rollback().await.unwrap();
+    let third = remote.exchange(&ended, want(0)).await.unwrap();
+    assert!(!third.untold);
+    assert_eq!(remote.rows("jobs").await, MANY as i64);
+}
+
+#[tokio::test]
+async fn jobs_that_hold_others_back_are_ended_before_others_are_leased() {
+    let rules = Rules {
+        concurrency_per_key: Some(1),
+        ..Rules::default()
+    };
+    let Some(remote) = open(rules).await else {
+        return;
+    };
+    let keys: Vec<String> = (0..MANY).map(|i| i.to_string()).collect();
+    let all: Vec<_> = keys.iter().flat_map(|key| jobs(key, 2)).collect();
+    add(&remote, &all).await;
+    let first = take(&remote, 2 * MANY).await;
+    assert_eq!(first.granted.len(), MANY);
+    let ended = all_done(&first.granted);
+    let second = remote.exchange(&ended, want(2 * MANY)).await.unwrap();
+    assert_eq!(second.granted.len(), MANY);
+}
+
+#[tokio::test]
+async fn jobs_that_go_back_are_there_for_the_same_exchange() {
+    let Some(remote) = opened().await else {
+        return;
+    };
+    add(&remote, &jobs("", MANY)).await;
+    let first = take(&remote, MANY).await.granted;
+    let back: Vec<_> = first.iter().map(|job| end(job, How::Released)).collect();
+    let second = remote.exchange(&back, want(MANY)).await.unwrap();
+    assert_eq!(second.granted.len(), MANY);
+}
