@@ -38,9 +38,10 @@ fn jobs(n: usize) -> Vec<Job> {
     vec![job; n]
 }
 
-/// Pushes the jobs and has a worker run them; the time from the first push to the last job.
+/// Pushes the jobs and has a worker run them; the time from the first push to when `left` says that the
+/// last job's end is stored.
 macro_rules! run {
-    ($storage:expr, $polled:expr, $n:expr) => {{
+    ($storage:expr, $polled:expr, $n:expr, $left:expr) => {{
         let (mut storage, polled, n): (_, _, usize) = ($storage, $polled, $n);
         let count = Count::of(n);
         let worker = WorkerBuilder::new("bench")
@@ -61,7 +62,7 @@ macro_rules! run {
             storage.push_bulk(left).await?;
             left = rest;
         }
-        count.over().await?;
+        count.over($left).await?;
         let took = start.elapsed();
         let _ = stop.send(());
         let _ = tokio::time::timeout(Duration::from_secs(5), worker).await;
@@ -88,7 +89,11 @@ pub(crate) async fn sqlite() -> Result<Duration, Failure> {
     let polled = storage
         .clone()
         .poll_with_interval(Duration::from_millis(10));
-    let took = run!(storage, polled, jobs);
+    let left = || async {
+        let left = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM Jobs WHERE status <> 'Done')");
+        Ok::<i64, Failure>(left.fetch_one(&pool).await?)
+    };
+    let took = run!(storage, polled, jobs, left);
     pool.close().await;
     Ok(took * times)
 }
@@ -112,7 +117,11 @@ pub(crate) async fn postgres(url: String) -> Result<Duration, Failure> {
     let polled = storage
         .clone()
         .poll_with_interval(Duration::from_millis(10));
-    let took = run!(storage, polled, JOBS);
+    let left = || async {
+        let left = "SELECT EXISTS (SELECT FROM apalis.jobs WHERE status <> 'Done')::int::bigint";
+        Ok::<i64, Failure>(sqlx::query_scalar(left).fetch_one(&pool).await?)
+    };
+    let took = run!(storage, polled, JOBS, left);
     pool.close().await;
     Ok(took)
 }
@@ -124,10 +133,19 @@ pub(crate) async fn redis(url: String) -> Result<Duration, Failure> {
     let config = apalis_redis::Config::default()
         .queue(testkit::unique("apalis"))
         .batch_size(BATCH);
-    let storage = RedisStorage::<Job>::new(conn).with_config(config);
+    let done = config.done_jobs_set();
+    let storage = RedisStorage::<Job>::new(conn.clone()).with_config(config);
     let polled = storage
         .clone()
         .poll_with_interval(Duration::from_millis(10));
-    let took = run!(storage, polled, jobs);
+    let left = || async {
+        let mut conn = conn.clone();
+        let done: i64 = redis::cmd("SCARD")
+            .arg(&done)
+            .query_async(&mut conn)
+            .await?;
+        Ok::<i64, Failure>(i64::try_from(jobs)? - done)
+    };
+    let took = run!(storage, polled, jobs, left);
     Ok(took * times)
 }

@@ -63,7 +63,11 @@ pub(crate) async fn run(url: String) -> Result<Duration, Failure> {
         .collect();
     let start = Instant::now();
     utils.add_raw_jobs(&jobs).await?;
-    count.over().await?;
+    let left = || async {
+        let left = "SELECT EXISTS (SELECT FROM graphile_worker._private_jobs)::int::bigint";
+        Ok::<i64, Failure>(sqlx::query_scalar(left).fetch_one(&pool).await?)
+    };
+    count.over(left).await?;
     let took = start.elapsed();
     worker.request_shutdown();
     let _ = tokio::time::timeout(Duration::from_secs(10), running).await;

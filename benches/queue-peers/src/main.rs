@@ -2,8 +2,8 @@
 //!
 //! The groups of perf-queue on disk and on servers with the peers that would double the build of the
 //! benches, interleaved with the other entries: 20,000 jobs enqueued in as large batches as the peer
-//! takes, then run by 10 workers, from the first enqueue to the start of the last job. Ours ends when
-//! the last job's end is stored, which the peers cannot tell; so the comparison is in their favour.
+//! takes, then run by 10 workers, from the first enqueue to when the last job's end is stored. The peers
+//! cannot tell that, so from the start of the last job on the store is asked every 2 ms whether any is left.
 //!
 //! | entry | how it is set |
 //! |---|---|

@@ -51,7 +51,8 @@ pub(crate) async fn run(url: String) -> Result<Duration, Failure> {
     let jobs: Vec<PeerJob> = (0..JOBS).map(|_| PeerJob { payload: payload() }).collect();
     let start = Instant::now();
     storage.enqueue_list(PeerQueue, jobs).await?;
-    count.over().await?;
+    let left = || async { Ok::<i64, Failure>(i64::try_from(storage.jobs_count().await?)?) };
+    count.over(left).await?;
     let took = start.elapsed();
     let _ = tokio::time::timeout(Duration::from_secs(10), running).await;
     Ok(took)
