@@ -3,8 +3,6 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Buf;
-use http::header::CONTENT_LENGTH;
-use http::{HeaderMap, Response};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
@@ -17,54 +15,27 @@ pin_project! {
     pub struct TimedBody<B> {
         #[pin]
         inner: B,
-        sent: u64,
         guard: Option<Guard>,
     }
 
     impl<B> PinnedDrop for TimedBody<B> {
         fn drop(this: Pin<&mut Self>) {
-            let this = this.project();
             // A server that announced the length stops polling after the last byte, and need not
             // ask for the end of the stream.
-            if let Some(guard) = this.guard
-                && guard.has_sent_all(*this.sent)
+            if let Some(guard) = this.project().guard
+                && guard.has_sent_all()
             {
-                guard.complete(*this.sent);
+                guard.complete();
             }
         }
     }
 }
 
-impl<B: Body> TimedBody<B> {
-    /// Records the headers and wraps the body, which takes the guard over. A response that has no
-    /// body ends here.
+impl<B> TimedBody<B> {
     #[inline]
-    pub(super) fn wrap(mut response: Response<B>, guard: &mut Option<Guard>) -> Response<Self> {
-        if let Some(started) = guard {
-            let bodiless = started.headers(&mut response);
-            started.calling();
-            started.set_length(length_of(response.body(), response.headers()));
-            let ended = response.body().is_end_stream();
-            started.returned();
-            if ended || bodiless {
-                started.complete(0);
-                *guard = None;
-            }
-        }
-        response.map(|inner| Self {
-            inner,
-            sent: 0,
-            guard: guard.take(),
-        })
+    pub(super) fn new(inner: B, guard: Option<Guard>) -> Self {
+        Self { inner, guard }
     }
-}
-
-/// The length of the body, if it is known before it is sent.
-fn length_of<B: Body>(body: &B, headers: &HeaderMap) -> Option<u64> {
-    body.size_hint().exact().or_else(|| {
-        let value = headers.get(CONTENT_LENGTH)?;
-        value.to_str().ok()?.parse().ok()
-    })
 }
 
 impl<B: Body> Body for TimedBody<B> {
@@ -92,7 +63,7 @@ impl<B: Body> Body for TimedBody<B> {
             }
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(data) = frame.data_ref() {
-                    *this.sent += data.remaining() as u64;
+                    guard.sent(data.remaining());
                 } else if let Some(trailers) = frame.trailers_ref() {
                     // Nothing follows trailers, and servers do not ask for it.
                     guard.trailers(trailers);
@@ -102,7 +73,7 @@ impl<B: Body> Body for TimedBody<B> {
             Poll::Ready(None) => ended = true,
         }
         if ended {
-            guard.complete(*this.sent);
+            guard.complete();
             *this.guard = None;
         }
         polled
@@ -119,8 +90,6 @@ impl<B: Body> Body for TimedBody<B> {
 
 impl<B> fmt::Debug for TimedBody<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TimedBody")
-            .field("sent", &self.sent)
-            .finish_non_exhaustive()
+        f.debug_struct("TimedBody").finish_non_exhaustive()
     }
 }

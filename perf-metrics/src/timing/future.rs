@@ -1,7 +1,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use http::Response;
 use http_body::Body;
@@ -22,6 +22,14 @@ pin_project! {
         inner: F,
         guard: Option<Guard>,
     }
+
+    impl<F> PinnedDrop for ResponseFuture<F> {
+        fn drop(this: Pin<&mut Self>) {
+            if let Some(guard) = this.project().guard {
+                guard.called();
+            }
+        }
+    }
 }
 
 impl<F> ResponseFuture<F> {
@@ -38,24 +46,25 @@ where
 {
     type Output = Result<Response<TimedBody<B>>, E>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         if let Some(guard) = this.guard {
             guard.calling();
         }
-        let polled = this.inner.poll(cx);
+        let mut polled = this.inner.poll(cx);
         if let Some(guard) = this.guard {
             guard.returned();
-        }
-        match ready!(polled) {
-            Ok(response) => Poll::Ready(Ok(TimedBody::wrap(response, this.guard))),
-            Err(error) => {
-                if let Some(mut guard) = this.guard.take() {
-                    guard.fail();
-                }
-                Poll::Ready(Err(error))
+            let ended = match &mut polled {
+                Poll::Pending => false,
+                Poll::Ready(Ok(response)) => guard.headers(response),
+                Poll::Ready(Err(_)) => guard.fail(),
+            };
+            if ended {
+                *this.guard = None;
             }
         }
+        polled.map_ok(|response| response.map(|inner| TimedBody::new(inner, this.guard.take())))
     }
 }
 

@@ -1,14 +1,14 @@
 use std::time::Duration;
 
-use http::header::HeaderName;
+use http::header::{CONTENT_LENGTH, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body;
 
 use super::grpc::GrpcStatus;
 use super::running::Slot;
-use super::series::{End, Reason};
+use super::series::{End, Reason, RouteSeries};
 use super::slow::{Slow, TraceId};
-use super::table::Found;
+use super::table::{Found, Table};
 use crate::clock::Instant;
 use crate::shard::Shard;
 
@@ -19,37 +19,64 @@ const PROCESS_TIME: HeaderName = HeaderName::from_static("x-process-time");
 ///
 /// Small, as it is moved with the futures and the body that hold it. Purposefully not `Clone`.
 pub(super) struct Guard {
-    series: Found,
-    started: Instant,
-    /// The length of the request's body; once there are headers, of the response's.
-    length: Length,
-    /// `None` where there was no slot to be had.
-    slot: Option<&'static Slot>,
+    at: At,
     /// Once there are headers.
     status: Option<StatusCode>,
     grpc: GrpcStatus,
     method: MethodKind,
-    /// What a drop means now; `None` when the end was recorded already.
-    on_drop: Option<Reason>,
+    on_drop: OnDrop,
 }
 
-/// A length that may not be known, in the space of one that is.
-#[derive(Debug, Clone, Copy)]
-struct Length(u64);
+/// What it means when the guard is dropped now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OnDrop {
+    /// The end was recorded already.
+    Nothing,
+    Dropped,
+    /// While the service is called; not a store after the call, as what is returned would be copied
+    /// around it.
+    PanicOfCall,
+    Panic,
+    Error,
+}
 
-impl Length {
-    const UNKNOWN: u64 = u64::MAX;
+/// Where a request is counted, and what is known of it.
+enum At {
+    Usual(&'static RouteSeries, &'static Slot),
+    /// There is no recorder, or no slot to be had.
+    Rare(Box<Rare>),
+}
 
-    #[inline]
-    fn known(self) -> Option<u64> {
-        (self.0 != Self::UNKNOWN).then_some(self.0)
+struct Rare {
+    series: Found,
+    listed: Option<&'static Slot>,
+    unlisted: Slot,
+}
+
+impl At {
+    #[cold]
+    fn rare(series: Found, listed: Option<&'static Slot>, started: Instant) -> Self {
+        Self::Rare(Box::new(Rare {
+            series,
+            listed,
+            unlisted: Slot::unlisted(started),
+        }))
     }
-}
 
-impl From<Option<u64>> for Length {
     #[inline]
-    fn from(length: Option<u64>) -> Self {
-        Self(length.unwrap_or(Self::UNKNOWN))
+    fn series(&self) -> &RouteSeries {
+        match self {
+            Self::Usual(series, _) => series,
+            Self::Rare(rare) => &rare.series,
+        }
+    }
+
+    #[inline]
+    fn slot(&self) -> &Slot {
+        match self {
+            Self::Usual(_, slot) => slot,
+            Self::Rare(rare) => rare.listed.unwrap_or(&rare.unlisted),
+        }
     }
 }
 
@@ -75,30 +102,41 @@ impl MethodKind {
 }
 
 impl Guard {
-    /// Counts a request as started.
-    #[inline]
-    pub(super) fn start<B: Body>(series: Found, request: &Request<B>) -> Self {
-        let method = MethodKind::of(request.method());
-        // The declared length: to count the bytes as they come would change the type of the
-        // request's body for the inner service.
-        let length = request.body().size_hint().exact().into();
+    /// Counts a request as started; `None` if it is not to be counted.
+    ///
+    /// Not a part of the service's function, which is the smaller, and so is built into that of its
+    /// caller: what it returns is then made where it is needed, and not copied.
+    #[inline(never)]
+    pub(super) fn start<B: Body>(table: &'static Table, request: &mut Request<B>) -> Option<Self> {
+        let series = table.of(request)?;
         let shard = Shard::current();
         series.active().enter(shard);
         let started = Instant::now();
-        let table = series.table;
         let slot = table.running.enter(shard, series.id, started);
         if table.attentive || slot.is_none() {
-            look(&series, started, slot, request.headers());
+            look(table, started, slot, request.headers());
         }
-        Self {
-            series,
-            started,
-            length,
-            slot,
+        let at = match (series, slot) {
+            (Found::Kept(series), Some(slot)) => At::Usual(series, slot),
+            (series, slot) => At::rare(series, slot, started),
+        };
+        // The declared length: to count the bytes as they come would change the type of the
+        // request's body for the inner service.
+        at.slot().set_length(request.body().size_hint().exact());
+        Some(Self {
+            at,
             status: None,
             grpc: GrpcStatus::None,
-            method,
-            on_drop: Some(Reason::Dropped),
+            method: MethodKind::of(request.method()),
+            on_drop: OnDrop::PanicOfCall,
+        })
+    }
+
+    /// Notes, when the future is dropped, that the service had returned it.
+    #[inline]
+    pub(super) fn called(&mut self) {
+        if self.on_drop == OnDrop::PanicOfCall {
+            self.on_drop = OnDrop::Dropped;
         }
     }
 
@@ -106,38 +144,55 @@ impl Guard {
     /// why. Not a closure that runs it, as what goes in and out would be copied once more.
     #[inline]
     pub(super) fn calling(&mut self) {
-        self.on_drop = Some(Reason::Panic);
+        self.on_drop = OnDrop::Panic;
     }
 
     /// Notes that the user's code has returned.
     #[inline]
     pub(super) fn returned(&mut self) {
-        self.on_drop = Some(Reason::Dropped);
+        self.on_drop = OnDrop::Dropped;
     }
 
-    /// Records that the headers are there, and adds to them. Whether that was all, as HTTP sends no
-    /// body with such a response, whatever the service put there (RFC 9110, section 6.4.1).
-    #[inline]
-    pub(super) fn headers<B>(&mut self, response: &mut Response<B>) -> bool {
+    /// Records that the headers are there, and adds to them. Whether that was all: HTTP sends no body
+    /// with some responses, whatever the service put there (RFC 9110, section 6.4.1).
+    ///
+    /// Not a part of the future's function, which is the smaller, and so is built into that of its
+    /// caller: the response is then copied fewer times.
+    #[inline(never)]
+    pub(super) fn headers<B: Body>(&mut self, response: &mut Response<B>) -> bool {
         let status = response.status();
         self.status = Some(status);
-        let seconds = self.started.elapsed_seconds();
-        if let Some(slot) = self.slot {
-            slot.headers();
-        }
+        let slot = self.at.slot();
+        let seconds = slot.started().elapsed_seconds();
+        slot.headers();
         let shard = Shard::current();
-        let series = self.series.status(status);
-        series.request_duration.record(shard, seconds);
-        if let Some(bytes) = self.length.known() {
-            series.request_body_size.record(shard, bytes as f64);
+        let series = self.at.series();
+        let values = series.status(status);
+        values.request_duration.record(shard, seconds);
+        if let Some(bytes) = slot.length() {
+            values.request_body_size.record(shard, bytes as f64);
         }
-        if self.series.table.attentive {
+        if series.table.attentive {
             self.look_at(response.headers_mut(), seconds);
         }
         // Calls of gRPC are POST requests; others are spared the search.
         if self.method == MethodKind::Post {
             self.grpc = GrpcStatus::of_headers(response.headers());
         }
+        self.calling();
+        let length = length_of(response.body(), response.headers());
+        let ended = response.body().is_end_stream() || self.has_no_body(status);
+        self.returned();
+        let slot = self.at.slot();
+        slot.set_length(length);
+        slot.set_sent(0);
+        if ended {
+            self.complete();
+        }
+        ended
+    }
+
+    fn has_no_body(&self, status: StatusCode) -> bool {
         status.is_informational()
             || status == StatusCode::NO_CONTENT
             || status == StatusCode::NOT_MODIFIED
@@ -148,10 +203,11 @@ impl Guard {
             }
     }
 
-    /// Sets the length of the response's body, if it is known before that is sent.
+    /// Counts bytes of the body that were handed over.
     #[inline]
-    pub(super) fn set_length(&mut self, length: Option<u64>) {
-        self.length = length.into();
+    pub(super) fn sent(&self, bytes: usize) {
+        let slot = self.at.slot();
+        slot.set_sent(slot.sent() + bytes as u64);
     }
 
     /// Takes the status of gRPC from the trailers.
@@ -159,47 +215,47 @@ impl Guard {
         self.grpc.trailers(trailers);
     }
 
-    /// Whether a server that announced the length of the body has `sent` all of it.
+    /// Whether a server that announced the length of the body has sent all of it.
     #[inline]
-    pub(super) fn has_sent_all(&self, sent: u64) -> bool {
-        self.length.known().is_some_and(|length| sent >= length)
-            && self.on_drop == Some(Reason::Dropped)
+    pub(super) fn has_sent_all(&self) -> bool {
+        let slot = self.at.slot();
+        self.on_drop == OnDrop::Dropped && slot.length().is_some_and(|length| slot.sent() >= length)
     }
 
-    /// Records that the body was handed over to its end, `bytes` in all.
-    #[inline]
-    pub(super) fn complete(&mut self, bytes: u64) {
-        let seconds = self.started.elapsed_seconds();
+    /// Records that the body was handed over to its end.
+    #[inline(never)]
+    pub(super) fn complete(&mut self) {
+        let (series, slot) = (self.at.series(), self.at.slot());
+        let seconds = slot.started().elapsed_seconds();
         let shard = Shard::current();
-        let series = self.series.status(self.status.unwrap_or_default());
-        series.response_duration.record(shard, seconds);
-        series.response_body_size.record(shard, bytes as f64);
+        let values = series.status(self.status.unwrap_or_default());
+        values.response_duration.record(shard, seconds);
+        values.response_body_size.record(shard, slot.sent() as f64);
         if let Some(status) = self.grpc.index() {
-            self.series.grpc(status);
+            series.grpc(status);
         }
-        self.on_drop = None;
+        self.on_drop = OnDrop::Nothing;
         self.leave(shard);
     }
 
-    /// Records that the service or the body returned an error.
-    pub(super) fn fail(&mut self) {
-        self.on_drop = Some(Reason::Error);
+    /// Notes that the service or the body returned an error: true, as that is the end.
+    pub(super) fn fail(&mut self) -> bool {
+        self.on_drop = OnDrop::Error;
+        true
     }
 
     /// Takes the request out of flight. Last, so that who sees nothing in flight sees everything
     /// counted.
     #[inline]
     fn leave(&self, shard: Shard) {
-        if let Some(slot) = self.slot {
-            slot.leave();
-        }
-        self.series.active().leave(shard);
+        self.at.slot().leave();
+        self.at.series().active().leave(shard);
     }
 
     /// Does what the settings ask for at the headers.
     #[cold]
     fn look_at(&self, headers: &mut HeaderMap, seconds: f64) {
-        if self.series.table.settings.process_time_header {
+        if self.at.series().table.settings.process_time_header {
             let text = format!("{seconds:.6}");
             // Digits and a point are a valid value.
             if let Ok(value) = HeaderValue::try_from(text) {
@@ -212,18 +268,19 @@ impl Guard {
     /// Counts and logs the request if it took too long.
     fn slow(&self, seconds: f64, status: Option<StatusCode>, reason: Option<Reason>) {
         let time = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
-        let table = self.series.table;
+        let series = self.at.series();
+        let table = series.table;
         if table.settings.slow_log.is_none_or(|limit| time < limit) {
             return;
         }
-        self.series.slow();
+        series.slow();
         table.slow_log.write(&Slow {
-            method: self.series.id.method_name(),
-            route: &self.series.route,
+            method: series.id.method_name(),
+            route: &series.route,
             status,
             reason: reason.map(Reason::name),
             time,
-            trace: self.slot.and_then(Slot::trace),
+            trace: self.at.slot().trace(),
         });
     }
 
@@ -234,9 +291,13 @@ impl Guard {
         } else {
             End::Headers
         };
-        self.series.aborted(end, reason);
+        self.at.series().aborted(end, reason);
         if end == End::Headers {
-            self.slow(self.started.elapsed_seconds(), None, Some(reason));
+            self.slow(
+                self.at.slot().started().elapsed_seconds(),
+                None,
+                Some(reason),
+            );
         }
         self.leave(Shard::current());
     }
@@ -245,8 +306,7 @@ impl Guard {
 /// Does what the settings ask for when a request starts, and what is to be done where there is no
 /// slot for it.
 #[cold]
-fn look(series: &Found, started: Instant, slot: Option<&Slot>, headers: &HeaderMap) {
-    let table = series.table;
+fn look(table: &Table, started: Instant, slot: Option<&Slot>, headers: &HeaderMap) {
     match slot {
         Some(slot) if table.settings.slow_log.is_some() => slot.set_trace(TraceId::of(headers)),
         Some(_) => {}
@@ -257,11 +317,22 @@ fn look(series: &Found, started: Instant, slot: Option<&Slot>, headers: &HeaderM
     }
 }
 
+/// The length of the body, if it is known before it is sent.
+fn length_of<B: Body>(body: &B, headers: &HeaderMap) -> Option<u64> {
+    body.size_hint().exact().or_else(|| {
+        let value = headers.get(CONTENT_LENGTH)?;
+        value.to_str().ok()?.parse().ok()
+    })
+}
+
 impl Drop for Guard {
     #[inline]
     fn drop(&mut self) {
-        if let Some(reason) = self.on_drop {
-            self.aborted(reason);
+        match self.on_drop {
+            OnDrop::Nothing => {}
+            OnDrop::Dropped => self.aborted(Reason::Dropped),
+            OnDrop::PanicOfCall | OnDrop::Panic => self.aborted(Reason::Panic),
+            OnDrop::Error => self.aborted(Reason::Error),
         }
     }
 }

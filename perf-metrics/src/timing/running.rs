@@ -9,7 +9,7 @@ use crate::shard::{SHARDS, Shard};
 
 /// Slots of a shard's first chunk; each further chunk is twice as large.
 const FIRST: usize = 64;
-/// With this many chunks, a shard has room for 65,472 requests (2.5 MiB).
+/// With this many chunks, a shard has room for 65,472 requests (4 MiB).
 const CHUNKS: usize = 10;
 /// Slots that are looked at before a chunk is added: even when three of four are taken, one of
 /// these is free 99 times of 100.
@@ -33,8 +33,11 @@ struct Slots {
     last: AtomicUsize,
 }
 
-/// One request, if there is one.
+/// One request, if there is one, with what its guard knows of it: here that need not move with the
+/// guard. Of the latter, only the guard's owner reads and writes. On a cache line of its own, as it
+/// may be on another thread than its neighbours.
 #[derive(Debug, Default)]
+#[repr(align(64))]
 pub(super) struct Slot {
     /// The clock's reading at its start; [`FREE`], or [`TAKING`] for a moment.
     started: AtomicU64,
@@ -44,7 +47,12 @@ pub(super) struct Slot {
     reported: AtomicU64,
     /// The halves of the id of the trace that the request belongs to, where that matters.
     trace: [AtomicU64; 2],
+    length: AtomicU64,
+    sent: AtomicU64,
 }
+
+/// In place of a length that is not known.
+const UNKNOWN: u64 = u64::MAX;
 
 const FREE: u64 = 0;
 const TAKING: u64 = u64::MAX;
@@ -135,6 +143,44 @@ impl Slots {
 }
 
 impl Slot {
+    /// One that is in no list.
+    pub(super) fn unlisted(started: Instant) -> Self {
+        Self {
+            started: AtomicU64::new(started.raw()),
+            ..Self::default()
+        }
+    }
+
+    /// When the request started.
+    #[inline]
+    pub(super) fn started(&self) -> Instant {
+        Instant::from_raw(self.started.load(Relaxed))
+    }
+
+    /// The length of the request's body; once there are headers, of the response's; `None` if it is
+    /// not known.
+    #[inline]
+    pub(super) fn length(&self) -> Option<u64> {
+        let length = self.length.load(Relaxed);
+        (length != UNKNOWN).then_some(length)
+    }
+
+    #[inline]
+    pub(super) fn set_length(&self, length: Option<u64>) {
+        self.length.store(length.unwrap_or(UNKNOWN), Relaxed);
+    }
+
+    /// How much of the response's body was sent.
+    #[inline]
+    pub(super) fn sent(&self) -> u64 {
+        self.sent.load(Relaxed)
+    }
+
+    #[inline]
+    pub(super) fn set_sent(&self, sent: u64) {
+        self.sent.store(sent, Relaxed);
+    }
+
     /// Notes that the request has headers.
     #[inline]
     pub(super) fn headers(&self) {

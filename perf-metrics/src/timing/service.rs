@@ -36,15 +36,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
-        let series = self.table.of(&mut request);
-        let mut guard = series.map(|series| Guard::start(series, &request));
-        if let Some(guard) = &mut guard {
-            guard.calling();
-        }
-        let inner = self.inner.call(request);
-        if let Some(guard) = &mut guard {
-            guard.returned();
-        }
-        ResponseFuture::new(inner, guard)
+        let guard = Guard::start(self.table, &mut request);
+        ResponseFuture::new(self.inner.call(request), guard)
     }
 }
