@@ -1,6 +1,8 @@
+use std::future::poll_fn;
 use std::hash::Hash;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -43,6 +45,9 @@ pub(crate) struct Flight<V> {
 /// for many messages: a read of the shared tier makes one of these, and is a few microseconds.
 struct Shared<V> {
     outcome: OnceLock<Outcome<V>>,
+    /// Who made the flight, and in most cases is the only one that waits for it.
+    first: Mutex<Option<Waker>>,
+    /// Those who joined.
     told: Notify,
     waiters: AtomicUsize,
     unheard: Notify,
@@ -52,6 +57,7 @@ impl<V> Flight<V> {
     pub(crate) fn new(began: Instant) -> Self {
         let shared = Shared {
             outcome: OnceLock::new(),
+            first: Mutex::new(None),
             told: Notify::new(),
             waiters: AtomicUsize::new(0),
             unheard: Notify::new(),
@@ -62,13 +68,25 @@ impl<V> Flight<V> {
         }
     }
 
+    /// Waits for a flight that was just made. Once: this waiter is woken apart from those who join.
+    pub(crate) fn first(&self) -> Waiter<V> {
+        self.shared.waiters.fetch_add(1, Ordering::SeqCst);
+        Waiter {
+            shared: Arc::clone(&self.shared),
+            is_first: true,
+        }
+    }
+
     /// Joins the load, unless it is over: it is unlisted before it tells how it ended, unless the
     /// key's `Hash` or `Eq` panicked then; such a flight must not be joined for ever after.
     pub(crate) fn join(&self) -> Option<Waiter<V>> {
         let over = self.shared.outcome.get().is_some();
         (!over).then(|| {
             self.shared.waiters.fetch_add(1, Ordering::SeqCst);
-            Waiter(Arc::clone(&self.shared))
+            Waiter {
+                shared: Arc::clone(&self.shared),
+                is_first: false,
+            }
         })
     }
 
@@ -92,6 +110,11 @@ impl<V> Flight<V> {
     /// The first one counts.
     fn tell(&self, outcome: Outcome<V>) {
         if self.shared.outcome.set(outcome).is_ok() {
+            // Whoever looks at the outcome under this lock, and does not see it, has left its waker.
+            let first = self.shared.first().take();
+            if let Some(first) = first {
+                first.wake();
+            }
             self.shared.told.notify_waiters();
         }
     }
@@ -107,25 +130,61 @@ impl<V> Clone for Flight<V> {
 }
 
 /// Waits for a load in flight. May be dropped at any time; the load goes on.
-pub(crate) struct Waiter<V>(Arc<Shared<V>>);
+pub(crate) struct Waiter<V> {
+    shared: Arc<Shared<V>>,
+    is_first: bool,
+}
 
 impl<V> Waiter<V> {
     pub(crate) async fn outcome(&mut self) -> Outcome<V> {
+        if self.is_first {
+            return poll_fn(|cx| self.poll_first(cx)).await;
+        }
         loop {
             // Before the look, so that it sees what is told after it.
-            let told = self.0.told.notified();
-            if let Some(outcome) = self.0.outcome.get() {
+            let told = self.shared.told.notified();
+            if let Some(outcome) = self.shared.outcome.get() {
                 return outcome.clone();
             }
             told.await;
         }
     }
+
+    fn poll_first(&self, cx: &Context<'_>) -> Poll<Outcome<V>> {
+        if let Some(outcome) = self.shared.outcome.get() {
+            return Poll::Ready(outcome.clone());
+        }
+        let mut first = self.shared.first();
+        // It may have been told meanwhile.
+        if let Some(outcome) = self.shared.outcome.get() {
+            return Poll::Ready(outcome.clone());
+        }
+        let mut old = None;
+        if !first.as_ref().is_some_and(|it| it.will_wake(cx.waker())) {
+            old = first.replace(cx.waker().clone());
+        }
+        // The end of a task is not for this lock.
+        drop(first);
+        drop(old);
+        Poll::Pending
+    }
+}
+
+impl<V> Shared<V> {
+    fn first(&self) -> MutexGuard<'_, Option<Waker>> {
+        self.first.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl<V> Drop for Waiter<V> {
     fn drop(&mut self) {
-        if self.0.waiters.fetch_sub(1, Ordering::SeqCst) == 1 {
-            self.0.unheard.notify_waiters();
+        if self.is_first {
+            // The task of a caller that has given up is not kept for as long as the load takes.
+            let waker = self.shared.first().take();
+            drop(waker);
+        }
+        if self.shared.waiters.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.shared.unheard.notify_waiters();
         }
     }
 }
@@ -279,3 +338,6 @@ impl<V> Drop for Told<'_, V> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

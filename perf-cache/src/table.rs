@@ -173,7 +173,7 @@ where
         let flight = Flight::new(self.clock.now());
         let _section = deferred::section();
         let listed = flight.clone();
-        let waiter = flight.join();
+        let waiter = flight.first();
         let look = || self.get_again(key);
         let join = |flight: &Flight<V>| match self.is_trusted(flight.began, self.clock.now()) {
             true => flight.join(),
@@ -186,11 +186,7 @@ where
         {
             Entered::Found(found) => Asked::Found(found),
             Entered::Joined(waiter, stamp) => Asked::Joined(waiter, stamp),
-            Entered::Leads(ticket) => match waiter {
-                Some(waiter) => Asked::Leads(ticket, flight, waiter),
-                // A flight that was just made is not over.
-                None => Asked::Found(Err(LoadError::Closed)),
-            },
+            Entered::Leads(ticket) => Asked::Leads(ticket, flight, waiter),
         }
     }
 
