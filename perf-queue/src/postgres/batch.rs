@@ -8,15 +8,15 @@ use crate::{JobId, Scope};
 /// Jobs to add, as columns.
 pub(super) struct Added<'a> {
     pub(super) ids: Vec<Vec<u8>>,
-    pub(super) keys: Vec<&'a [u8]>,
+    /// These are `None` where no job has any.
+    pub(super) keys: Option<Vec<&'a [u8]>>,
     pub(super) payloads: Vec<&'a [u8]>,
-    pub(super) delays: Vec<i64>,
-    pub(super) ranks: Vec<i16>,
-    /// `None` where no job has a name.
+    pub(super) delays: Option<Vec<i64>>,
+    pub(super) ranks: Option<Vec<i16>>,
     pub(super) names: Option<Vec<Option<&'a [u8]>>>,
     pub(super) spans: Option<Vec<i64>>,
-    pub(super) traces: Vec<String>,
-    /// The limits of the keys; `None` where no job brings one.
+    pub(super) traces: Option<Vec<String>>,
+    /// The limits of the keys.
     pub(super) quotas: Option<Vec<Option<i32>>>,
     pub(super) periods: Option<Vec<Option<i64>>>,
     pub(super) bursts: Option<Vec<Option<i32>>>,
@@ -28,16 +28,20 @@ impl<'a> Added<'a> {
         let rate = |job: &NewJob| Columns::of(job.rate.as_ref());
         let named = jobs.iter().any(|job| job.unique.is_some());
         let name = |job: &'a NewJob| job.unique.as_ref().map(|(name, _)| name.as_bytes());
+        let keyed = jobs.iter().any(|job| !job.key.is_empty());
+        let delayed = jobs.iter().any(|job| !job.delay.is_zero());
+        let ranked = jobs.iter().any(|job| job.priority != 0);
+        let traced = jobs.iter().any(|job| !job.trace.is_empty());
         let span = |job: &NewJob| job.unique.as_ref().map_or(0, |(_, span)| micros_up(*span));
         Self {
             ids: jobs.iter().map(|job| job.id.to_bytes().to_vec()).collect(),
-            keys: jobs.iter().map(|job| &*job.key).collect(),
+            keys: keyed.then(|| jobs.iter().map(|job| &*job.key).collect()),
             payloads: jobs.iter().map(|job| &*job.payload).collect(),
-            delays: jobs.iter().map(|job| micros_up(job.delay)).collect(),
-            ranks: jobs.iter().map(|job| -i16::from(job.priority)).collect(),
+            delays: delayed.then(|| jobs.iter().map(|job| micros_up(job.delay)).collect()),
+            ranks: ranked.then(|| jobs.iter().map(|job| -i16::from(job.priority)).collect()),
             names: named.then(|| jobs.iter().map(name).collect()),
             spans: named.then(|| jobs.iter().map(span).collect()),
-            traces: jobs.iter().map(|job| text(&job.trace)).collect(),
+            traces: traced.then(|| jobs.iter().map(|job| text(&job.trace)).collect()),
             quotas: rated.then(|| jobs.iter().map(|job| rate(job).quota).collect()),
             periods: rated.then(|| jobs.iter().map(|job| rate(job).period).collect()),
             bursts: rated.then(|| jobs.iter().map(|job| rate(job).burst).collect()),
@@ -137,13 +141,17 @@ fn granted(row: &PgRow) -> Result<Vec<Granted>, sqlx::Error> {
     let Some(ids) = row.try_get::<Option<Vec<Vec<u8>>>, _>("ids")? else {
         return Ok(Vec::new());
     };
-    let mut tokens = row.try_get::<Vec<i64>, _>("tokens")?.into_iter();
-    let mut keys = row.try_get::<Vec<Vec<u8>>, _>("keys")?.into_iter();
+    let token = row.try_get::<i64, _>("token")?.cast_unsigned();
+    let keys: Option<Vec<Vec<u8>>> = row.try_get("keys")?;
+    let mut keys = keys
+        .unwrap_or_else(|| vec![Vec::new(); ids.len()])
+        .into_iter();
     let mut payloads = row.try_get::<Vec<Vec<u8>>, _>("payloads")?.into_iter();
     let mut traces = row.try_get::<Vec<String>, _>("traces")?.into_iter();
     let mut attempts = row.try_get::<Vec<i32>, _>("attempts")?.into_iter();
     let mut errs = row.try_get::<Vec<Option<String>>, _>("errors")?.into_iter();
-    let mut starts = row.try_get::<Vec<i64>, _>("starts")?.into_iter();
+    let starts: Option<Vec<i64>> = row.try_get("starts")?;
+    let mut starts = starts.unwrap_or_else(|| vec![0; ids.len()]).into_iter();
     let mut slotted = row.try_get::<Vec<bool>, _>("slotted")?.into_iter();
     let mut ages = row.try_get::<Vec<i64>, _>("ages")?.into_iter();
     let mut waits = row.try_get::<Vec<i64>, _>("waits")?.into_iter();
@@ -151,21 +159,21 @@ fn granted(row: &PgRow) -> Result<Vec<Granted>, sqlx::Error> {
     for id in &ids {
         let columns = (|| {
             Some((
-                (tokens.next()?, attempts.next()?, errs.next()?),
+                (attempts.next()?, errs.next()?),
                 (keys.next()?, payloads.next()?, traces.next()?),
                 (starts.next()?, slotted.next()?),
                 (ages.next()?, waits.next()?),
             ))
         })();
-        let Some((lease, content, slot, times)) = columns else {
+        let Some((tries, content, slot, times)) = columns else {
             return Err(sqlx::Error::Decode("the columns differ in length".into()));
         };
-        let (token, attempt, errs) = lease;
+        let (attempt, errs) = tries;
         let (key, payload, trace) = content;
         all.push(Granted {
             lease: Lease {
                 id: job_id(id)?,
-                token: token.cast_unsigned(),
+                token,
             },
             key,
             payload,

@@ -2,7 +2,7 @@
 CREATE FUNCTION {schema}.claim_straight(
     INOUT r {schema}.queues, head bigint, t bigint, horizon bigint, want int, lease bigint, number bigint,
     OUT ids bytea[], OUT starts bigint[], OUT stopped boolean,
-    OUT tokens bigint[], OUT payloads bytea[], OUT traces text[], OUT attempts int[],
+    OUT payloads bytea[], OUT traces text[], OUT attempts int[],
     OUT errors text[], OUT ages bigint[], OUT waits bigint[]
 ) LANGUAGE plpgsql AS $$
 DECLARE
@@ -48,10 +48,10 @@ BEGIN
     ), sorted AS (
         SELECT * FROM taken c ORDER BY c.rank, c.seq
     )
-    SELECT coalesce(array_agg(c.id), '{}'), array_agg(c.token), array_agg(c.payload),
+    SELECT coalesce(array_agg(c.id), '{}'), array_agg(c.payload),
         array_agg(c.trace), array_agg(c.attempt), array_agg(array_to_json(c.errors)::text),
         array_agg(greatest(0, t - c.enqueued)), array_agg(greatest(0, t - c.since))
-    INTO ids, tokens, payloads, traces, attempts, errors, ages, waits FROM sorted c;
+    INTO ids, payloads, traces, attempts, errors, ages, waits FROM sorted c;
     IF cardinality(ids) < n AND held THEN
         stopped := false;
         SELECT * INTO s FROM slots(before, array_fill(t, ARRAY[cardinality(ids)]), horizon);

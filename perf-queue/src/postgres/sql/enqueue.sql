@@ -92,8 +92,9 @@ BEGIN
     ));
 END $$;
 
--- Adds all jobs or none. Null where there is no room; none where the jobs of a transaction cannot be
--- seen to arrive, since it sees only what was there when it began.
+-- Adds all jobs or none; `keys`, `delays`, `ranks` and `traces` are null where no job has any. Null where
+-- there is no room; none where the jobs of a transaction cannot be seen to arrive, since it sees only what
+-- was there when it began.
 CREATE FUNCTION {schema}.enqueue(
     q int, ids bytea[], keys bytea[], payloads bytea[], delays bigint[], ranks smallint[],
     names bytea[], spans bigint[], traces text[], capacity bigint, at_commit boolean,
@@ -102,7 +103,6 @@ CREATE FUNCTION {schema}.enqueue(
 DECLARE
     t bigint := clock(q);
     mine bytea[] := ids;
-    has_key boolean := cardinality(array_remove(keys, ''::bytea)) > 0;
     here bigint;
     added bigint;
 BEGIN
@@ -147,9 +147,14 @@ BEGIN
             e.payload, e.trace,
             CASE WHEN e.quota IS NOT NULL THEN ARRAY[e.quota, e.period, e.burst] END
         FROM (
-            SELECT unnest(mine) AS id, unnest(keys) AS key, unnest(payloads) AS payload,
-                unnest(delays) AS delay, unnest(ranks) AS rank, unnest(traces) AS trace,
-                unnest(quotas) AS quota, unnest(periods) AS period, unnest(bursts) AS burst
+            SELECT u.id, coalesce(u.key, '') AS key, u.payload, coalesce(u.delay, 0) AS delay,
+                coalesce(u.rank, 0::smallint) AS rank, coalesce(u.trace, '') AS trace,
+                u.quota, u.period, u.burst
+            FROM (
+                SELECT unnest(mine) AS id, unnest(keys) AS key, unnest(payloads) AS payload,
+                    unnest(delays) AS delay, unnest(ranks) AS rank, unnest(traces) AS trace,
+                    unnest(quotas) AS quota, unnest(periods) AS period, unnest(bursts) AS burst
+            ) u
         ) e
         WHERE e.id IS NOT NULL;
         GET DIAGNOSTICS added = ROW_COUNT;
@@ -163,9 +168,14 @@ BEGIN
             e.payload, e.trace,
             CASE WHEN e.quota IS NOT NULL THEN ARRAY[e.quota, e.period, e.burst] END
         FROM (
-            SELECT unnest(mine) AS id, unnest(keys) AS key, unnest(payloads) AS payload,
-                unnest(delays) AS delay, unnest(ranks) AS rank, unnest(traces) AS trace,
-                unnest(quotas) AS quota, unnest(periods) AS period, unnest(bursts) AS burst
+            SELECT u.id, coalesce(u.key, '') AS key, u.payload, coalesce(u.delay, 0) AS delay,
+                coalesce(u.rank, 0::smallint) AS rank, coalesce(u.trace, '') AS trace,
+                u.quota, u.period, u.burst
+            FROM (
+                SELECT unnest(mine) AS id, unnest(keys) AS key, unnest(payloads) AS payload,
+                    unnest(delays) AS delay, unnest(ranks) AS rank, unnest(traces) AS trace,
+                    unnest(quotas) AS quota, unnest(periods) AS period, unnest(bursts) AS burst
+            ) u
         ) e
         WHERE e.id IS NOT NULL
         ON CONFLICT (id) DO NOTHING;
@@ -175,7 +185,7 @@ BEGIN
         INSERT INTO commits (n, queue, ids) VALUES (nextval('numbers'), q, mine);
         RETURN ids;
     END IF;
-    IF has_key THEN
+    IF keys IS NOT NULL THEN
         -- A limit holds from the enqueue on, also where its job is not due yet.
         INSERT INTO arrivals (n, queue, key, rate)
         SELECT nextval('numbers'), q, k.key, k.rate FROM (
@@ -184,7 +194,7 @@ BEGIN
                     ARRAY[quotas[max(e.i)], periods[max(e.i)], bursts[max(e.i)]]
                 END AS rate
             FROM unnest(mine, keys, delays) WITH ORDINALITY AS e(id, key, delay, i)
-            WHERE e.key <> '' AND (e.delay = 0 OR quotas IS NOT NULL)
+            WHERE e.key <> '' AND (coalesce(e.delay, 0) = 0 OR quotas IS NOT NULL)
                 AND (quotas IS NULL OR e.id IS NOT NULL)
             GROUP BY e.key ORDER BY min(e.i)
         ) k;

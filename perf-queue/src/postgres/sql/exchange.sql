@@ -1,10 +1,11 @@
--- Ends jobs, then leases others. An exchange that needs limits or keys has the queue's row to itself;
+-- Ends jobs, then leases others. `keys` is null where none of these has one, `starts` where they all may start
+-- now, and `token` is that of all. An exchange that needs limits or keys has the queue's row to itself;
 -- others run side by side.
 CREATE FUNCTION {schema}.exchange(
     q int, e_ids bytea[], e_tokens bigint[], e_hows smallint[], e_afters bigint[],
     e_scopes smallint[], e_messages text[], want int, within bigint, lease bigint,
     letters bigint, OUT lost bytea[], OUT next bigint, OUT limited bigint[], OUT paused boolean,
-    OUT ids bytea[], OUT tokens bigint[], OUT keys bytea[], OUT payloads bytea[],
+    OUT ids bytea[], OUT token bigint, OUT keys bytea[], OUT payloads bytea[],
     OUT traces text[], OUT attempts int[], OUT errors text[], OUT starts bigint[],
     OUT slotted boolean[], OUT ages bigint[], OUT waits bigint[]
 ) LANGUAGE plpgsql {set} AS $$
@@ -115,8 +116,6 @@ BEGIN
         unkeyed := cardinality(got);
         IF unkeyed > 0 THEN
             ids := got;
-            tokens := part.tokens;
-            keys := array_fill(''::bytea, ARRAY[cardinality(got)]);
             payloads := part.payloads;
             traces := part.traces;
             attempts := part.attempts;
@@ -142,6 +141,7 @@ BEGIN
             END IF;
         END IF;
         IF cardinality(got) > 0 THEN
+            token := number;
             INSERT INTO leases (n, queue, until, left_over, at, ids)
             VALUES (number, q, t + lease, cardinality(got), (SELECT max(s) FROM unnest(slots) s), got);
             r.put_off := false;
@@ -191,15 +191,17 @@ BEGIN
     limited := ARRAY[r.limited_queue, r.limited_key];
     paused := r.paused;
     IF cardinality(got) = cardinality(ids) THEN
-        starts := array(SELECT greatest(0, s - t) FROM unnest(slots) s);
+        IF r.quota IS NOT NULL OR r.hold > t THEN
+            starts := array(SELECT greatest(0, s - t) FROM unnest(slots) s);
+        END IF;
         slotted := array_fill(r.quota IS NOT NULL, ARRAY[cardinality(got)]);
     ELSIF cardinality(got) > 0 THEN
         -- There are jobs with keys among them.
-        SELECT array_agg(f.id), array_agg(f.token), array_agg(f.name), array_agg(f.payload),
+        SELECT array_agg(f.id), array_agg(f.name), array_agg(f.payload),
             array_agg(f.trace), array_agg(f.attempt), array_agg(array_to_json(f.errors)::text),
             array_agg(greatest(0, f.at - t)), array_agg(f.slotted),
             array_agg(greatest(0, t - f.enqueued)), array_agg(greatest(0, t - f.since))
-        INTO ids, tokens, keys, payloads, traces, attempts, errors, starts, slotted, ages, waits
+        INTO ids, keys, payloads, traces, attempts, errors, starts, slotted, ages, waits
         FROM (
             SELECT j.*, u.at, coalesce(j.long_key, j.key) AS name,
                 r.quota IS NOT NULL OR (r.key_quota IS NOT NULL AND j.key <> '') OR (

@@ -130,6 +130,9 @@ CREATE TABLE {schema}.leases (
     ids bytea[] NOT NULL
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
 
+-- To compress them would cost more than it saves.
+ALTER TABLE {schema}.leases ALTER COLUMN ids SET STORAGE EXTERNAL;
+
 CREATE INDEX leases_until ON {schema}.leases (queue, until);
 
 -- Keys for which jobs were enqueued since an exchange last looked: rows are only added by enqueues
