@@ -77,18 +77,19 @@ impl Connection {
         answer
     }
 
-    /// Calls a script; `arguments` adds its arguments.
+    /// Calls a script; `arguments` adds its arguments, about so many bytes.
     pub(super) async fn run<T: FromRedisValue>(
         &self,
         script: &Script,
         keys: &Keys,
+        bytes: usize,
         arguments: impl Fn(&mut Cmd) + Send,
     ) -> RedisResult<T> {
-        let mut call = script.by_hash(keys);
+        let mut call = script.by_hash(keys, bytes);
         arguments(&mut call);
         match self.query(&call).await {
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                let mut call = script.by_text(keys);
+                let mut call = script.by_text(keys, bytes);
                 arguments(&mut call);
                 self.query(&call).await
             }

@@ -25,10 +25,9 @@ impl Packing {
 /// Bytes of a pack, once there is a job in it, at most.
 const MOST_BYTES: usize = 64 << 10;
 
-/// What the server adds the header of all its records to: the number of jobs, their ids, the rests of
-/// their records, each with its length before it; and what nobody reads.
-pub(super) fn write(jobs: &[NewJob], most: usize) -> Vec<Vec<u8>> {
-    let mut packs = Vec::new();
+/// Gives the packs of these jobs: what the server adds the header of all its records to, which is the number of
+/// jobs, their ids, the rests of their records, each with its length before it; and what nobody reads.
+pub(super) fn write(jobs: &[NewJob], most: usize, mut give: impl FnMut(&[u8])) {
     let (mut ids, mut rests) = (Vec::new(), Vec::new());
     for job in jobs {
         ids.extend_from_slice(&wire::id_bytes(job.id));
@@ -40,17 +39,16 @@ pub(super) fn write(jobs: &[NewJob], most: usize) -> Vec<Vec<u8>> {
             place.copy_from_slice(&length);
         }
         if ids.len() >= 16 * most || rests.len() >= MOST_BYTES {
-            packs.push(packed(&mut ids, &mut rests));
+            finish(&mut ids, &mut rests, &mut give);
         }
     }
     if !ids.is_empty() {
-        packs.push(packed(&mut ids, &mut rests));
+        finish(&mut ids, &mut rests, &mut give);
     }
-    packs
 }
 
-fn packed(ids: &mut Vec<u8>, rests: &mut Vec<u8>) -> Vec<u8> {
-    let mut pack = Vec::with_capacity(4 + ids.len() + rests.len());
+fn finish(ids: &mut Vec<u8>, rests: &mut Vec<u8>, give: &mut impl FnMut(&[u8])) {
+    let mut pack = Vec::with_capacity(4 + ids.len() + rests.len() + 16);
     pack.extend_from_slice(&wire::length(ids.len() / 16));
     pack.append(ids);
     pack.append(rests);
@@ -59,7 +57,13 @@ fn packed(ids: &mut Vec<u8>, rests: &mut Vec<u8>) -> Vec<u8> {
     let differs = fastrand::u16(..);
     pack.resize(pack.len() + usize::from(differs >> 12), 0);
     pack.push(differs as u8);
-    pack
+    give(&pack);
+}
+
+/// About how many bytes the packs of these jobs are.
+pub(super) fn size(jobs: &[NewJob]) -> usize {
+    let own = |job: &NewJob| job.key.len() + job.trace.len() + job.payload.len();
+    jobs.iter().map(|job| own(job) + 30).sum()
 }
 
 /// The jobs of a pack.
@@ -99,6 +103,12 @@ mod tests {
         }
     }
 
+    fn packs_of(jobs: &[NewJob]) -> Vec<Vec<u8>> {
+        let mut packs = Vec::new();
+        write(jobs, 50, |pack| packs.push(pack.to_vec()));
+        packs
+    }
+
     fn read_back(packs: Vec<Vec<u8>>) -> Vec<(JobId, Record)> {
         let header = [
             [0, 0, 0, 1].as_slice(),
@@ -113,8 +123,10 @@ mod tests {
     #[test]
     fn packs_read_as_they_were_written_and_never_in_part() {
         let jobs: Vec<NewJob> = (0..120).map(|n| job(n, n as usize)).collect();
-        let packs = write(&jobs, 50);
+        let packs = packs_of(&jobs);
         assert_eq!(packs.len(), 3);
+        let bytes = packs.concat().len();
+        assert!(bytes.abs_diff(size(&jobs)) < bytes / 10, "{bytes}");
         // What nobody reads is up to 16 bytes.
         for n in 0..packs[0].len() - 16 {
             assert_eq!(read(&[[0; 20].as_slice(), &packs[0][..n]].concat()), None);
@@ -131,7 +143,7 @@ mod tests {
     #[test]
     fn large_jobs_do_not_make_large_packs() {
         let jobs: Vec<NewJob> = (0..4).map(|n| job(n, 40 << 10)).collect();
-        let packs = write(&jobs, 50);
+        let packs = packs_of(&jobs);
         assert_eq!(packs.len(), 2);
         assert_eq!(read_back(packs).len(), 4);
     }

@@ -28,8 +28,8 @@ pub(crate) struct RedisRemote {
     pub(super) keys: Keys,
     wake: Wake,
     limits: Limits,
-    /// With it, jobs that differ in their payloads only go in packs, with one note for all that they have been
-    /// added.
+    /// Jobs that differ in their payloads only go in packs, with one note for all that they have been added. It
+    /// is for the jobs alone to say whether they do, or a repeated call would not find the note.
     pub(super) packing: Packing,
     /// What this process has set. Put back where the server has forgotten it.
     rules: Mutex<Option<Rules>>,
@@ -65,7 +65,7 @@ impl RedisRemote {
         script: &Script,
         arguments: impl Fn(&mut Cmd) + Send,
     ) -> Result<T, BackendError> {
-        let answer = self.server.run(script, &self.keys, arguments).await;
+        let answer = self.server.run(script, &self.keys, 0, arguments).await;
         answer.map_err(failed)
     }
 
@@ -78,33 +78,28 @@ impl RedisRemote {
         Ok(())
     }
 
-    /// Whether jobs are taken one by one, as far as this process knows.
-    fn is_limited(&self) -> bool {
-        self.rules().is_some_and(|rules| rules != Rules::default())
-    }
-
     /// Adds jobs that [`key_of_alike`] has a key of; false where one is there already, and none was added.
     async fn enqueue_alike(
         &self,
         jobs: &[NewJob],
         key: &[u8],
     ) -> Result<Option<bool>, BackendError> {
-        if jobs.len() >= self.packing.fewest && !self.is_limited() {
+        if jobs.len() >= self.packing.fewest {
             let times = self
                 .server
                 .response_timeout()
                 .saturating_mul(REPEATED_WITHIN.1);
             let repeated_within = micros(REPEATED_WITHIN.0.saturating_add(times)) / 1_000;
-            let packs = packs::write(jobs, self.packing.most);
-            return self
-                .run(&script::ENQUEUE_MANY, |call| {
-                    call.arg(self.limits.capacity).arg(jobs.len()).arg(key);
-                    call.arg(repeated_within);
-                    for pack in &packs {
-                        call.arg(pack.as_slice());
-                    }
-                })
-                .await;
+            let arguments = |call: &mut Cmd| {
+                call.arg(self.limits.capacity).arg(jobs.len()).arg(key);
+                call.arg(repeated_within);
+                packs::write(jobs, self.packing.most, |pack| {
+                    call.arg(pack);
+                });
+            };
+            let (script, bytes) = (&script::ENQUEUE_MANY, packs::size(jobs));
+            let answer = self.server.run(script, &self.keys, bytes, arguments).await;
+            return answer.map_err(failed);
         }
         self.run(&script::ENQUEUE_ALIKE, |call| {
             call.arg(self.limits.capacity).arg(jobs.len()).arg(key);
@@ -134,7 +129,7 @@ impl RedisRemote {
                 exchange::arguments(ended, want, letters, rules.is_some(), call);
             };
             self.server
-                .run(&script::EXCHANGE, &self.keys, arguments)
+                .run(&script::EXCHANGE, &self.keys, 0, arguments)
                 .await
         };
         let mut answer = ask().await;

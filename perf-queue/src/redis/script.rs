@@ -1,6 +1,6 @@
 use std::sync::LazyLock;
 
-use redis::{Cmd, cmd};
+use redis::Cmd;
 
 use super::keys::Keys;
 
@@ -17,19 +17,23 @@ impl Script {
         Self { text, hash }
     }
 
-    /// A call of the script by its hash.
-    pub(super) fn by_hash(&self, keys: &Keys) -> Cmd {
-        Self::call("EVALSHA", &self.hash, keys)
+    /// A call of the script by its hash, for arguments of about so many bytes.
+    pub(super) fn by_hash(&self, keys: &Keys, bytes: usize) -> Cmd {
+        Self::call("EVALSHA", &self.hash, keys, bytes)
     }
 
     /// A call that brings the script along, for a server that does not know it (any more).
-    pub(super) fn by_text(&self, keys: &Keys) -> Cmd {
-        Self::call("EVAL", self.text, keys)
+    pub(super) fn by_text(&self, keys: &Keys, bytes: usize) -> Cmd {
+        Self::call("EVAL", self.text, keys, bytes)
     }
 
-    fn call(verb: &str, script: &str, keys: &Keys) -> Cmd {
-        let mut call = cmd(verb);
-        call.arg(script).arg(keys.all().len()).arg(keys.all());
+    fn call(verb: &str, script: &str, keys: &Keys, bytes: usize) -> Cmd {
+        let own = script.len() + keys.all().len() * (keys.base().len() + 10);
+        let mut call = Cmd::with_capacity(keys.all().len() + 10, own + bytes);
+        call.arg(verb)
+            .arg(script)
+            .arg(keys.all().len())
+            .arg(keys.all());
         call.arg(keys.base());
         call
     }

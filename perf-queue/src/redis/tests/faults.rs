@@ -264,20 +264,14 @@ async fn consume(remote: Arc<RedisRemote>, stop: Arc<AtomicBool>) -> Vec<(Vec<u8
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn no_job_is_lost_or_reordered_while_the_server_crashes_and_connections_are_cut() {
-    let Some(own) = testkit::Redis::start().await else {
-        return;
-    };
+/// Those that were started, in the order of their leases, while the server crashes and connections are cut.
+async fn starts_through_faults(rules: Rules) -> Option<Vec<(Vec<u8>, u64, u64)>> {
+    let own = testkit::Redis::start().await?;
     let backend = Redis::connect(own.url());
     let open = || async {
-        Arc::new(
-            backend
-                .clone()
-                .open("q", Some(&one_per_key()))
-                .await
-                .unwrap(),
-        )
+        let mut remote = backend.clone().open("q", Some(&rules)).await.unwrap();
+        remote.packing = SMALL_PACKS;
+        Arc::new(remote)
     };
     let stop = Arc::new(AtomicBool::new(false));
     let producer = tokio::spawn(produce(open().await, 0..1_500));
@@ -306,10 +300,28 @@ async fn no_job_is_lost_or_reordered_while_the_server_crashes_and_connections_ar
     let started: HashSet<JobId> = starts.iter().map(|(_, n, _)| JobId::new(7, *n)).collect();
     assert_eq!(started, acknowledged);
     println!("{} starts of {} jobs", starts.len(), started.len());
+    Some(starts)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_job_is_lost_or_reordered_while_the_server_crashes_and_connections_are_cut() {
+    let Some(starts) = starts_through_faults(one_per_key()).await else {
+        return;
+    };
     // By the order of the leases, no job of a key started after a later one had.
     let mut latest = std::collections::HashMap::new();
     for (key, number, _) in starts {
         let before = latest.insert(key, number).unwrap_or(0);
         assert!(number >= before, "{number} after {before}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_packed_job_is_lost_while_the_server_crashes_and_connections_are_cut() {
+    let Some(starts) = starts_through_faults(Rules::default()).await else {
+        return;
+    };
+    // No two leases are alike, of packs and of single jobs.
+    let mut tokens = HashSet::new();
+    assert!(starts.iter().all(|(_, _, token)| tokens.insert(*token)));
 }
