@@ -68,6 +68,10 @@ impl Monitor {
     /// All layers of a monitor share its routes and their limit. With axum, add it with
     /// `Router::layer` after the routes it is to time, and merge the monitor's router after it, so
     /// that scrapes are not timed.
+    ///
+    /// What is to differ from the framework's routes belongs to the
+    /// [builder](MonitorBuilder::route_label): a layer that is changed afterwards counts into this
+    /// monitor too, but its requests are not among those [`running`](Self::running).
     pub fn layer(&self) -> TimingLayer {
         #[cfg(feature = "tokio")]
         self.inner.process.runtime.look();

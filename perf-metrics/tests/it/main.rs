@@ -61,4 +61,6 @@ mod script;
 #[cfg(feature = "axum")]
 mod token;
 #[cfg(test)]
+mod tonic;
+#[cfg(test)]
 mod types;
