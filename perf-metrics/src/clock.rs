@@ -62,7 +62,8 @@ impl Instant {
     pub(crate) fn elapsed_seconds(self) -> f64 {
         let source = source();
         let ticks = source.clock.raw().saturating_sub(self.0);
-        ticks as f64 * source.tick
+        // No reading is beyond 2^63, and signed numbers are converted in one instruction.
+        ticks.cast_signed() as f64 * source.tick
     }
 }
 

@@ -45,8 +45,9 @@ impl Distribution {
         self.add(shard, value, 1, value);
     }
 
-    /// Adds `count` values that add up to `sum`.
-    #[inline]
+    /// Adds `count` values that add up to `sum`. A request does so four times: a call of its own would
+    /// be a fourth of the instructions.
+    #[inline(always)]
     fn add(&self, shard: Shard, value: f64, count: u64, sum: f64) {
         let Some(cells) = self.shards.get(shard.index()) else {
             return;

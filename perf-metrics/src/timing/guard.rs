@@ -113,13 +113,14 @@ impl Guard {
         series.active().enter(shard);
         let started = Instant::now();
         let slot = table.running.enter(shard, series.id, started);
-        if table.attentive || slot.is_none() {
-            look(table, started, slot, request.headers());
-        }
+        let listed = slot.is_some();
         let at = match (series, slot) {
             (Found::Kept(series), Some(slot)) => At::Usual(series, slot),
             (series, slot) => At::rare(series, slot, started),
         };
+        if table.attentive || !listed {
+            look(table, at.slot(), listed, request.headers());
+        }
         // The declared length: to count the bytes as they come would change the type of the
         // request's body for the inner service.
         at.slot().set_length(request.body().size_hint().exact());
@@ -304,14 +305,16 @@ impl Guard {
 }
 
 /// Does what the settings ask for when a request starts, and what is to be done where there is no
-/// slot for it.
+/// slot in the list for it.
 #[cold]
-fn look(table: &Table, started: Instant, slot: Option<&Slot>, headers: &HeaderMap) {
-    match slot {
-        Some(slot) if table.settings.slow_log.is_some() => slot.set_trace(TraceId::of(headers)),
-        Some(_) => {}
-        None => table.untracked(),
+fn look(table: &Table, slot: &Slot, listed: bool, headers: &HeaderMap) {
+    if !listed {
+        table.untracked();
     }
+    if table.settings.slow_log.is_some() {
+        slot.set_trace(TraceId::of(headers));
+    }
+    let started = slot.started();
     if table.watchdog.due(started) {
         table.watch(started);
     }

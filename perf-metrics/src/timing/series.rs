@@ -47,13 +47,13 @@ pub(super) struct RouteSeries {
     aborted: [[OnceLock<Counter>; REASONS.len()]; PHASES.len()],
     slow: OnceLock<Counter>,
     grpc: OnceLock<Box<[OnceLock<Counter>; STATUSES.len()]>>,
-    /// By the hundreds of the status code, then by the rest: two steps without a lock, and no more
-    /// memory than the classes of status that occur.
-    statuses: [OnceLock<Box<StatusClass>>; 9],
+    /// By the upper bits of the status code, then by the lower: two steps without a lock or a
+    /// division, and memory for the neighbourhood of the statuses that occur alone.
+    statuses: [OnceLock<Box<StatusBlock>>; 16],
 }
 
-/// The statuses of one class, such as 200 to 299.
-type StatusClass = [OnceLock<Box<StatusSeries>>; 100];
+/// The statuses whose codes differ in the lower six bits.
+type StatusBlock = [OnceLock<Box<StatusSeries>>; 64];
 
 /// The handles of one method, route and status.
 #[derive(Debug)]
@@ -126,11 +126,11 @@ impl RouteSeries {
     /// The handles of one status.
     #[inline]
     pub(super) fn status(&self, status: StatusCode) -> &StatusSeries {
-        // `StatusCode` is 100 to 999 by construction, so neither index can be out of its bounds.
+        // `StatusCode` is 100 to 999 by construction, so below 16 * 64.
         let code = usize::from(status.as_u16());
-        let class = self.statuses[(code / 100 - 1) % 9]
-            .get_or_init(|| Box::new([const { OnceLock::new() }; 100]));
-        class[code % 100].get_or_init(|| Box::new(self.new_status(status)))
+        let block = self.statuses[(code >> 6) % 16]
+            .get_or_init(|| Box::new([const { OnceLock::new() }; 64]));
+        block[code % 64].get_or_init(|| Box::new(self.new_status(status)))
     }
 
     fn new_status(&self, status: StatusCode) -> StatusSeries {
