@@ -3,7 +3,7 @@
 # The exact versions of Cargo.lock in CI; on a developer's machine cargo may update it.
 LOCKED := $(if $(CI),--locked)
 
-.PHONY: help test faults bench bench-peers bench-queue-peers bench-cache-peers bench-metrics-peers rush servers fmt lint doc ci
+.PHONY: help test faults bench bench-peers bench-queue-peers bench-cache-peers bench-added bench-metrics-peers rush servers fmt lint doc ci
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -27,9 +27,11 @@ bench-queue-peers: servers ## Print the ratios of perf-queue with more peers, li
 bench-cache-peers: ## Print the ratios of perf-cache's memory tier with more peers, likewise
 	cargo run --release --manifest-path benches/cache-peers/Cargo.toml --target-dir target/cache-peers $(LOCKED) -- $(ARGS)
 
-bench-metrics-peers: ## Print the ratios of perf-metrics with more peers, likewise, and what a request costs in nanoseconds
+bench-added: ## Print what a request costs through perf-metrics' layer, in nanoseconds and in instructions
+	cargo run --release -p perf-benches --bin added $(LOCKED)
+
+bench-metrics-peers: ## Print the ratios of perf-metrics with more peers, likewise
 	cargo run --release --manifest-path benches/metrics-peers/Cargo.toml --target-dir target/metrics-peers $(LOCKED) -- $(ARGS)
-	cargo run --release --manifest-path benches/metrics-peers/Cargo.toml --target-dir target/metrics-peers $(LOCKED) --bin added
 
 rush: ## Run the quiz rush, before and after; pass options as ARGS="--quick"
 	cargo run --release --bin quiz_rush $(LOCKED) -- $(ARGS)
