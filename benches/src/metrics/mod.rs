@@ -204,7 +204,7 @@ fn axum_prometheus() -> Option<Timed> {
 }
 
 /// The least that a layer does which times requests to the end of their bodies, for comparison: see
-/// [`Least`](least::Least).
+/// `Least` in `benches/src/metrics/least.rs`.
 pub fn least() -> Timed {
     Timed::new("least", app().layer(least::Least::new()))
 }
