@@ -101,20 +101,6 @@ impl fmt::Debug for RouteLabel {
     }
 }
 
-/// The route that the framework matched.
-#[cfg(feature = "axum")]
-#[inline]
-pub(super) fn matched(extensions: &Extensions) -> Option<&str> {
-    extensions
-        .get::<axum::extract::MatchedPath>()
-        .map(axum::extract::MatchedPath::as_str)
-}
-
-#[cfg(not(feature = "axum"))]
-pub(super) fn matched(_: &Extensions) -> Option<&str> {
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -25,6 +25,8 @@ mod guard;
 mod label;
 mod layer;
 mod names;
+#[cfg(feature = "axum")]
+mod pins;
 mod routes;
 mod running;
 mod series;

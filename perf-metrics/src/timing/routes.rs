@@ -17,6 +17,8 @@ pub(super) struct Route {
     pub(super) name: Arc<str>,
     pub(super) excluded: Excluded,
     pub(super) upgraded: OnceLock<Present>,
+    #[cfg(feature = "axum")]
+    pub(super) pinned: super::pins::Pinned,
     pub(super) methods: [OnceLock<Box<RouteSeries>>; METHODS.len()],
 }
 
@@ -27,6 +29,8 @@ impl Route {
             name: name.into(),
             excluded,
             upgraded: OnceLock::new(),
+            #[cfg(feature = "axum")]
+            pinned: Default::default(),
             methods: Default::default(),
         }
     }

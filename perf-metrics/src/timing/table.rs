@@ -2,12 +2,16 @@ use std::ops::Deref;
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
+#[cfg(feature = "axum")]
+use axum::extract::MatchedPath;
 use http::Request;
 use metrics::Key;
 
 use super::exclude::{Excluded, Exclusions};
-use super::label::{METHODS, OVERFLOW, RequestHead, RouteLabel, UNMATCHED, matched, method_index};
+use super::label::{METHODS, OVERFLOW, RequestHead, RouteLabel, UNMATCHED, method_index};
 use super::names::{METADATA, UNTRACKED_REQUESTS, describe};
+#[cfg(feature = "axum")]
+use super::pins::Pins;
 use super::routes::{Route, Routes};
 use super::running::Running;
 use super::series::RouteSeries;
@@ -39,6 +43,8 @@ pub(super) struct Table {
     pub(super) slow_log: SlowLog,
     pub(super) watchdog: Watchdog,
     routes: Routes,
+    #[cfg(feature = "axum")]
+    pins: Pins,
     unmatched: Route,
     overflow: Route,
     described: Once,
@@ -106,6 +112,8 @@ impl Table {
             slow_log: SlowLog::default(),
             watchdog: Watchdog::new(settings.watchdog),
             routes: Routes::new(settings.max_routes),
+            #[cfg(feature = "axum")]
+            pins: Pins::new(settings.max_routes.min(Routes::MOST)),
             unmatched: Route::new(SeriesId::OF_UNMATCHED, UNMATCHED, Excluded::ByPath),
             overflow: Route::new(SeriesId::OF_OVERFLOW, OVERFLOW, Excluded::ByPath),
             described: Once::new(),
@@ -119,10 +127,13 @@ impl Table {
     /// The series that the request counts in; `None` if it is excluded, or counted already.
     pub(super) fn of<B>(&'static self, request: &mut Request<B>) -> Option<Found> {
         match &self.settings.label {
-            RouteLabel::Matched => match matched(request.extensions()) {
-                Some(name) => self.of_label(name, request),
+            #[cfg(feature = "axum")]
+            RouteLabel::Matched => match request.extensions().get() {
+                Some(path) => self.of_matched(path, request),
                 None => self.of_unmatched(request),
             },
+            #[cfg(not(feature = "axum"))]
+            RouteLabel::Matched => self.of_unmatched(request),
             RouteLabel::Custom(label) => match label(RequestHead::new(request)) {
                 Some(name) => self.of_label(&name, request),
                 None => self.of_unmatched(request),
@@ -130,13 +141,40 @@ impl Table {
         }
     }
 
+    #[cfg(feature = "axum")]
     #[inline]
+    fn of_matched<B>(&'static self, path: &MatchedPath, request: &Request<B>) -> Option<Found> {
+        match self.pins.get(path) {
+            Some(route) => self.of_route(route, route.excluded, request),
+            None => self.of_unpinned(path, request),
+        }
+    }
+
+    #[cfg(feature = "axum")]
+    #[cold]
+    fn of_unpinned<B>(&'static self, path: &MatchedPath, request: &Request<B>) -> Option<Found> {
+        let name = path.as_str();
+        if let Some(route) = self.routes.get(name, || self.excluded(name)) {
+            self.pins.add(path, route);
+        }
+        self.of_label(name, request)
+    }
+
     fn of_label<B>(&'static self, name: &str, request: &Request<B>) -> Option<Found> {
         let excluded = || self.excluded(name);
-        let (route, excluded) = match self.routes.get(name, excluded) {
-            Some(route) => (route, route.excluded),
-            None => (&self.overflow, excluded()),
-        };
+        match self.routes.get(name, excluded) {
+            Some(route) => self.of_route(route, route.excluded, request),
+            None => self.of_route(&self.overflow, excluded(), request),
+        }
+    }
+
+    #[inline]
+    fn of_route<B>(
+        &'static self,
+        route: &'static Route,
+        excluded: Excluded,
+        request: &Request<B>,
+    ) -> Option<Found> {
         if excluded != Excluded::Never && self.excludes(excluded, request) {
             return None;
         }

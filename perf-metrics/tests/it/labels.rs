@@ -212,3 +212,35 @@ async fn the_monitors_own_endpoints_are_not_timed() {
     }
     assert_eq!(monitor.snapshot().requests.count, 0);
 }
+
+#[tokio::test]
+async fn routers_that_come_and_go_are_not_taken_for_each_other() {
+    let monitor = Monitor::builder().build().unwrap();
+    // Names of one length, of which each is likely to lie where the one before was freed.
+    let path = |i: usize| format!("/route/{i:03}");
+    for i in (0..200).chain(0..200) {
+        let app = Router::new().route(&path(i), get(|| async { "a page" }));
+        let app = app.layer(monitor.layer());
+        for _ in 0..3 {
+            send(&app, "GET", &path(i)).await;
+        }
+    }
+    let routes = routes(&monitor);
+    assert_eq!(routes.len(), 200);
+    assert!(routes.values().all(|route| route.count == 6), "{routes:?}");
+}
+
+#[tokio::test]
+async fn a_router_that_names_its_routes_anew_for_each_request_has_the_same_routes() {
+    let monitor = Monitor::builder().build().unwrap();
+    let inner = Router::new()
+        .route("/{id}", get(|| async { "an item" }))
+        .layer(monitor.layer());
+    let app = Router::new().nest_service("/items", inner);
+    for id in 0..100 {
+        send(&app, "GET", &format!("/items/{id}")).await;
+    }
+    let routes = routes(&monitor);
+    assert_eq!(routes.keys().collect::<Vec<_>>(), ["GET /items/{id}"]);
+    assert_eq!(routes["GET /items/{id}"].count, 100);
+}
