@@ -114,6 +114,9 @@ async fn handle(log: Arc<Log>, task: Task, cx: JobContext) -> Result<(), JobErro
     Ok(())
 }
 
+/// The jobs of a large batch, which are of one key.
+const PACKED: u32 = 40;
+
 /// A few keys have as many jobs as all others together.
 fn key(n: u32) -> u32 {
     if n.is_multiple_of(2) {
@@ -130,11 +133,16 @@ async fn produce(queue: &Queue<Task>, log: &Log, told: &AtomicBool) {
     let pause: u64 = std::env::var(PAUSE).unwrap().parse().unwrap();
     let mut n = 0;
     while !told.load(SeqCst) {
-        let size = if fastrand::u8(..4) == 0 { 5 } else { 1 };
+        let (size, same) = match fastrand::u8(..100) {
+            // So many of one key wait in packs on Redis.
+            0 => (PACKED, Some(key(n))),
+            1..=25 => (5, None),
+            _ => (1, None),
+        };
         let batch: Vec<Task> = (n..n + size)
             .map(|n| Task {
                 producer,
-                key: key(n),
+                key: same.unwrap_or_else(|| key(n)),
                 n,
             })
             .collect();
