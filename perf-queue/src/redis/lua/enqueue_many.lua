@@ -19,7 +19,10 @@ for from = FIRST, LAST, AT_ONCE do
   length = call('RPUSH', list, unpack(packs))
 end
 local packs = LAST - FIRST + 1
-if length == packs and call('EXISTS', base .. 'z:' .. key) == 0 then place(key) end
+if length == packs and call('EXISTS', base .. 'z:' .. key) == 0 then
+  if state.own == 1 then call('PERSIST', base .. 'r:' .. key) end
+  place(key)
+end
 if n > packs then call('HINCRBY', Q, key, n - packs) end
 call('SET', added, n, 'PX', ARGV[5])
 add('packed', n)

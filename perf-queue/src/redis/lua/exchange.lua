@@ -193,7 +193,8 @@ if count > 0 then
   set('last', math.max(state.last or 0, t))
   local failed = call('EXISTS', E) == 1
   local till = string.format('%.0f', now + lease)
-  local single = lease_packs(ids, token, till)
+  local single
+  ids, single = lease_packs(ids, token, till)
   for from = 1, #single, 1000 do
     local to = math.min(#single, from + 999)
     local some, leases = call('HMGET', J, unpack(single, from, to)), {}

@@ -18,8 +18,12 @@ end
 -- Leases that nobody prolonged: their jobs run again, as the next attempt since the process may
 -- have died of it. A thousand at most, so that any number of them in one instant makes no call slow.
 local function reclaim()
-  local batch = call('ZRANGEBYSCORE', B, '-inf', now, 'LIMIT', 0, 1)[1]
-  if batch then spread(batch) end
+  local batches, jobs = call('ZRANGEBYSCORE', B, '-inf', now, 'LIMIT', 0, 1000), 0
+  for i = 1, #batches do
+    if jobs >= 1000 then break end
+    jobs = jobs + call('STRLEN', base .. 'i:' .. batches[i]) / 16
+    spread(batches[i])
+  end
   local over = call('ZRANGEBYSCORE', X, '-inf', now, 'WITHSCORES', 'LIMIT', 0, 1000)
   if #over == 0 then return end
   call('ZREMRANGEBYRANK', X, 0, #over / 2 - 1)

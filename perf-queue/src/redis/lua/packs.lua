@@ -69,26 +69,44 @@ local function pop(key, n)
   return entries, got
 end
 
--- Leases the packs of these entries, with tokens after those of the others, which it gives.
+-- Leases the packs that come after all other entries, with tokens after those of the others: jobs that come
+-- back go by their tokens, so these are in the order of the entries. Packs before are taken apart. Gives the
+-- entries as they are then, and those that are jobs.
 local function lease_packs(entries, token, till)
-  local single, packs, ids = {}, {}, {}
+  local last = 0
+  for i = 1, #entries do
+    if not is_pack(entries[i]) then last = i end
+  end
+  local all, single, packs, held = {}, {}, {}, {}
   for i = 1, #entries do
     local entry = entries[i]
-    if is_pack(entry) then
-      packs[#packs + 1] = entry
-      ids[#ids + 1] = ids_of(entry)
-    else
+    if not is_pack(entry) then
       single[#single + 1] = entry
+      all[#all + 1] = entry
+    elseif i < last then
+      local ids, records = unpacked(entry)
+      local fields = {}
+      for j = 1, #ids do
+        fields[2 * j - 1] = ids[j]
+        fields[2 * j] = records[j]
+        single[#single + 1] = ids[j]
+        all[#all + 1] = ids[j]
+      end
+      call('HSET', J, unpack(fields))
+    else
+      packs[#packs + 1] = entry
+      held[#held + 1] = ids_of(entry)
+      all[#all + 1] = entry
     end
   end
   if #packs > 0 then
-    local batch, held = string.format('%.0f', token + #single), table.concat(ids)
+    local batch, ids = string.format('%.0f', token + #single), table.concat(held)
     call('SET', base .. 'b:' .. batch, cmsgpack.pack(packs))
-    call('SET', base .. 'i:' .. batch, held)
+    call('SET', base .. 'i:' .. batch, ids)
     call('ZADD', B, till, batch)
-    add('batched', #held / 16)
+    add('batched', #ids / 16)
   end
-  return single
+  return all, single
 end
 
 local function forget_batch(batch)
@@ -100,9 +118,16 @@ end
 local function spread(batch)
   local till = call('ZSCORE', B, batch)
   if not till then return end
-  local held, token = call('GET', base .. 'i:' .. batch), tonumber(batch)
-  local n = 0
-  for _, packed in ipairs(cmsgpack.unpack(call('GET', base .. 'b:' .. batch))) do
+  local held, packs = call('GET', base .. 'i:' .. batch), call('GET', base .. 'b:' .. batch)
+  if not held or not packs then
+    -- Evicted or deleted: the jobs are gone, which must not keep the others.
+    for at = 1, #(held or ''), 16 do
+      if sub(held, at, at + 15) ~= NOBODY then add('batched', -1) end
+    end
+    return forget_batch(batch)
+  end
+  local token, n = tonumber(batch), 0
+  for _, packed in ipairs(cmsgpack.unpack(packs)) do
     local ids, records = unpacked(packed)
     local fields, leases = {}, {}
     for i = 1, #ids do

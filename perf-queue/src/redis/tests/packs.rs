@@ -161,6 +161,67 @@ async fn of_a_batch_that_nobody_prolonged_the_jobs_that_are_not_done_run_again_i
 }
 
 #[tokio::test]
+async fn packs_and_single_jobs_that_were_leased_at_once_come_back_in_their_order() {
+    let Some(remote) = open_by_ten().await else {
+        return;
+    };
+    remote.add(&jobs("k", 0..20)).await;
+    remote.add(&jobs("k", 20..22)).await;
+    remote.add(&jobs("k", 22..32)).await;
+    let leased = remote.exchange(&[], brief(32)).await.unwrap().granted;
+    assert!(leased.iter().map(number).eq(0..32));
+    assert!(leased.is_sorted_by_key(|job| job.lease.token));
+    tokio::time::sleep(25 * MS).await;
+    let again = remote.claim_some(32).await.granted;
+    assert!(again.iter().map(number).eq(0..32));
+    let released: Vec<Ended> = again
+        .iter()
+        .map(|job| end(job.lease, How::Released))
+        .collect();
+    remote.exchange(&released, want(0)).await.unwrap();
+    let third = remote.claim_some(32).await.granted;
+    assert!(third.iter().map(number).eq(0..32));
+    end_all(&remote, &third).await;
+}
+
+#[tokio::test]
+async fn batches_that_end_at_once_come_back_before_what_waits_behind_them() {
+    let Some(remote) = open_by_ten().await else {
+        return;
+    };
+    remote.add(&jobs("k", 0..40)).await;
+    for _ in 0..3 {
+        let leased = remote.exchange(&[], brief(10)).await.unwrap();
+        assert_eq!(leased.granted.len(), 10);
+    }
+    tokio::time::sleep(25 * MS).await;
+    let again = remote.claim_some(100).await.granted;
+    assert!(again.iter().map(number).eq(0..40));
+    end_all(&remote, &again).await;
+}
+
+#[tokio::test]
+async fn a_batch_that_the_server_lost_keeps_no_other_job() {
+    let Some(remote) = open_by_ten().await else {
+        return;
+    };
+    remote.add(&jobs("k", 0..20)).await;
+    let leased = remote.exchange(&[], brief(10)).await.unwrap().granted;
+    remote.exchange(&done(&leased[..3]), want(0)).await.unwrap();
+    let mut keys = redis::cmd("KEYS");
+    keys.arg(format!("{}b:*", remote.keys.base().replace('[', "\\[")));
+    let names: Vec<Vec<u8>> = remote.server.query(&keys).await.unwrap();
+    assert_eq!(names.len(), 1);
+    let mut delete = redis::cmd("DEL");
+    delete.arg(&names);
+    let _: u64 = remote.server.query(&delete).await.unwrap();
+    tokio::time::sleep(25 * MS).await;
+    let rest = remote.claim_some(100).await.granted;
+    assert!(rest.iter().map(number).eq(10..20));
+    end_all(&remote, &rest).await;
+}
+
+#[tokio::test]
 async fn what_is_not_done_leaves_its_batch_and_the_others_in_it() {
     let Some(remote) = open_by_ten().await else {
         return;
