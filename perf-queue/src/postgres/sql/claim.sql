@@ -68,12 +68,14 @@ END $$;
 -- Notes where the jobs of priority 0 without a key begin. A job with a lower number than the first that waits
 -- can only be one of a transaction that is under way, since each of them has its own number before it draws
 -- those of its jobs, and what comes back gets another rank or number. So once they all have ended, and
--- nothing waits before what was the first, nothing ever will.
-CREATE FUNCTION {schema}.look_ahead(h {schema}.heads) RETURNS void LANGUAGE plpgsql AS $$
+-- nothing waits before what was the first, nothing ever will. Under way are those with an id up to `mine`, which
+-- this transaction got after it had drawn `floor`: later ones draw higher numbers. The snapshot's `xmax` would
+-- not do, since those from it on may have begun, too.
+CREATE FUNCTION {schema}.look_ahead(h {schema}.heads, floor bigint, mine xid8) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     first record;
 BEGIN
-    IF pg_snapshot_xmin(pg_current_snapshot()) < h.since
+    IF pg_snapshot_xmin(pg_current_snapshot()) <= h.since
         -- Else these are the rows of another server.
         AND pg_snapshot_xmax(pg_current_snapshot()) >= h.since
     THEN
@@ -89,11 +91,11 @@ BEGIN
     IF FOUND THEN
         UPDATE heads o SET
             seq = CASE
-                WHEN first.seq >= h.next AND pg_snapshot_xmin(first.seen) >= h.since THEN h.next
+                WHEN first.seq >= h.next AND pg_snapshot_xmin(first.seen) > h.since THEN h.next
                 ELSE h.seq
             END,
-            next = first.seq,
-            since = pg_snapshot_xmax(first.seen)
+            next = least(first.seq, floor),
+            since = mine
         WHERE o.queue = h.queue;
     END IF;
 END $$;

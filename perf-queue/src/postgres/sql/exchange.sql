@@ -14,6 +14,8 @@ DECLARE
     was {schema}.queues;
     noted {schema}.clocks;
     head {schema}.heads;
+    floor bigint;
+    mine xid8;
     t bigint;
     horizon bigint;
     keyed boolean;
@@ -33,6 +35,11 @@ DECLARE
     unkeyed int;
     again bigint;
 BEGIN
+    -- For `look_ahead`, before anything else gives this transaction its id.
+    IF want > 0 AND random() < 0.1 AND pg_current_xact_id_if_assigned() IS NULL THEN
+        floor := nextval('numbers');
+        mine := pg_current_xact_id();
+    END IF;
     -- The rules stay as they are until this is over, so that what is granted is so by them.
     PERFORM pg_advisory_xact_lock_shared('queues'::regclass::oid::int, q);
     SELECT o AS r, c AS clock, h AS head, EXISTS (SELECT FROM arrivals a WHERE a.queue = q) AS arrived INTO part
@@ -102,8 +109,8 @@ BEGIN
     END IF;
     IF want > 0 AND NOT r.paused THEN
         number := nextval('numbers');
-        IF number > head.seq + 10000 AND random() < 0.1 THEN
-            PERFORM look_ahead(head);
+        IF mine IS NOT NULL AND number > head.seq + 10000 THEN
+            PERFORM look_ahead(head, floor, mine);
         END IF;
         -- Jobs without a key get half of it where there are others.
         SELECT * INTO part FROM claim_straight(

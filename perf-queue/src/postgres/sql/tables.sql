@@ -108,7 +108,7 @@ CREATE TABLE {schema}.jobs (
 CREATE INDEX jobs_ready ON {schema}.jobs (queue, key, rank, seq) WHERE placed;
 -- From which number on claims look for jobs of the priority 0 without a key: none before it waits, nor will.
 -- Else they would go through the entries of all jobs that ended since the last vacuum. `next` is where the
--- first of them was, at a time when no transaction from `since` on had begun.
+-- first of them was, when no transaction with an id above `since` had drawn a number below it.
 CREATE TABLE {schema}.heads (
     queue int PRIMARY KEY,
     seq bigint NOT NULL DEFAULT 0,
