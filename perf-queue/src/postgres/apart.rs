@@ -34,4 +34,9 @@ impl Apart {
         let free = !granted.is_empty() && granted.iter().all(|job| !job.limited);
         self.free.store(free, Relaxed);
     }
+
+    /// The next ends go with the next claim.
+    pub(super) fn join(&self) {
+        self.free.store(false, Relaxed);
+    }
 }

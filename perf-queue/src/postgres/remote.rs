@@ -281,6 +281,10 @@ impl Remote for PostgresRemote {
             self.exchange_on(kept, ended, want).await?
         };
         self.apart.note(&exchange.granted);
+        if exchange.untold {
+            // Next time on the connection that works, or they would not be told for as long as this fails.
+            self.apart.join();
+        }
         Ok(exchange)
     }
 
