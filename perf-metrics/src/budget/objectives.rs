@@ -4,7 +4,7 @@ use std::time::Duration;
 use super::{Budget, Limit, Thresholds};
 use crate::BuildError;
 use crate::alerts::AlertOptions;
-use crate::timing::METHODS;
+use crate::timing::{METHODS, Patience};
 
 /// All that is asked of a service.
 #[derive(Debug, Clone, PartialEq)]
@@ -83,6 +83,21 @@ impl Objectives {
             }
         }
         routes
+    }
+
+    /// How long the watchdog lets requests run that have no headers: those to a route with a budget
+    /// of its own for p99, else the p95 that it has; to one that is asked for nothing, for ever; all
+    /// others as long as `others`.
+    pub(crate) fn patience(&self, others: Duration) -> Patience {
+        let mut patience = Patience::new(others);
+        for budget in &self.budgets {
+            let [_, p95, p99] = budget.times;
+            let limit = (!budget.is_empty()).then(|| p99.or(p95).unwrap_or(others));
+            if let Some(route) = &budget.route {
+                patience.add(budget.method.as_deref(), route, limit);
+            }
+        }
+        patience
     }
 }
 

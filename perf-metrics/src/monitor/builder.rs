@@ -1,7 +1,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::process::ProcessMetrics;
 use super::{BuildError, Inner, Monitor};
@@ -16,6 +16,7 @@ pub struct MonitorBuilder {
     pub(super) compatibility_names: bool,
     pub(super) layer: TimingLayer,
     pub(super) exclude: Vec<String>,
+    pub(super) watchdog: Option<Duration>,
     pub(crate) objectives: Objectives,
     #[cfg(feature = "axum")]
     pub(super) health: super::health::Health,
@@ -31,6 +32,7 @@ impl Default for MonitorBuilder {
             service: "unknown_service".to_owned(),
             layer: TimingLayer::with_recorder(recorder.clone()),
             exclude: Vec::new(),
+            watchdog: None,
             recorder,
             compatibility_names: false,
             objectives: Objectives::default(),
@@ -82,6 +84,9 @@ impl MonitorBuilder {
             self.layer = self.layer.exclude(self.exclude)?;
         }
         self.objectives.validate()?;
+        if let Some(threshold) = self.watchdog {
+            self.layer = self.layer.watch_by(self.objectives.patience(threshold));
+        }
         self.recorder.set_request_bounds(
             &self.objectives.request_bounds(),
             self.objectives.request_bounds_by_route(),

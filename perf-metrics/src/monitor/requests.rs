@@ -21,11 +21,13 @@ impl MonitorBuilder {
         self
     }
 
-    /// Logs requests that have been running for `threshold` or longer without response headers,
-    /// even if they never end. Defaults to off. See
-    /// [`TimingLayer::watchdog`](crate::TimingLayer::watchdog).
+    /// Logs requests that are still running beyond their budget without response headers, even if
+    /// they never end: to a route with a [budget](Self::budget) of its own, beyond its p99, or its
+    /// p95 if it has none; to others, and to those whose budget has neither, for `threshold` or
+    /// longer. A budget without any limit, as for long polls, exempts its route. Defaults to off.
+    /// See [`TimingLayer::watchdog`](crate::TimingLayer::watchdog) for the line, and for who looks.
     pub fn watchdog(mut self, threshold: Duration) -> Self {
-        self.layer = self.layer.watchdog(threshold);
+        self.watchdog = Some(threshold);
         self
     }
 

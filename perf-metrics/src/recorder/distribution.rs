@@ -1,10 +1,10 @@
-use std::sync::OnceLock;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, OnceLock};
 
 use metrics::HistogramFn;
 use metrics::atomics::AtomicU64;
 
-use super::scheme::Scheme;
+use super::scheme::{Finder, Scheme};
 use crate::shard::{SHARDS, Shard};
 
 /// A histogram in bounded memory: for each shard that was written to, the sum of all values, and
@@ -13,15 +13,18 @@ use crate::shard::{SHARDS, Shard};
 #[derive(Debug)]
 pub(crate) struct Distribution {
     scheme: &'static Scheme,
-    shards: [OnceLock<Box<Cells>>; SHARDS],
+    shards: [OnceLock<Arc<Cells>>; SHARDS],
 }
 
-/// On cache lines of its own, as each block.
+/// What one shard recorded. On cache lines of its own, as each block.
 #[derive(Debug)]
 #[repr(align(64))]
-struct Cells {
+pub(crate) struct Cells {
+    finder: Finder,
     /// The bits of the sum.
     sum: AtomicU64,
+    /// How many zeros there were, which belong to the first cell: most requests have no body.
+    zeros: AtomicU64,
     blocks: Box<[OnceLock<Box<Block>>]>,
 }
 
@@ -39,46 +42,10 @@ impl Distribution {
         }
     }
 
-    /// Records a value that is not NaN on the shard of this thread.
-    #[inline]
-    pub(crate) fn record_on(&self, shard: Shard, value: f64) {
-        self.add(shard, value, 1, value);
-    }
-
-    /// Adds `count` values that add up to `sum`. A request does so four times: a call of its own would
-    /// be a fourth of the instructions.
-    #[inline(always)]
-    fn add(&self, shard: Shard, value: f64, count: u64, sum: f64) {
-        let Some(cells) = self.shards.get(shard.index()) else {
-            return;
-        };
-        let cells: &Cells = match cells.get() {
-            Some(cells) => cells,
-            None => self.grow(cells),
-        };
-        let index = self.scheme.cell(value);
-        if let Some(block) = cells.blocks.get(index / BLOCK) {
-            let block: &Block = match block.get() {
-                Some(block) => block,
-                None => fill(block),
-            };
-            shard.add(&block.0[index % BLOCK], count, Relaxed);
-        }
-        // Most requests have no body: a zero adds nothing.
-        if sum != 0.0 {
-            shard.add_f64(&cells.sum, sum);
-        }
-    }
-
-    #[cold]
-    fn grow<'a>(&self, shard: &'a OnceLock<Box<Cells>>) -> &'a Cells {
-        let blocks = 0..self.scheme.cells().div_ceil(BLOCK);
-        shard.get_or_init(|| {
-            Box::new(Cells {
-                sum: AtomicU64::new(0),
-                blocks: blocks.map(|_| OnceLock::new()).collect(),
-            })
-        })
+    /// What this shard records into.
+    pub(crate) fn cells(&self, shard: Shard) -> Option<&Arc<Cells>> {
+        let cells = self.shards.get(shard.index())?;
+        Some(cells.get_or_init(|| Arc::new(Cells::new(self.scheme))))
     }
 
     /// The counts so far. While values are being recorded, the sum may be ahead of the counts or
@@ -92,6 +59,9 @@ impl Distribution {
         };
         for cells in self.shards.iter().filter_map(OnceLock::get) {
             counts.sum += f64::from_bits(cells.sum.load(Relaxed));
+            if let Some(first) = counts.cells.first_mut() {
+                *first += cells.zeros.load(Relaxed);
+            }
             for (counts, block) in counts.cells.chunks_mut(BLOCK).zip(&cells.blocks) {
                 let Some(block) = block.get() else { continue };
                 for (count, cell) in counts.iter_mut().zip(&block.0) {
@@ -100,6 +70,43 @@ impl Distribution {
             }
         }
         counts
+    }
+}
+
+impl Cells {
+    fn new(scheme: &'static Scheme) -> Self {
+        let blocks = 0..scheme.cells().div_ceil(BLOCK);
+        Self {
+            finder: scheme.finder(),
+            sum: AtomicU64::new(0),
+            zeros: AtomicU64::new(0),
+            blocks: blocks.map(|_| OnceLock::new()).collect(),
+        }
+    }
+
+    /// Records a value that is not NaN, on the shard of this thread, which these must be of.
+    #[inline]
+    pub(crate) fn record(&self, shard: Shard, value: f64) {
+        self.add(shard, value, 1, value);
+    }
+
+    /// Adds `count` values that add up to `sum`. A request does so four times: a call of its own would
+    /// be a fourth of the instructions.
+    #[inline(always)]
+    fn add(&self, shard: Shard, value: f64, count: u64, sum: f64) {
+        if value == 0.0 {
+            shard.add(&self.zeros, count, Relaxed);
+            return;
+        }
+        let index = self.finder.cell(value);
+        if let Some(block) = self.blocks.get(index / BLOCK) {
+            let block: &Block = match block.get() {
+                Some(block) => block,
+                None => fill(block),
+            };
+            shard.add(&block.0[index % BLOCK], count, Relaxed);
+        }
+        shard.add_f64(&self.sum, sum);
     }
 }
 
@@ -117,7 +124,9 @@ impl HistogramFn for Distribution {
         // NaN is in no bucket, and would make the sum NaN for ever; so would infinity times zero.
         if !value.is_nan() && count > 0 {
             let shard = Shard::current();
-            self.add(shard, value, count as u64, value * count as f64);
+            if let Some(cells) = self.cells(shard) {
+                cells.add(shard, value, count as u64, value * count as f64);
+            }
         }
     }
 }

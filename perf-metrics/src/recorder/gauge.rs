@@ -1,5 +1,5 @@
-use std::sync::OnceLock;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::{Arc, OnceLock};
 
 use metrics::GaugeFn;
 use metrics::atomics::AtomicU64;
@@ -11,8 +11,12 @@ use crate::shard::{SHARDS, Shard};
 pub(crate) struct Level {
     /// The bits of a floating-point number.
     base: AtomicU64,
-    flow: OnceLock<Box<[Flow; SHARDS]>>,
+    flow: OnceLock<Arc<Flows>>,
 }
+
+/// What came and what went, by shard.
+#[derive(Debug, Default)]
+pub(crate) struct Flows([Flow; SHARDS]);
 
 /// What came and what went on one shard. On a cache line of its own, or two, as processors fetch
 /// them in pairs.
@@ -33,7 +37,7 @@ impl Level {
         };
         // First those that went: each came before, perhaps on another shard.
         let sum = |cell: fn(&Flow) -> &AtomicU64| {
-            let cells = flow.iter().map(|flow| cell(flow).load(Acquire));
+            let cells = flow.0.iter().map(|flow| cell(flow).load(Acquire));
             cells.fold(0, u64::wrapping_add)
         };
         let went = sum(|flow| &flow.went);
@@ -41,10 +45,17 @@ impl Level {
         base + came.wrapping_sub(went) as f64
     }
 
+    /// Where it is counted what comes and goes.
+    pub(crate) fn flows(&self) -> &Arc<Flows> {
+        self.flow.get_or_init(Arc::default)
+    }
+}
+
+impl Flows {
     /// Counts one that came.
     #[inline]
     pub(crate) fn enter(&self, shard: Shard) {
-        if let Some(flow) = self.flow().get(shard.index()) {
+        if let Some(flow) = self.0.get(shard.index()) {
             shard.add(&flow.came, 1, Relaxed);
         }
     }
@@ -53,14 +64,9 @@ impl Level {
     /// before.
     #[inline]
     pub(crate) fn leave(&self, shard: Shard) {
-        if let Some(flow) = self.flow().get(shard.index()) {
+        if let Some(flow) = self.0.get(shard.index()) {
             shard.add(&flow.went, 1, Release);
         }
-    }
-
-    #[inline]
-    fn flow(&self) -> &[Flow; SHARDS] {
-        self.flow.get_or_init(Box::default)
     }
 }
 
@@ -90,9 +96,9 @@ mod tests {
         level.increment(1.0);
         level.decrement(0.5);
         assert_eq!(level.value(), 3.0);
-        level.enter(Shard::current());
-        level.enter(Shard::current());
-        level.leave(Shard::current());
+        level.flows().enter(Shard::current());
+        level.flows().enter(Shard::current());
+        level.flows().leave(Shard::current());
         assert_eq!(level.value(), 4.0);
     }
 
@@ -100,13 +106,13 @@ mod tests {
     fn what_came_on_one_thread_and_went_on_another_is_not_there() {
         let level = Level::default();
         std::thread::scope(|scope| {
-            scope.spawn(|| level.enter(Shard::current()));
+            scope.spawn(|| level.flows().enter(Shard::current()));
         });
         assert_eq!(level.value(), 1.0);
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 std::thread::scope(|inner| {
-                    inner.spawn(|| level.leave(Shard::current()));
+                    inner.spawn(|| level.flows().leave(Shard::current()));
                 })
             });
         });
@@ -116,20 +122,22 @@ mod tests {
     #[test]
     fn a_gauge_read_while_things_come_and_go_is_never_negative_nor_misses_who_stays() {
         let level = Level::default();
-        level.enter(Shard::current());
+        level.flows().enter(Shard::current());
         std::thread::scope(|scope| {
             let (send, receive) = std::sync::mpsc::sync_channel(64);
             let level = &level;
             scope.spawn(move || {
                 for _ in 0..20_000 {
-                    level.enter(Shard::current());
+                    level.flows().enter(Shard::current());
                     if send.send(()).is_err() {
                         break;
                     }
                 }
             });
             let leaving = scope.spawn(move || {
-                receive.iter().for_each(|()| level.leave(Shard::current()));
+                receive
+                    .iter()
+                    .for_each(|()| level.flows().leave(Shard::current()));
             });
             while !leaving.is_finished() {
                 assert!(level.value() >= 1.0);

@@ -17,9 +17,9 @@ use metrics_util::registry::Registry;
 
 use storage::FixedStorage;
 
-pub(crate) use distribution::{Counts, Distribution};
+pub(crate) use distribution::{Cells, Counts, Distribution};
 pub(crate) use exposition::{Alias, Derived, Format, Kind, le};
-pub(crate) use gauge::Level;
+pub(crate) use gauge::Flows;
 pub(crate) use samples::{Samples, label};
 pub(crate) use scheme::TIME_BOUNDS;
 
@@ -84,9 +84,10 @@ impl MonitorRecorder {
         Samples::of(&self.inner.registry, names)
     }
 
-    /// The gauge of this key itself, without what the facade puts around it.
-    pub(crate) fn level(&self, key: &Key) -> Arc<Level> {
-        self.inner.registry.get_or_create_gauge(key, Arc::clone)
+    /// What comes and goes in the gauge of this key, without what the facade puts around it.
+    pub(crate) fn flows(&self, key: &Key) -> Arc<Flows> {
+        let registry = &self.inner.registry;
+        registry.get_or_create_gauge(key, |gauge| Arc::clone(gauge.flows()))
     }
 
     /// The histogram of this key itself.

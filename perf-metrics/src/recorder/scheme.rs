@@ -33,8 +33,37 @@ pub(crate) struct Scheme {
     /// By cell: its middle.
     middles: Box<[f64]>,
     greatest: f64,
-    offset: i64,
+    offset: i32,
     shift: u32,
+}
+
+/// What finds the cell of a value: that of the scheme which it takes for each, in the fewest steps.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Finder {
+    slots: &'static [Slot],
+    scheme: &'static Scheme,
+    offset: i32,
+    shift: u32,
+}
+
+impl Finder {
+    /// The cell of a value that is not NaN.
+    #[inline]
+    pub(super) fn cell(self, value: f64) -> usize {
+        let slot = unsplit(value, self.shift, self.offset);
+        match self.slots.get(slot) {
+            Some(Slot(first)) if first & 1 == 0 => (first >> 1) as usize,
+            _ => self.scheme.split(slot, value),
+        }
+    }
+}
+
+/// The order of the bits as integers is that of the values, as far as they are positive; those of
+/// negative values are negative, too.
+#[inline]
+fn unsplit(value: f64, shift: u32, offset: i32) -> usize {
+    let bits = value.to_bits() as i64 >> shift;
+    (bits - i64::from(offset)).max(0) as usize
 }
 
 /// A cell before it was split: twice the index of its first part, plus one if it is split.
@@ -81,8 +110,7 @@ impl Scheme {
     fn new(bounds: &[f64], low: i32, high: i32, bits: u32) -> Self {
         let (least, greatest) = (2f64.powi(low), 2f64.powi(high));
         let shift = f64::MANTISSA_DIGITS - 1 - bits;
-        let unsplit = |value: f64| value.to_bits() as i64 >> shift;
-        let offset = unsplit(least) - 1;
+        let offset = unsplit(least, shift, 1) as i32;
         let mut scheme = Self {
             bounds: bounds.into(),
             slots: Box::default(),
@@ -93,7 +121,7 @@ impl Scheme {
             offset,
             shift,
         };
-        let top = (unsplit(greatest) - offset) as usize;
+        let top = unsplit(greatest, shift, offset);
         let mut edges = vec![0.0];
         for octave in low..high {
             let step = 2f64.powi(octave) / f64::from(1 << bits);
@@ -133,19 +161,21 @@ impl Scheme {
     /// The slot of a value; those beyond the last belong to the last.
     #[inline]
     fn unsplit(&self, value: f64) -> usize {
-        // The order of the bits as integers is that of the values, as far as they are positive;
-        // those of negative values are negative, too.
-        let bits = value.to_bits() as i64 >> self.shift;
-        (bits - self.offset).max(0) as usize
+        unsplit(value, self.shift, self.offset)
     }
 
     /// The cell of a value that is not NaN.
-    #[inline]
-    pub(super) fn cell(&self, value: f64) -> usize {
-        let slot = self.unsplit(value);
-        match self.slots.get(slot) {
-            Some(Slot(first)) if first & 1 == 0 => (first >> 1) as usize,
-            _ => self.split(slot, value),
+    pub(super) fn cell(&'static self, value: f64) -> usize {
+        self.finder().cell(value)
+    }
+
+    /// What finds the cells of values.
+    pub(super) fn finder(&'static self) -> Finder {
+        Finder {
+            slots: &self.slots,
+            scheme: self,
+            offset: self.offset,
+            shift: self.shift,
         }
     }
 

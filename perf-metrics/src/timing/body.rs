@@ -47,7 +47,7 @@ impl<B: Body> Body for TimedBody<B> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let mut this = self.project();
-        let Some(guard) = this.guard.as_mut() else {
+        let Some(guard) = this.guard.as_mut().filter(|guard| !guard.has_ended()) else {
             return this.inner.poll_frame(cx);
         };
         guard.calling();
@@ -73,8 +73,8 @@ impl<B: Body> Body for TimedBody<B> {
             Poll::Ready(None) => ended = true,
         }
         if ended {
+            // It stays until the body is dropped: to drop it here would be a step more.
             guard.complete();
-            *this.guard = None;
         }
         polled
     }

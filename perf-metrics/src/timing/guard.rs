@@ -1,12 +1,12 @@
 use std::time::Duration;
 
 use http::header::{CONTENT_LENGTH, HeaderName};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body::Body;
 
 use super::grpc::GrpcStatus;
 use super::running::Slot;
-use super::series::{End, Reason, RouteSeries};
+use super::series::{End, MethodKind, Reason, RouteSeries};
 use super::slow::{Slow, TraceId};
 use super::table::{Found, Table};
 use crate::clock::Instant;
@@ -23,7 +23,6 @@ pub(super) struct Guard {
     /// Once there are headers.
     status: Option<StatusCode>,
     grpc: GrpcStatus,
-    method: MethodKind,
     on_drop: OnDrop,
 }
 
@@ -55,12 +54,24 @@ struct Rare {
 
 impl At {
     #[cold]
-    fn rare(series: Found, listed: Option<&'static Slot>, started: Instant) -> Self {
-        Self::Rare(Box::new(Rare {
+    fn rare<B: Body>(
+        series: Found,
+        listed: Option<&'static Slot>,
+        started: Instant,
+        request: &Request<B>,
+    ) -> Self {
+        let table = series.table;
+        if listed.is_none() {
+            table.untracked();
+        }
+        let at = Self::Rare(Box::new(Rare {
             series,
             listed,
             unlisted: Slot::unlisted(started),
-        }))
+        }));
+        look(table, at.slot(), request.headers());
+        set_request(at.slot(), request);
+        at
     }
 
     #[inline]
@@ -80,27 +91,6 @@ impl At {
     }
 }
 
-/// What the method says about the response's body.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum MethodKind {
-    Head,
-    Connect,
-    Post,
-    Other,
-}
-
-impl MethodKind {
-    #[inline]
-    fn of(method: &Method) -> Self {
-        match *method {
-            Method::HEAD => Self::Head,
-            Method::CONNECT => Self::Connect,
-            Method::POST => Self::Post,
-            _ => Self::Other,
-        }
-    }
-}
-
 impl Guard {
     /// Counts a request as started; `None` if it is not to be counted.
     ///
@@ -113,22 +103,20 @@ impl Guard {
         series.active().enter(shard);
         let started = Instant::now();
         let slot = table.running.enter(shard, series.id, started);
-        let listed = slot.is_some();
         let at = match (series, slot) {
-            (Found::Kept(series), Some(slot)) => At::Usual(series, slot),
-            (series, slot) => At::rare(series, slot, started),
+            (Found::Kept(series), Some(slot)) => {
+                if table.attentive {
+                    look(table, slot, request.headers());
+                }
+                set_request(slot, request);
+                At::Usual(series, slot)
+            }
+            (series, slot) => At::rare(series, slot, started, request),
         };
-        if table.attentive || !listed {
-            look(table, at.slot(), listed, request.headers());
-        }
-        // The declared length: to count the bytes as they come would change the type of the
-        // request's body for the inner service.
-        at.slot().set_length(request.body().size_hint().exact());
         Some(Self {
             at,
             status: None,
             grpc: GrpcStatus::None,
-            method: MethodKind::of(request.method()),
             on_drop: OnDrop::PanicOfCall,
         })
     }
@@ -168,21 +156,18 @@ impl Guard {
         slot.headers();
         let shard = Shard::current();
         let series = self.at.series();
-        let values = series.status(status);
-        values.request_duration.record(shard, seconds);
-        if let Some(bytes) = slot.length() {
-            values.request_body_size.record(shard, bytes as f64);
-        }
+        series.status(status).headers(shard, seconds, slot.length());
         if series.table.attentive {
             self.look_at(response.headers_mut(), seconds);
         }
         // Calls of gRPC are POST requests; others are spared the search.
-        if self.method == MethodKind::Post {
+        if series.method == MethodKind::Post {
             self.grpc = GrpcStatus::of_headers(response.headers());
         }
         self.calling();
         let length = length_of(response.body(), response.headers());
-        let ended = response.body().is_end_stream() || self.has_no_body(status);
+        let ended = length.is_none_or(|length| length == 0) && response.body().is_end_stream()
+            || self.has_no_body(status);
         self.returned();
         let slot = self.at.slot();
         slot.set_length(length);
@@ -197,7 +182,7 @@ impl Guard {
         status.is_informational()
             || status == StatusCode::NO_CONTENT
             || status == StatusCode::NOT_MODIFIED
-            || match self.method {
+            || match self.at.series().method {
                 MethodKind::Head => true,
                 MethodKind::Connect => status.is_success(),
                 MethodKind::Post | MethodKind::Other => false,
@@ -216,6 +201,12 @@ impl Guard {
         self.grpc.trailers(trailers);
     }
 
+    /// Whether the end was recorded.
+    #[inline]
+    pub(super) fn has_ended(&self) -> bool {
+        self.on_drop == OnDrop::Nothing
+    }
+
     /// Whether a server that announced the length of the body has sent all of it.
     #[inline]
     pub(super) fn has_sent_all(&self) -> bool {
@@ -230,8 +221,7 @@ impl Guard {
         let seconds = slot.started().elapsed_seconds();
         let shard = Shard::current();
         let values = series.status(self.status.unwrap_or_default());
-        values.response_duration.record(shard, seconds);
-        values.response_body_size.record(shard, slot.sent() as f64);
+        values.end(shard, seconds, slot.sent());
         if let Some(status) = self.grpc.index() {
             series.grpc(status);
         }
@@ -304,15 +294,22 @@ impl Guard {
     }
 }
 
-/// Does what the settings ask for when a request starts, and what is to be done where there is no
-/// slot in the list for it.
+/// Notes the declared length of the request's body: to count the bytes as they come would change its
+/// type for the inner service.
+#[inline]
+fn set_request<B: Body>(slot: &Slot, request: &Request<B>) {
+    slot.set_length(match request.body().is_end_stream() {
+        true => Some(0),
+        false => request.body().size_hint().exact(),
+    });
+}
+
+/// Does what the settings ask for when a request starts.
 #[cold]
-fn look(table: &Table, slot: &Slot, listed: bool, headers: &HeaderMap) {
-    if !listed {
-        table.untracked();
-    }
+fn look(table: &Table, slot: &Slot, headers: &HeaderMap) {
     if table.settings.slow_log.is_some() {
         slot.set_trace(TraceId::of(headers));
+        table.slow_log.tell(false);
     }
     let started = slot.started();
     if table.watchdog.due(started) {

@@ -7,6 +7,7 @@ use tower_layer::Layer;
 
 use super::exclude::{Exclusions, InvalidPattern};
 use super::label::{RequestHead, RouteLabel};
+use super::patience::Patience;
 use super::service::Timing;
 use super::source::Source;
 use super::table::{Settings, Table};
@@ -47,8 +48,19 @@ pub(crate) const DEFAULT_MAX_ROUTES: usize = 256;
 #[derive(Debug, Clone)]
 pub struct TimingLayer {
     settings: Settings,
-    /// Made when it is needed, as it lives for ever.
-    table: Arc<OnceLock<&'static Table>>,
+    table: Arc<Shared>,
+}
+
+/// The table of a layer and its clones, made when it is needed, as it lives for ever.
+#[derive(Debug, Default)]
+struct Shared(OnceLock<&'static Table>);
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if let Some(table) = self.0.get() {
+            table.slow_log.tell(true);
+        }
+    }
 }
 
 impl TimingLayer {
@@ -96,6 +108,7 @@ impl TimingLayer {
 
     fn table(&self) -> &'static Table {
         self.table
+            .0
             .get_or_init(|| Box::leak(Box::new(Table::new(self.settings.clone()))))
     }
 
@@ -165,7 +178,9 @@ impl TimingLayer {
     /// `http.request.method`, `http.route`, `http.response.status_code` or `aborted` (`dropped`,
     /// `panic`, `error`), `seconds`, `trace_id` (of the request's `traceparent` header), `span_id`
     /// (`tracing`'s, of the current span) and `suppressed`: at most ten lines are written a second,
-    /// and the next says how many were not. The time to the end of the body does not matter here,
+    /// and the next says how many were not. If none follows, a line of its own does (`slow requests
+    /// were not logged`): when a request starts or the monitor is read after that second, or when
+    /// the last clone of the layer and its monitor are dropped. The time to the end of the body does not matter here,
     /// as streams may well be long.
     #[must_use]
     pub fn slow_log(self, threshold: Duration) -> Self {
@@ -177,14 +192,19 @@ impl TimingLayer {
     ///
     /// The line is a `tracing` event at the level WARN, one for each method and route
     /// (`http.request.method`, `http.route`) with requests that were not told of before: the age of
-    /// its oldest (`seconds`), how many are new (`found`) and how many exceed the threshold in all
-    /// (`running`). A look writes ten lines at most, those of the oldest requests, and says how many
+    /// its oldest (`seconds`), the threshold (`limit_seconds`), how many are new (`found`) and how
+    /// many exceed it in all (`running`). A look writes ten lines at most, those of the oldest requests, and says how many
     /// routes it left out (`unnamed_routes`). The layer has no task: it looks when a request starts,
     /// or when [`running`](Self::running) is called or the monitor rendered (by a scrape), at most
     /// once a second.
     #[must_use]
     pub fn watchdog(self, threshold: Duration) -> Self {
-        self.with(|settings| settings.watchdog = Some(threshold))
+        self.watch_by(Patience::new(threshold))
+    }
+
+    /// The same with limits that differ by route.
+    pub(crate) fn watch_by(self, patience: Patience) -> Self {
+        self.with(|settings| settings.watchdog = Some(patience))
     }
 
     /// Adds the header `X-Process-Time` to responses: the time to the headers, in seconds with six
@@ -210,7 +230,7 @@ impl TimingLayer {
     #[must_use]
     pub fn long_running(&self, min_age: Duration) -> Vec<RunningRequest> {
         self.watch();
-        let table = self.table.get();
+        let table = self.table.0.get();
         table.map_or_else(Vec::new, |table| table.long_running(min_age))
     }
 
@@ -235,10 +255,11 @@ impl TimingLayer {
         self.table().upgraded(route)
     }
 
-    /// Lets the watchdog look, if it is time.
+    /// Lets the watchdog look, and the slow log tell what it left out, if it is time.
     pub(crate) fn watch(&self) {
-        if let Some(table) = self.table.get() {
+        if let Some(table) = self.table.0.get() {
             table.watch(Instant::now());
+            table.slow_log.tell(false);
         }
     }
 }

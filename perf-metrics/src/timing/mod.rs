@@ -25,6 +25,7 @@ mod guard;
 mod label;
 mod layer;
 mod names;
+mod patience;
 #[cfg(feature = "axum")]
 mod pins;
 mod routes;
@@ -48,3 +49,4 @@ pub use watchdog::RunningRequest;
 
 pub(crate) use label::METHODS;
 pub(crate) use names::*;
+pub(crate) use patience::Patience;

@@ -24,9 +24,11 @@ pub(super) struct Running {
 }
 
 /// The slots of a shard. Only its threads take them; any thread may free them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Slots {
-    chunks: [OnceLock<Box<[Slot]>>; CHUNKS],
+    /// The first chunk.
+    first: [Slot; FIRST],
+    more: [OnceLock<Box<[Slot]>>; CHUNKS - 1],
     /// How many slots there are.
     len: AtomicUsize,
     /// The slot that was taken last, which is often free again.
@@ -77,9 +79,9 @@ impl Running {
     /// Notes a request that starts; `None` if there is no slot left for it.
     #[inline]
     pub(super) fn enter(&self, shard: Shard, series: SeriesId, started: Instant) -> Option<&Slot> {
-        let slots = self.shards.get(shard.index())?.get_or_init(Box::default);
+        let slots = self.shards.get(shard.index())?.get_or_init(Slots::new);
         let (what, started) = (u64::from(series.number()) << 1, started.raw());
-        let last = slots.get(slots.last.load(Relaxed));
+        let last = slots.first.get(slots.last.load(Relaxed));
         match last.filter(|slot| slot.take(shard, what, started)) {
             None => slots.take(shard, what, started),
             taken => taken,
@@ -89,8 +91,11 @@ impl Running {
     /// Looks at each request that runs all the while, and at others that do not.
     pub(super) fn visit(&self, mut see: impl FnMut(Seen<'_>)) {
         let shards = self.shards.iter().filter_map(OnceLock::get);
-        let chunks = shards.flat_map(|slots| slots.chunks.iter().filter_map(OnceLock::get));
-        for slot in chunks.flatten() {
+        let slots = shards.flat_map(|slots| {
+            let more = slots.more.iter().filter_map(OnceLock::get);
+            slots.first.iter().chain(more.flatten())
+        });
+        for slot in slots {
             let started = slot.started.load(Acquire);
             let what = slot.what.load(Acquire);
             // Taken by another request between the two? Then the start has changed, too.
@@ -108,12 +113,23 @@ impl Running {
 }
 
 impl Slots {
-    #[inline]
+    fn new() -> Box<Self> {
+        Box::new(Self {
+            first: std::array::from_fn(|_| Slot::default()),
+            more: Default::default(),
+            len: AtomicUsize::new(FIRST),
+            last: AtomicUsize::new(0),
+        })
+    }
+
     fn get(&self, index: usize) -> Option<&Slot> {
         // Chunk k starts at FIRST * (2^k - 1).
         let chunk = (index / FIRST + 1).ilog2() as usize;
         let start = FIRST * ((1 << chunk) - 1);
-        self.chunks.get(chunk)?.get()?.get(index - start)
+        match chunk {
+            0 => self.first.get(index),
+            _ => self.more.get(chunk - 1)?.get()?.get(index - start),
+        }
     }
 
     #[inline(never)]
@@ -135,7 +151,7 @@ impl Slots {
         }
         let chunk = (len / FIRST + 1).ilog2() as usize;
         let size = FIRST << chunk;
-        let chunk = self.chunks.get(chunk)?;
+        let chunk = self.more.get(chunk.checked_sub(1)?)?;
         chunk.get_or_init(|| (0..size).map(|_| Slot::default()).collect());
         self.len.fetch_max(len + size, Release);
         (len..len + PROBES).find_map(probe)

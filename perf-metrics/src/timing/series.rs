@@ -12,6 +12,7 @@ use super::names::{
     ROUTE, SLOW_REQUESTS, STATUS,
 };
 use super::table::{SeriesId, Table};
+use crate::shard::Shard;
 
 /// Up to where a request had come when it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,16 +38,39 @@ impl Reason {
     }
 }
 
+/// What the method says about the response's body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum MethodKind {
+    Head,
+    Connect,
+    Post,
+    Other,
+}
+
+impl MethodKind {
+    fn of(name: &str) -> Self {
+        match name {
+            "HEAD" => Self::Head,
+            "CONNECT" => Self::Connect,
+            "POST" => Self::Post,
+            _ => Self::Other,
+        }
+    }
+}
+
 /// The handles of one method and route, each fetched at its first use.
 pub(super) struct RouteSeries {
     pub(super) id: SeriesId,
     pub(super) route: Arc<str>,
     pub(super) table: &'static Table,
+    pub(super) method: MethodKind,
     kept: bool,
     active: Present,
     aborted: [[OnceLock<Counter>; REASONS.len()]; PHASES.len()],
     slow: OnceLock<Counter>,
     grpc: OnceLock<Box<[OnceLock<Counter>; STATUSES.len()]>>,
+    /// That of most responses.
+    ok: OnceLock<StatusSeries>,
     /// By the upper bits of the status code, then by the lower: two steps without a lock or a
     /// division, and memory for the neighbourhood of the statuses that occur alone.
     statuses: [OnceLock<Box<StatusBlock>>; 16],
@@ -55,13 +79,33 @@ pub(super) struct RouteSeries {
 /// The statuses whose codes differ in the lower six bits.
 type StatusBlock = [OnceLock<Box<StatusSeries>>; 64];
 
-/// The handles of one method, route and status.
+/// The histograms of one method, route and status.
 #[derive(Debug)]
-pub(super) struct StatusSeries {
-    pub(super) request_duration: Values,
-    pub(super) response_duration: Values,
-    pub(super) request_body_size: Values,
-    pub(super) response_body_size: Values,
+pub(super) struct StatusSeries(Values<4>);
+
+/// By their index in [`Values`].
+const STATUS_METRICS: [&str; 4] = [
+    REQUEST_DURATION,
+    REQUEST_BODY_SIZE,
+    RESPONSE_DURATION,
+    RESPONSE_BODY_SIZE,
+];
+
+impl StatusSeries {
+    /// Records that the headers are there after so many seconds, of a request with a body of so many
+    /// bytes, if that is known.
+    #[inline]
+    pub(super) fn headers(&self, shard: Shard, seconds: f64, bytes: Option<u64>) {
+        let bytes = bytes.map(|bytes| bytes as f64);
+        self.0.record(shard, [(0, Some(seconds)), (1, bytes)]);
+    }
+
+    /// Records that the body of so many bytes was sent after so many seconds.
+    #[inline]
+    pub(super) fn end(&self, shard: Shard, seconds: f64, bytes: u64) {
+        let bytes = Some(bytes as f64);
+        self.0.record(shard, [(2, Some(seconds)), (3, bytes)]);
+    }
 }
 
 impl RouteSeries {
@@ -72,11 +116,13 @@ impl RouteSeries {
             id,
             route: Arc::clone(route),
             table,
+            method: MethodKind::of(id.method_name()),
             kept,
             active,
             aborted: Default::default(),
             slow: OnceLock::new(),
             grpc: OnceLock::new(),
+            ok: OnceLock::new(),
             statuses: Default::default(),
         }
     }
@@ -126,6 +172,9 @@ impl RouteSeries {
     /// The handles of one status.
     #[inline]
     pub(super) fn status(&self, status: StatusCode) -> &StatusSeries {
+        if status == StatusCode::OK {
+            return self.ok.get_or_init(|| self.new_status(status));
+        }
         // `StatusCode` is 100 to 999 by construction, so below 16 * 64.
         let code = usize::from(status.as_u16());
         let block = self.statuses[(code >> 6) % 16]
@@ -136,21 +185,8 @@ impl RouteSeries {
     fn new_status(&self, status: StatusCode) -> StatusSeries {
         let mut labels = labels(self.id.method_name(), &self.route);
         labels.push(Label::new(STATUS, status.as_str().to_owned()));
-        let values = |name: &'static str| {
-            let key = Key::from_parts(name, labels.clone());
-            let (values, keep) = Values::fetch(&self.table.settings.source, &key);
-            if keep == self.kept {
-                values
-            } else {
-                Values::noop()
-            }
-        };
-        StatusSeries {
-            request_duration: values(REQUEST_DURATION),
-            response_duration: values(RESPONSE_DURATION),
-            request_body_size: values(REQUEST_BODY_SIZE),
-            response_body_size: values(RESPONSE_BODY_SIZE),
-        }
+        let keys = STATUS_METRICS.map(|name| Key::from_parts(name, labels.clone()));
+        StatusSeries(Values::fetch(&self.table.settings.source, &keys, self.kept))
     }
 
     /// A counter, which is silent if the recorder came after the request: what was not counted in

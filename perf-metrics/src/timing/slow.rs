@@ -1,3 +1,4 @@
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,11 @@ const WINDOW: Duration = Duration::from_secs(1);
 
 /// Lets so many lines pass in each second, and counts the others.
 #[derive(Debug, Default)]
-pub(super) struct Limit(Mutex<Window>);
+pub(super) struct Limit {
+    window: Mutex<Window>,
+    /// Whether some were counted that nobody was told of.
+    untold: AtomicBool,
+}
 
 #[derive(Debug, Default)]
 struct Window {
@@ -22,7 +27,7 @@ struct Window {
 impl Limit {
     /// Whether a line may be written now; if so, how many were not since the last.
     pub(super) fn allow(&self, now: Instant) -> Option<u64> {
-        let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
         let fresh = window.began.is_none_or(|began| now >= began + WINDOW);
         if fresh {
             window.began = Some(now);
@@ -30,10 +35,27 @@ impl Limit {
         }
         if window.lines >= LINES {
             window.suppressed += 1;
+            self.untold.store(true, Relaxed);
             return None;
         }
         window.lines += 1;
-        Some(std::mem::take(&mut window.suppressed))
+        Some(self.tell(&mut window))
+    }
+
+    /// How many were not written, if nobody was told: once their second is over, or `at_once`.
+    fn untold(&self, at_once: bool) -> Option<u64> {
+        if !self.untold.load(Relaxed) {
+            return None;
+        }
+        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
+        let over = |began: Instant| began.elapsed() >= WINDOW;
+        let tell = at_once || window.began.is_none_or(over);
+        tell.then(|| self.tell(&mut window)).filter(|n| *n > 0)
+    }
+
+    fn tell(&self, window: &mut Window) -> u64 {
+        self.untold.store(false, Relaxed);
+        std::mem::take(&mut window.suppressed)
     }
 }
 
@@ -57,6 +79,14 @@ pub(super) struct Slow<'a> {
 }
 
 impl SlowLog {
+    /// Writes how many lines were left out since the last, once their second is over, or `at_once`.
+    pub(super) fn tell(&self, at_once: bool) {
+        if let Some(suppressed) = self.limit.untold(at_once) {
+            // Not in the span of whoever happens to look.
+            tracing::warn!(parent: None, suppressed, "slow requests were not logged");
+        }
+    }
+
     pub(super) fn write(&self, slow: &Slow<'_>) {
         let Some(suppressed) = self.limit.allow(Instant::now()) else {
             return;

@@ -10,6 +10,7 @@ use metrics::Key;
 use super::exclude::{Excluded, Exclusions};
 use super::label::{METHODS, OVERFLOW, RequestHead, RouteLabel, UNMATCHED, method_index};
 use super::names::{METADATA, UNTRACKED_REQUESTS, describe};
+use super::patience::Patience;
 #[cfg(feature = "axum")]
 use super::pins::Pins;
 use super::routes::{Route, Routes};
@@ -28,7 +29,7 @@ pub(super) struct Settings {
     pub(super) max_routes: usize,
     pub(super) exclusions: Option<Exclusions>,
     pub(super) slow_log: Option<Duration>,
-    pub(super) watchdog: Option<Duration>,
+    pub(super) watchdog: Option<Patience>,
     pub(super) process_time_header: bool,
 }
 
@@ -53,7 +54,7 @@ pub(super) struct Table {
 }
 
 /// A method on a route, by where they are found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct SeriesId(u32);
 
 impl SeriesId {
@@ -110,7 +111,7 @@ impl Table {
         Self {
             running: Running::default(),
             slow_log: SlowLog::default(),
-            watchdog: Watchdog::new(settings.watchdog),
+            watchdog: Watchdog::new(settings.watchdog.clone()),
             routes: Routes::new(settings.max_routes),
             #[cfg(feature = "axum")]
             pins: Pins::new(settings.max_routes.min(Routes::MOST)),
@@ -125,6 +126,7 @@ impl Table {
     }
 
     /// The series that the request counts in; `None` if it is excluded, or counted already.
+    #[inline(always)]
     pub(super) fn of<B>(&'static self, request: &mut Request<B>) -> Option<Found> {
         match &self.settings.label {
             #[cfg(feature = "axum")]

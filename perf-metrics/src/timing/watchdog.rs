@@ -1,9 +1,11 @@
+use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
+use super::patience::Patience;
 use super::table::{SeriesId, Table};
 use crate::clock::Instant;
 
@@ -20,7 +22,7 @@ const LINES: usize = 10;
 /// last look at the earliest.
 #[derive(Debug)]
 pub(super) struct Watchdog {
-    limit: Option<Duration>,
+    patience: Option<Patience>,
     /// The clock's reading at the last look.
     looked: AtomicU64,
 }
@@ -45,16 +47,16 @@ fn seconds<S: Serializer>(time: &Duration, to: S) -> Result<S::Ok, S::Error> {
 }
 
 impl Watchdog {
-    pub(super) fn new(limit: Option<Duration>) -> Self {
+    pub(super) fn new(patience: Option<Patience>) -> Self {
         Self {
-            limit,
+            patience,
             looked: AtomicU64::new(Instant::now().raw()),
         }
     }
 
     /// Whether it is time to look again.
     pub(super) fn due(&self, now: Instant) -> bool {
-        self.limit.is_some() && self.since(now) >= EVERY
+        self.patience.is_some() && self.since(now) >= EVERY
     }
 
     fn since(&self, now: Instant) -> Duration {
@@ -82,10 +84,10 @@ impl Table {
         all
     }
 
-    /// Writes a line for each method and route of which a request exceeds the watchdog's limit that
-    /// did not before; it tells the age of the oldest, and how many there are.
+    /// Writes a line for each method and route of which a request exceeds its limit that did not
+    /// before; it tells the limit, the age of the oldest, and how many there are.
     pub(super) fn watch(&self, now: Instant) {
-        let Some(limit) = self.watchdog.limit else {
+        let Some(patience) = &self.watchdog.patience else {
             return;
         };
         let looked = self.watchdog.looked.load(Relaxed);
@@ -101,38 +103,35 @@ impl Table {
         if !due || !swap(looked, now.raw()) {
             return;
         }
-        let mut late: Vec<Late> = Vec::new();
+        let least = patience.least();
+        let mut all: HashMap<SeriesId, Late> = HashMap::new();
         self.running.visit(|seen| {
             let age = seen.started.until(now);
             // A body may well be sent for hours.
-            if seen.has_headers || age < limit {
+            if seen.has_headers || age < least {
                 return;
             }
-            let found = u64::from(seen.first_report());
-            match late.iter_mut().find(|late| late.series == seen.series) {
-                Some(late) => {
-                    late.oldest = late.oldest.max(age);
-                    late.found += found;
-                    late.running += 1;
-                }
-                None => late.push(Late {
-                    series: seen.series,
-                    oldest: age,
-                    found,
-                    running: 1,
-                }),
+            let late = all.entry(seen.series).or_insert_with(|| {
+                let (method, route) = (seen.series.method_name(), self.route_name(seen.series));
+                Late::beyond(patience.of(method, route))
+            });
+            if age >= late.limit {
+                late.oldest = late.oldest.max(age);
+                late.found += u64::from(seen.first_report());
+                late.running += 1;
             }
         });
-        late.retain(|late| late.found > 0);
-        late.sort_by_key(|late| std::cmp::Reverse(late.oldest));
+        let mut late: Vec<_> = all.into_iter().filter(|(_, late)| late.found > 0).collect();
+        late.sort_by_key(|(_, late)| std::cmp::Reverse(late.oldest));
         let unnamed = late.len().saturating_sub(LINES);
-        for late in late.into_iter().take(LINES) {
+        for (series, late) in late.into_iter().take(LINES) {
             // Not in the span of the request that happens to look.
             tracing::warn!(
                 parent: None,
-                http.request.method = late.series.method_name(),
-                http.route = self.route_name(late.series),
+                http.request.method = series.method_name(),
+                http.route = self.route_name(series),
                 seconds = late.oldest.as_secs_f64(),
+                limit_seconds = late.limit.as_secs_f64(),
                 found = late.found,
                 running = late.running,
                 unnamed_routes = unnamed,
@@ -142,11 +141,23 @@ impl Table {
     }
 }
 
-/// The requests of a method and route that exceed the limit.
+/// The requests of a method and route that exceed their limit.
 struct Late {
-    series: SeriesId,
+    limit: Duration,
     oldest: Duration,
     /// Those that did not before.
     found: u64,
     running: u64,
+}
+
+impl Late {
+    /// None yet; without a limit, none ever.
+    fn beyond(limit: Option<Duration>) -> Self {
+        Self {
+            limit: limit.unwrap_or(Duration::MAX),
+            oldest: Duration::ZERO,
+            found: 0,
+            running: 0,
+        }
+    }
 }

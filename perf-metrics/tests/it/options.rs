@@ -10,7 +10,7 @@ use axum::routing::get;
 use futures_util::FutureExt;
 use http_body_util::BodyExt;
 use perf_metrics::timing::RunningRequest;
-use perf_metrics::{BuildError, Monitor, MonitorBuilder, TimingLayer};
+use perf_metrics::{Budget, BuildError, Monitor, MonitorBuilder, TimingLayer};
 use tower::ServiceExt;
 
 use crate::exposition::Exposition;
@@ -205,6 +205,38 @@ fn quick_requests_are_not_slow_and_slow_ones_do_not_flood_the_log() {
     assert!((10..=10 * seconds).contains(&lines), "{lines}");
 }
 
+#[test]
+fn what_the_slow_log_left_out_is_told_when_the_monitor_ends() {
+    let (lines, _guard) = Lines::of_this_thread();
+    let (monitor, app) = build(|b| b.slow_log(Duration::ZERO));
+    (0..1000).for_each(|_| drop(send(&app, "/users/7")));
+    drop((monitor, app));
+    let written = lines.with("slow request");
+    let left_out = lines.with("slow requests were not logged");
+    let told = written
+        .iter()
+        .chain(&left_out)
+        .map(|line| &line["suppressed"]);
+    let told: usize = told.map(|n| n.parse::<usize>().unwrap()).sum();
+    assert_eq!(told + written.len(), 1000);
+    assert!(left_out.len() <= 2, "{left_out:?}");
+}
+
+#[test]
+fn what_the_slow_log_left_out_is_told_by_a_scrape_after_its_second() {
+    let (lines, _guard) = Lines::of_this_thread();
+    let (monitor, app) = build(|b| b.slow_log(Duration::ZERO));
+    (0..1000).for_each(|_| drop(send(&app, "/users/7")));
+    let message = "slow requests were not logged";
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while lines.with(message).is_empty() {
+        assert!(Instant::now() < deadline);
+        monitor.render();
+    }
+    let line = &lines.with(message)[0];
+    assert!(line["suppressed"].parse::<usize>().unwrap() > 0, "{line:?}");
+}
+
 fn names(running: &[RunningRequest]) -> Vec<(&str, bool)> {
     let names = running.iter().map(|r| (r.route.as_str(), r.has_headers));
     names.collect()
@@ -299,4 +331,55 @@ fn the_watchdog_names_each_route_that_hangs() {
     let expected = routes.iter().take(10);
     let expected = expected.map(|it| vec![Some(it.as_str()), Some("2"), Some("2")]);
     assert_eq!(named, expected.collect::<Vec<_>>());
+}
+
+#[test]
+fn the_watchdog_names_requests_beyond_the_budget_of_their_route() {
+    let (lines, _guard) = Lines::of_this_thread();
+    let (ms, hour) = (Duration::from_millis, Duration::from_secs(3600));
+    let monitor = Monitor::builder()
+        .watchdog(hour)
+        .budget(Budget::route("GET /p99").p50(ms(1)).p95(ms(2)).p99(ms(3)))
+        .budget(Budget::route("/p95").p95(ms(2)).errors(0.5))
+        .budget(Budget::route("POST /p95").p95(hour))
+        .budget(Budget::route("/p50").p50(ms(1)))
+        .budget(Budget::route("/events"))
+        .default_budget(Budget::any().p95(ms(1)))
+        .build()
+        .unwrap();
+    let hang = || axum::routing::any(std::future::pending::<()>);
+    let routes = ["/p99", "/p95", "/p50", "/events", "/other"];
+    let router = routes
+        .iter()
+        .fold(Router::new(), |r, it| r.route(it, hang()));
+    let app = router.layer(monitor.layer());
+    let mut hanging = Vec::new();
+    for (method, path) in routes.iter().flat_map(|it| [("GET", it), ("POST", it)]) {
+        let request = Request::builder().method(method).uri(*path);
+        let request = request.body(Body::empty()).unwrap();
+        let mut request = Box::pin(app.clone().oneshot(request));
+        assert!(request.as_mut().now_or_never().is_none());
+        hanging.push(request);
+    }
+    let message = "request is still running";
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while lines.with(message).is_empty() {
+        assert!(Instant::now() < deadline);
+        monitor.render();
+    }
+    // All are older than the budgets of milliseconds by now, a second after the start.
+    let mut named: Vec<_> = (lines.with(message).iter())
+        .map(|line| {
+            let names = [
+                "http.request.method",
+                "http.route",
+                "limit_seconds",
+                "running",
+            ];
+            names.map(|name| line[name].clone())
+        })
+        .collect();
+    named.sort();
+    let expected = [["GET", "/p95", "0.002", "1"], ["GET", "/p99", "0.003", "1"]];
+    assert_eq!(named, expected);
 }
