@@ -84,6 +84,11 @@ pub(crate) trait Backend<T>: Send + Sync {
     /// Adds all jobs, in their order, or none; waits for room, or does not.
     fn enqueue(&self, jobs: Vec<Submission<T>>, wait: bool) -> Boxed<'_, Enqueued<T>>;
 
+    /// Adds all jobs as [`enqueue`](Self::enqueue) does, without options; waits for room.
+    fn enqueue_batch(&self, jobs: Vec<T>) -> Boxed<'_, Enqueued<T>> {
+        self.enqueue(jobs.into_iter().map(Submission::from).collect(), true)
+    }
+
     /// A worker is there from now on, until it parts.
     fn join(&self);
 
@@ -91,8 +96,9 @@ pub(crate) trait Backend<T>: Send + Sync {
     fn part(&self);
 
     /// Ends the job before, and starts the next: one step, as it is one lock. A worker that gets
-    /// `Claim::Wait` counts as idle until it claims again or leaves.
-    fn claim(&self, ended: Option<Ended<T>>, role: Role) -> Claim<T>;
+    /// `Claim::Wait` counts as idle until it claims again or leaves. The job goes to `to`, which is
+    /// empty: it is moved no more than it must be.
+    fn claim(&self, ended: Option<Ended<T>>, role: Role, to: &mut Option<Started<T>>) -> Claim;
 
     /// Ends a job without asking for another.
     fn settle(&self, ended: Ended<T>);
@@ -157,6 +163,13 @@ pub(crate) trait Backend<T>: Send + Sync {
 pub(crate) struct Submission<T> {
     pub(crate) job: T,
     pub(crate) options: crate::EnqueueOptions,
+}
+
+impl<T> From<T> for Submission<T> {
+    fn from(job: T) -> Self {
+        let options = crate::EnqueueOptions::new();
+        Self { job, options }
+    }
 }
 
 /// The jobs' ids, or the jobs.
@@ -266,20 +279,20 @@ pub(crate) enum Ended<T> {
     /// It was pointless.
     Discarded(JobId, Hold),
     /// It failed with this error, to run again after a while.
-    Retry(Taken<T>, Duration, String),
+    Retry(Box<Taken<T>>, Duration, String),
     /// To run again after a while, as the same attempt.
-    Snooze(Taken<T>, Duration, Option<Scope>),
+    Snooze(Box<Taken<T>>, Duration, Option<Scope>),
     /// It failed with this error, for good.
-    Dead(Taken<T>, String),
+    Dead(Box<Taken<T>>, String),
     /// Not done: given back as if it had not started.
-    Released(Taken<T>),
+    Released(Box<Taken<T>>),
 }
 
 /// What a worker gets when it asks for a job.
 #[derive(Debug)]
-pub(crate) enum Claim<T> {
-    /// To run at once.
-    Job(Started<T>),
+pub(crate) enum Claim {
+    /// One to run at once.
+    Job,
     /// None now: wait to be woken, or until the time given, where it has one.
     Wait(Role),
 }

@@ -23,6 +23,7 @@ mod rate;
 mod redis;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis"))]
 mod remote;
+mod room;
 mod signals;
 #[cfg(feature = "sqlite")]
 mod sqlite;

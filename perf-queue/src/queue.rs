@@ -145,9 +145,7 @@ impl<T: Send + 'static> Queue<T> {
     ///
     /// A dropped future has enqueued none of them; in a file or on a server, none or all.
     pub async fn enqueue_batch(&self, jobs: Vec<T>) -> Result<Vec<JobId>, EnqueueBatchError<T>> {
-        let options = EnqueueOptions::new();
-        self.enqueue_batch_with(jobs.into_iter().map(|job| (job, options.clone())))
-            .await
+        Ok(self.shared.backend.enqueue_batch(jobs).await?)
     }
 
     /// As [`enqueue_batch`](Self::enqueue_batch), each job with options of its own. A job whose

@@ -1,13 +1,13 @@
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
+
+use crate::room::Room;
 
 /// How the tasks around a backend tell each other that something has changed.
 #[derive(Debug)]
 pub(crate) struct Signals {
-    /// One permit a job that the queue has room for. The semaphore is fair: who waited first for
-    /// room gets it first, and a large batch is not overtaken for ever by single jobs.
-    pub(crate) room: Semaphore,
+    pub(crate) room: Room,
     /// Where idle workers wait.
     pub(crate) workers: Notify,
     drained: Notify,
@@ -15,10 +15,9 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// There is no room until the backend says how much.
     pub(crate) fn new() -> Self {
         Self {
-            room: Semaphore::new(0),
+            room: Room::new(),
             workers: Notify::new(),
             drained: Notify::new(),
             drainers: AtomicUsize::new(0),

@@ -57,6 +57,16 @@ impl<T, K> NewJob<T, K> {
     }
 }
 
+/// Jobs to add that are due, of one key: new ones, without a priority or a limit of their own.
+pub(crate) struct Batch<T, K> {
+    /// Of the first; those of the others follow.
+    pub(crate) seq: u64,
+    pub(crate) count: u32,
+    pub(crate) key: K,
+    /// As many, in their order.
+    pub(crate) payloads: Box<dyn Iterator<Item = T> + Send>,
+}
+
 /// A job that may run now, and what the machine must be told when it ends.
 #[derive(Debug)]
 pub(crate) struct Claimed<T> {

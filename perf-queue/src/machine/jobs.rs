@@ -1,15 +1,22 @@
+use std::fmt;
+
 use slab::Slab;
 
 use super::list::List;
-use super::{Claimed, NewJob, Time};
+use super::store::Store;
+use super::{Batch, Claimed, NewJob, Ticket, Time};
 
 /// No job: the end of a list.
 pub(super) const NIL: u32 = u32::MAX;
 
-/// A job that waits. While it runs, the worker has it.
+/// A job that waits, or a batch of jobs that differ in nothing but their numbers and payloads. While a
+/// job runs, the worker has it.
 #[derive(Debug)]
 pub(super) struct Job<T> {
-    pub(super) payload: T,
+    payload: Payload<T>,
+    /// Jobs in here.
+    pub(super) count: u32,
+    /// Of the first; those of the others follow.
     pub(super) seq: u64,
     pub(super) attempt: u32,
     pub(super) key: u32,
@@ -27,12 +34,31 @@ pub(super) struct Job<T> {
     is_due: bool,
 }
 
+/// Where the payloads are.
+enum Payload<T> {
+    One(T),
+    /// Where the application had them.
+    Batch(Box<dyn Iterator<Item = T> + Send>),
+    Taken,
+}
+
+impl<T> fmt::Debug for Payload<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::One(_) => "One",
+            Self::Batch(_) => "Batch",
+            Self::Taken => "Taken",
+        })
+    }
+}
+
 impl<T> Job<T> {
     /// `key` is the number of the job's key.
     #[inline]
     pub(super) fn new(job: NewJob<T, ()>, key: u32) -> Self {
         Self {
-            payload: job.payload,
+            payload: Payload::One(job.payload),
+            count: 1,
             seq: job.seq,
             attempt: job.attempt,
             key,
@@ -44,6 +70,39 @@ impl<T> Job<T> {
             priority: job.priority,
             blocks: false,
             is_due: false,
+        }
+    }
+
+    /// Jobs that are due.
+    pub(super) fn batch(jobs: Batch<T, ()>, key: u32, now: Time) -> Self {
+        Self {
+            payload: Payload::Batch(jobs.payloads),
+            count: jobs.count,
+            seq: jobs.seq,
+            attempt: 1,
+            key,
+            enqueued: now,
+            due: now,
+            next: NIL,
+            older: NIL,
+            newer: NIL,
+            priority: 0,
+            blocks: false,
+            is_due: false,
+        }
+    }
+
+    /// The ticket of the next one of those in here, which is granted now.
+    #[inline]
+    fn ticket(&self, now: Time) -> Ticket {
+        Ticket {
+            seq: self.seq,
+            attempt: self.attempt,
+            priority: self.priority,
+            enqueued: self.enqueued,
+            due: self.due,
+            granted: now,
+            key: self.key,
         }
     }
 
@@ -79,7 +138,8 @@ impl<T> Job<T> {
 /// All jobs that wait, linked by indices: a job costs no allocation of its own.
 #[derive(Debug)]
 pub(super) struct Jobs<T> {
-    slab: Slab<Job<T>>,
+    store: Store<T>,
+    len: usize,
     oldest: u32,
     newest: u32,
     due: usize,
@@ -88,7 +148,8 @@ pub(super) struct Jobs<T> {
 impl<T> Jobs<T> {
     pub(super) const fn new() -> Self {
         Self {
-            slab: Slab::new(),
+            store: Store::new(),
+            len: 0,
             oldest: NIL,
             newest: NIL,
             due: 0,
@@ -97,7 +158,7 @@ impl<T> Jobs<T> {
 
     #[inline]
     pub(super) fn len(&self) -> usize {
-        self.slab.len()
+        self.len
     }
 
     /// How many may run as far as their own time is concerned.
@@ -108,49 +169,68 @@ impl<T> Jobs<T> {
 
     /// Since when the job that has been due for the longest has been so.
     pub(super) fn oldest_due(&self) -> Option<Time> {
-        self.slab.get(self.oldest as usize).map(|job| job.due)
+        (self.oldest != NIL).then(|| self.store[self.oldest].due)
     }
 
-    // The capacity of a queue is below `u32::MAX`, so an index fits.
     #[inline]
     pub(super) fn insert(&mut self, job: Job<T>) -> u32 {
-        grow(&mut self.slab);
-        self.slab.insert(job) as u32
+        self.len += job.count as usize;
+        self.store.insert(job)
     }
 
     #[inline]
     pub(super) fn get(&self, id: u32) -> &Job<T> {
-        &self.slab[id as usize]
+        &self.store[id]
     }
 
     #[inline]
     pub(super) fn get_mut(&mut self, id: u32) -> &mut Job<T> {
-        &mut self.slab[id as usize]
+        &mut self.store[id]
     }
 
-    /// Takes a job out that is in no key's list any more.
+    /// Takes the next one out of what is first in its key's list.
     #[inline]
-    pub(super) fn remove(&mut self, id: u32) -> Job<T> {
+    pub(super) fn take(&mut self, id: u32, now: Time) -> Option<Claimed<T>> {
+        let job = &mut self.store[id];
+        let ticket = job.ticket(now);
+        job.count -= 1;
+        job.seq += 1;
+        self.len -= 1;
+        self.due -= usize::from(job.is_due);
+        if let Payload::Batch(payloads) = &mut job.payload {
+            let payload = payloads.next()?;
+            return Some(Claimed { payload, ticket });
+        }
+        match std::mem::replace(&mut job.payload, Payload::Taken) {
+            Payload::One(payload) => Some(Claimed { payload, ticket }),
+            _ => None,
+        }
+    }
+
+    /// Drops what is in no key's list any more, as nothing is left of it.
+    #[inline]
+    pub(super) fn free(&mut self, id: u32) {
         self.unlink_due(id);
-        self.slab.remove(id as usize)
+        self.store[id].payload = Payload::Taken;
+        self.store.free(id);
     }
 
     /// Counts the job among those that are due, if it is not yet.
     #[inline]
     pub(super) fn link_due(&mut self, id: u32) {
         let newest = self.newest;
-        let job = &mut self.slab[id as usize];
+        let job = &mut self.store[id];
         if job.is_due {
             return;
         }
         job.is_due = true;
         job.older = newest;
+        self.due += job.count as usize;
         match newest {
             NIL => self.oldest = id,
-            newest => self.slab[newest as usize].newer = id,
+            newest => self.store[newest].newer = id,
         }
         self.newest = id;
-        self.due += 1;
     }
 
     /// Counts the jobs that block their key among those that are due. There is more than one only
@@ -159,10 +239,11 @@ impl<T> Jobs<T> {
     pub(super) fn link_blocking_due(&mut self, list: &List) {
         let mut next = list.head();
         while let Some(id) = next {
-            let Some(job) = self.slab.get(id as usize).filter(|job| job.blocks) else {
+            let job = &self.store[id];
+            if !job.blocks {
                 return;
-            };
-            next = Some(job.next);
+            }
+            next = (job.next != NIL).then_some(job.next);
             self.link_due(id);
         }
     }
@@ -174,35 +255,34 @@ impl<T> Jobs<T> {
             newer,
             is_due,
             ..
-        } = self.slab[id as usize];
+        } = self.store[id];
         if !is_due {
             return;
         }
         match older {
             NIL => self.oldest = newer,
-            older => self.slab[older as usize].newer = newer,
+            older => self.store[older].newer = newer,
         }
         match newer {
             NIL => self.newest = older,
-            newer => self.slab[newer as usize].older = older,
+            newer => self.store[newer].older = older,
         }
-        self.due -= 1;
     }
 
     #[cfg(test)]
     pub(super) fn bytes(&self) -> usize {
-        self.slab.capacity() * size_of::<Job<T>>()
+        self.store.capacity() * size_of::<Job<T>>()
     }
 
     /// Gives the memory of a past backlog back.
     pub(super) fn shrink(&mut self) {
-        if self.slab.is_empty() && self.slab.capacity() > 1_024 {
-            self.slab = Slab::new();
+        if self.len == 0 && self.store.capacity() > 1_024 {
+            self.store = Store::new();
         }
     }
 }
 
-/// Makes room by quarters: a vector's own doubling would let a job cost twice its size.
+/// Makes room by quarters: a vector's own doubling would let a key cost twice its size.
 #[inline]
 pub(super) fn grow<E>(slab: &mut Slab<E>) {
     let len = slab.len();

@@ -1,6 +1,7 @@
 use std::cmp::Ordering;
 
-use super::jobs::{Job, Jobs, NIL};
+use super::jobs::{Jobs, NIL};
+use super::{Claimed, Time};
 
 /// The jobs of one key in the order in which they will run: the highest rank first, and those of
 /// the same rank in the order of their coming. The links are in the jobs. To add a job takes no
@@ -9,6 +10,7 @@ use super::jobs::{Job, Jobs, NIL};
 pub(super) struct List {
     head: u32,
     tail: u32,
+    /// Jobs, those of batches one by one.
     len: u32,
     /// The last job of each rank in use but the lowest, whose last is the tail. Few keys have any.
     above: Option<Box<Above>>,
@@ -81,7 +83,7 @@ impl<T> Jobs<T> {
     /// Adds a job to its key's list.
     #[inline]
     pub(super) fn add(&mut self, list: &mut List, id: u32, side: Side) {
-        list.len += 1;
+        list.len += self.get(id).count;
         if list.tail == NIL {
             list.head = id;
             list.tail = id;
@@ -120,19 +122,22 @@ impl<T> Jobs<T> {
         self.get_mut(id).next = next;
     }
 
-    /// Takes the first job of a key out of the queue.
+    /// Takes the first job of a key out of the queue: it is granted now.
     #[inline]
-    pub(super) fn take_front(&mut self, list: &mut List) -> Option<Job<T>> {
+    pub(super) fn take_front(&mut self, list: &mut List, now: Time) -> Option<Claimed<T>> {
         let head = list.head()?;
-        let job = self.remove(head);
-        list.head = job.next;
+        let claimed = self.take(head, now);
         list.len -= 1;
-        if let Some(above) = &mut list.above {
-            above.0.pop_if(|end| end.last == head);
+        if self.get(head).count == 0 {
+            list.head = self.get(head).next;
+            self.free(head);
+            if let Some(above) = &mut list.above {
+                above.0.pop_if(|end| end.last == head);
+            }
+            if list.head == NIL {
+                *list = List::EMPTY;
+            }
         }
-        if list.head == NIL {
-            *list = List::EMPTY;
-        }
-        Some(job)
+        claimed
     }
 }

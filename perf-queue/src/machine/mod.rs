@@ -10,6 +10,7 @@ mod key;
 mod limiter;
 mod list;
 mod places;
+mod store;
 #[cfg(test)]
 mod tests;
 mod time;
@@ -21,7 +22,7 @@ use std::hash::Hash;
 use slab::Slab;
 
 use change::Past;
-pub(crate) use claimed::{Claimed, NewJob, Return, Ticket};
+pub(crate) use claimed::{Batch, Claimed, NewJob, Return, Ticket};
 use jobs::{Job, Jobs};
 use key::{Key, Place};
 pub(crate) use limiter::{Limiter, Pace};
@@ -129,10 +130,29 @@ impl<T, K: Hash + Eq + Clone> Machine<T, K> {
         if due > now {
             self.schedule(id, key, due);
         } else {
-            // Jobs of the key that fell due while nobody asked for one come first.
-            while self.keys[key as usize].scheduled > 0 && self.promote(now) {}
+            self.catch_up(key, now);
             self.join(id, key, now);
         }
+    }
+
+    /// Adds jobs that may run at once, without a look at each.
+    pub(crate) fn push_batch(&mut self, jobs: Batch<T, K>, now: Time) {
+        self.sweep(now, SWEEP_AT_ONCE);
+        let key = self.key(jobs.key, None, now);
+        let jobs = Batch {
+            seq: jobs.seq,
+            count: jobs.count,
+            key: (),
+            payloads: jobs.payloads,
+        };
+        let id = self.jobs.insert(Job::batch(jobs, key, now));
+        self.catch_up(key, now);
+        self.join(id, key, now);
+    }
+
+    /// Jobs of the key that fell due while nobody asked for one come before one that is added.
+    fn catch_up(&mut self, key: u32, now: Time) {
+        while self.keys[key as usize].scheduled > 0 && self.promote(now) {}
     }
 
     /// The next job that may start at `now`, if any; it counts as started at that instant.
@@ -160,11 +180,11 @@ impl<T, K: Hash + Eq + Clone> Machine<T, K> {
 
     fn grant(&mut self, id: u32, now: Time) -> Option<Claimed<T>> {
         let key = &mut self.keys[id as usize];
-        let job = self.jobs.take_front(&mut key.list)?;
+        let job = self.jobs.take_front(&mut key.list, now)?;
         self.ready -= 1;
         key.in_flight += 1;
         self.in_flight += 1;
-        let wanted = job.due.max(key.unparked);
+        let wanted = job.ticket.due.max(key.unparked);
         if let Some(pace) = &self.rules.queue {
             let open_at = key.open_at(self.rules.key.as_ref());
             self.limiter.grant(pace, now, wanted.max(open_at));
@@ -175,18 +195,7 @@ impl<T, K: Hash + Eq + Clone> Machine<T, K> {
         self.past.granted(now);
         self.put_off = false;
         self.place(id, now);
-        Some(Claimed {
-            payload: job.payload,
-            ticket: Ticket {
-                seq: job.seq,
-                attempt: job.attempt,
-                priority: job.priority,
-                enqueued: job.enqueued,
-                due: job.due,
-                granted: now,
-                key: id,
-            },
-        })
+        Some(job)
     }
 
     /// The job is done with, whatever became of it.
@@ -335,7 +344,7 @@ impl<T, K: Hash + Eq + Clone> Machine<T, K> {
         self.jobs.add(&mut state.list, id, Side::Last);
         self.jobs.link_due(id);
         match state.place {
-            Place::Ready => self.ready += 1,
+            Place::Ready => self.ready += self.jobs.get(id).count as usize,
             Place::Idle => self.place(key, now),
             Place::Timer | Place::Parked => {}
         }

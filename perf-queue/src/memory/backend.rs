@@ -4,12 +4,12 @@ use std::future::ready;
 use std::hash::Hash;
 use std::time::Duration;
 
-use tokio::sync::TryAcquireError;
+use tokio::sync::{SemaphorePermit, TryAcquireError};
 
 use super::store::Store;
 use crate::backend::{
-    Backend, Boxed, Claim, Ended, Enqueued, Hold, NotReplayed, Role, Started, Submission, Taken,
-    Why, rejected,
+    Backend, Boxed, Claim, Ended, Enqueued, Hold, NotReplayed, Rejected, Role, Started, Submission,
+    Taken, Why, rejected,
 };
 use crate::machine::Claimed;
 use crate::{BackendError, DeadLetter, JobId, Rate, Scope, Stats};
@@ -24,6 +24,25 @@ impl<T, K: Hash + Eq + Clone> Store<T, K> {
     }
 }
 
+impl<T, K> Store<T, K> {
+    /// Room for so many jobs.
+    async fn room(&self, jobs: usize, wait: bool) -> Result<SemaphorePermit<'_>, Why> {
+        let capacity = self.settings.memory.capacity();
+        let count = match u32::try_from(jobs) {
+            Ok(count) if jobs <= capacity => count,
+            _ => return Err(Why::TooMany { capacity }),
+        };
+        let room = &self.settings.signals.room;
+        if wait {
+            return room.acquire_many(count).await.map_err(|_| Why::Closed);
+        }
+        room.try_acquire_many(count).map_err(|error| match error {
+            TryAcquireError::NoPermits => Why::Full,
+            TryAcquireError::Closed => Why::Closed,
+        })
+    }
+}
+
 impl<T, K> Backend<T> for Store<T, K>
 where
     T: Send + 'static,
@@ -31,27 +50,32 @@ where
 {
     fn enqueue(&self, jobs: Vec<Submission<T>>, wait: bool) -> Boxed<'_, Enqueued<T>> {
         Box::pin(async move {
-            let capacity = self.settings.memory.capacity();
-            let count = match u32::try_from(jobs.len()) {
-                Ok(count) if jobs.len() <= capacity => count,
-                _ => return Err(rejected(jobs, Why::TooMany { capacity })),
-            };
-            let room = &self.settings.signals.room;
-            let room = if wait {
-                room.acquire_many(count).await.map_err(|_| Why::Closed)
-            } else {
-                room.try_acquire_many(count).map_err(|error| match error {
-                    TryAcquireError::NoPermits => Why::Full,
-                    TryAcquireError::Closed => Why::Closed,
-                })
-            };
-            let room = match room {
+            let room = match self.room(jobs.len(), wait).await {
                 Ok(room) => room,
                 Err(why) => return Err(rejected(jobs, why)),
             };
+            let keyed = self.keyed(jobs.iter().map(|job| &job.job));
             let ids = self
-                .push(jobs)
+                .push(jobs, keyed, |job| job)
                 .map_err(|jobs| rejected(jobs, Why::Closed))?;
+            room.forget();
+            Ok(ids)
+        })
+    }
+
+    fn enqueue_batch(&self, jobs: Vec<T>) -> Boxed<'_, Enqueued<T>> {
+        Box::pin(async move {
+            let room = match self.room(jobs.len(), true).await {
+                Ok(room) => room,
+                Err(why) => return Err(Rejected { jobs, why }),
+            };
+            let keyed = self.keyed(jobs.iter());
+            let ids = match keyed.only() {
+                Some(key) => self.push_batch(jobs, key),
+                None => self.push(jobs, keyed, Submission::from),
+            };
+            let why = Why::Closed;
+            let ids = ids.map_err(|jobs| Rejected { jobs, why })?;
             room.forget();
             Ok(ids)
         })
@@ -61,7 +85,7 @@ where
 
     fn part(&self) {}
 
-    fn claim(&self, ended: Option<Ended<T>>, role: Role) -> Claim<T> {
+    fn claim(&self, ended: Option<Ended<T>>, role: Role, to: &mut Option<Started<T>>) -> Claim {
         let mut state = self.lock();
         let now = self.now();
         match role {
@@ -86,7 +110,7 @@ where
         };
         let waited = now.since(ticket.due);
         self.settings.meters.started(waited);
-        Claim::Job(Started {
+        *to = Some(Started {
             attempt: ticket.attempt,
             waited,
             age: now.since(ticket.enqueued),
@@ -98,7 +122,8 @@ where
                 errors: payload.errors,
                 hold: Hold::Ticket(ticket),
             },
-        })
+        });
+        Claim::Job
     }
 
     fn settle(&self, ended: Ended<T>) {

@@ -65,6 +65,7 @@ where
                 if !self.settings.keeps_letters {
                     return Some((Outcome::Dead, now.since(ticket.granted), None));
                 }
+                let taken = *taken;
                 let letter = DeadLetter {
                     id: taken.id,
                     job: Ok(taken.job),
@@ -85,6 +86,7 @@ where
         match again {
             None => machine.finish(ticket, now),
             Some((taken, attempt, how)) => {
+                let taken = *taken;
                 let payload = Stored {
                     job: taken.job,
                     id: taken.id,

@@ -6,6 +6,7 @@ mod model;
 mod names;
 #[cfg(feature = "sqlite")]
 mod past;
+mod push;
 mod store;
 
 use std::future::ready;

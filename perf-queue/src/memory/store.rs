@@ -9,16 +9,13 @@ use tokio::time::Instant;
 use super::names::Names;
 #[cfg(feature = "sqlite")]
 use super::past::Past;
-use crate::backend::{Errors, KeyOf, Limits, Submission};
+use crate::backend::{Errors, KeyOf, Limits};
 use crate::crew::Crew;
-use crate::machine::{Machine, NewJob, Pace, Rules, Time};
+use crate::machine::{Machine, Rules, Time};
 use crate::metrics::{Meters, Outcome};
 use crate::panics::contained;
 use crate::signals::Signals;
 use crate::{DeadLetter, JobId, Memory, RatePerKey, Stats};
-
-/// Jobs of a batch added under one lock, so that a large batch does not stop the workers.
-const PUSH_AT_ONCE: usize = 256;
 
 /// What a store needs beside the function that finds a job's key.
 pub(crate) struct Settings<T> {
@@ -76,7 +73,7 @@ pub(crate) struct Store<T, K> {
     /// Jobs that were there before there was room for them.
     owed: AtomicUsize,
     /// The random half of the ids.
-    queue: u64,
+    pub(super) queue: u64,
     state: Mutex<State<T, K>>,
 }
 
@@ -157,7 +154,7 @@ where
         Time::at(at.saturating_duration_since(self.start))
     }
 
-    fn id(&self, seq: u64) -> JobId {
+    pub(super) fn id(&self, seq: u64) -> JobId {
         JobId::new(self.queue, seq)
     }
 
@@ -184,46 +181,11 @@ where
         }
     }
 
-    /// Adds jobs for which there is room; gives them back if the queue is closed.
-    pub(super) fn push(&self, jobs: Vec<Submission<T>>) -> Result<Vec<JobId>, Vec<Submission<T>>> {
-        // The user's code, outside of the lock.
-        let keyed = |job: Submission<T>| {
-            let pace = self.settings.rate_per_key.as_ref();
-            let pace = pace.and_then(|rate| rate.own(&job.job));
-            ((self.key)(&job.job), pace, job)
-        };
-        let count = jobs.len();
-        let mut ids = Vec::with_capacity(count);
-        let jobs: Vec<_> = jobs.into_iter().map(keyed).collect();
-        let mut state = self.lock();
-        if state.closed {
-            return Err(jobs.into_iter().map(|(.., job)| job).collect());
-        }
-        let mut rest = jobs.into_iter();
-        let mut added = 0;
-        loop {
-            let now = self.now();
-            let before = state.tally.enqueued;
-            for (key, pace, job) in rest.by_ref().take(PUSH_AT_ONCE) {
-                ids.push(self.add(&mut state, key, pace, job, now));
-            }
-            added += state.tally.enqueued - before;
-            self.finish(state, now, None);
-            if ids.len() == count {
-                break;
-            }
-            // Not asked again whether the queue is closed: the batch goes in whole.
-            state = self.lock();
-        }
-        self.settings.meters.enqueued(added);
-        Ok(ids)
-    }
-
     /// A job is gone, or did not come: another has its room.
     pub(crate) fn leave_room(&self) {
         let less = |owed: usize| owed.checked_sub(1);
         if self.owed.fetch_update(SeqCst, SeqCst, less).is_err() {
-            self.settings.signals.room.add_permits(1);
+            self.settings.signals.room.leave();
         }
     }
 
@@ -236,85 +198,6 @@ where
                 self.owed.fetch_add(1, SeqCst);
             }
         }
-    }
-
-    /// Adds jobs that are kept elsewhere, too; by numbers from there, which must be different for each.
-    #[cfg(feature = "sqlite")]
-    pub(crate) fn restore(&self, jobs: Vec<Restored<T>>) {
-        let jobs = jobs.into_iter().map(|job| {
-            let pace = self.settings.rate_per_key.as_ref();
-            let pace = pace.and_then(|rate| rate.own(&job.job));
-            ((self.key)(&job.job), pace, job)
-        });
-        // The user's code, outside of the lock.
-        let mut jobs: VecDeque<_> = jobs.collect();
-        while !jobs.is_empty() {
-            let mut state = self.lock();
-            let now = self.now();
-            for _ in 0..PUSH_AT_ONCE {
-                let Some((key, pace, job)) = jobs.pop_front() else {
-                    break;
-                };
-                let payload = Stored {
-                    job: job.job,
-                    id: job.id,
-                    trace: job.trace,
-                    errors: job.errors,
-                };
-                let new = NewJob {
-                    attempt: job.attempt,
-                    priority: job.priority,
-                    pace,
-                    blocks: job.blocks,
-                    ..NewJob::new(
-                        job.number,
-                        key,
-                        payload,
-                        now.before(job.age),
-                        now.plus(job.due),
-                    )
-                };
-                state.machine.push(new, now);
-            }
-            self.finish(state, now, None);
-        }
-    }
-
-    /// Adds a job, unless there was one of its unique name; gives the id of the one that counts.
-    fn add(
-        &self,
-        state: &mut State<T, K>,
-        key: K,
-        pace: Option<Pace>,
-        Submission { job, options }: Submission<T>,
-        now: Time,
-    ) -> JobId {
-        let seq = state.next_seq;
-        state.next_seq += 1;
-        let id = self.id(seq);
-        if let Some((name, within)) = options.unique {
-            let claim = state.names.claim(name, id, now, now.plus(within));
-            if let Err(other) = claim {
-                // Its room is somebody else's.
-                self.leave_room();
-                return other;
-            }
-        }
-        state.tally.enqueued += 1;
-        let payload = Stored {
-            job,
-            id,
-            trace: options.trace,
-            errors: Errors::default(),
-        };
-        let due = now.plus(options.delay);
-        let job = NewJob {
-            priority: options.priority,
-            pace,
-            ..NewJob::new(seq, key, payload, now, due)
-        };
-        state.machine.push(job, now);
-        id
     }
 
     /// Jobs were enqueued that come by [`restore`](Self::restore).

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Differs, How, LONG, New, Run, Sizes, System};
-use crate::backend::{Backend, Claim, Ended, KeyOf, Limits, Parts, Ready, Role, Submission, Taken};
+use crate::backend::{Backend, Ended, KeyOf, Limits, Parts, Ready, Role, Submission, Taken};
 use crate::metrics::Meters;
 use crate::signals::Signals;
 use crate::{Backoff, EnqueueOptions, JobId, Scope};
@@ -99,7 +99,7 @@ where
 
     async fn end(&mut self, ended: &[(u64, How)]) {
         for (number, how) in ended {
-            let taken = self.held.remove(number).unwrap();
+            let taken = Box::new(self.held.remove(number).unwrap());
             let after = self.later(how.after().unwrap_or(0));
             let error = "no".to_owned();
             self.backend().settle(match how {
@@ -116,7 +116,9 @@ where
     async fn claim(&mut self, want: usize) -> Vec<Run> {
         let mut runs = Vec::new();
         for _ in 0..want {
-            let Claim::Job(started) = self.backend().claim(None, Role::Working) else {
+            let mut started = None;
+            self.backend().claim(None, Role::Working, &mut started);
+            let Some(started) = started else {
                 break;
             };
             if let Some(first) = started.first {

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use super::durable::{Durable, row};
 use super::state::Setting;
 use crate::backend::{
-    Backend, Boxed, Claim, Ended, Enqueued, NotReplayed, Role, Submission, Why, rejected,
+    Backend, Boxed, Claim, Ended, Enqueued, NotReplayed, Role, Started, Submission, Why, rejected,
 };
 use crate::job_error::chain;
 use crate::remote::{NewJob, Quota};
@@ -42,12 +42,12 @@ where
 
     fn part(&self) {}
 
-    fn claim(&self, ended: Option<Ended<T>>, role: Role) -> Claim<T> {
+    fn claim(&self, ended: Option<Ended<T>>, role: Role, to: &mut Option<Started<T>>) -> Claim {
         if let Some(ended) = &ended {
             self.tell(ended);
         }
-        let mut claim = self.store.claim(ended, role);
-        if let Claim::Job(started) = &mut claim
+        let claim = self.store.claim(ended, role, to);
+        if let Some(started) = to
             && let Some(row) = row(&started.taken.hold)
         {
             if !self.suspects().is_empty() && self.suspects().remove(&row) {
@@ -157,7 +157,7 @@ where
     fn replay(&self, id: JobId) -> Boxed<'_, Result<bool, NotReplayed>> {
         Box::pin(async move {
             // What is not there waits for no room.
-            let full = self.signals.room.available_permits() == 0;
+            let full = self.signals.room.is_full();
             if full
                 && !self
                     .journal

@@ -2,13 +2,13 @@ use std::any::Any;
 use std::error::Error;
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 
 use tokio::time::sleep_until;
 use tower_service::Service;
-use tracing::{Instrument, Level, Span};
+use tracing::{Level, Span};
 
 use super::Run;
 use super::group::Orders;
@@ -81,6 +81,12 @@ impl<T: Clone + Send + 'static> Hands<T> {
     {
         self.shared.backend.join();
         let _joined = Joined(&self.shared);
+        let mut running = Running {
+            hands: self,
+            job: None,
+        };
+        // Dropped before the job, if this task is aborted.
+        let mut call = pin!(None);
         let mut ended = None;
         let mut in_a_row = 0;
         loop {
@@ -94,14 +100,14 @@ impl<T: Clone + Send + 'static> Hands<T> {
                 self.settle(ended.take());
                 tokio::task::yield_now().await;
             }
-            let started = match self.shared.backend.claim(ended.take(), Role::Working) {
-                Claim::Job(started) => started,
-                Claim::Wait(_) => match self.wait().await {
-                    Some(started) => started,
-                    None => return,
-                },
-            };
-            ended = self.work(service, started).await;
+            let claim = self
+                .shared
+                .backend
+                .claim(ended.take(), Role::Working, &mut running.job);
+            if !matches!(claim, Claim::Job) && !self.wait(&mut running.job).await {
+                return;
+            }
+            ended = self.work(service, &mut running, call.as_mut()).await;
         }
     }
 
@@ -111,8 +117,8 @@ impl<T: Clone + Send + 'static> Hands<T> {
         }
     }
 
-    /// Waits for a job; `None` if the worker must end.
-    async fn wait(&self) -> Option<Started<T>> {
+    /// Waits for a job; false if the worker must end.
+    async fn wait(&self, job: &mut Option<Started<T>>) -> bool {
         let mut idle = Idle {
             shared: &self.shared,
             role: Role::Registered,
@@ -122,12 +128,12 @@ impl<T: Clone + Send + 'static> Hands<T> {
             let mut woken = pin!(self.shared.signals.workers.notified());
             woken.as_mut().enable();
             if self.orders.dismissed() {
-                return None;
+                return false;
             }
-            match self.shared.backend.claim(None, idle.role) {
-                Claim::Job(started) => {
+            match self.shared.backend.claim(None, idle.role, job) {
+                Claim::Job => {
                     idle.role = Role::Registered;
-                    return Some(started);
+                    return true;
                 }
                 Claim::Wait(role) => idle.role = role,
             }
@@ -142,58 +148,45 @@ impl<T: Clone + Send + 'static> Hands<T> {
     }
 
     /// Runs the handler; its first poll follows the grant at once. Always returns how it ended.
-    async fn work<S>(&self, service: &mut S, started: Started<T>) -> Option<Ended<T>>
+    async fn work<S>(
+        &self,
+        service: &mut S,
+        running: &mut Running<'_, T>,
+        mut call: Pin<&mut Option<S::Future>>,
+    ) -> Option<Ended<T>>
     where
         S: Service<Run<T>, Response = ()> + Send,
         S::Error: Into<Box<dyn Error + Send + Sync>>,
         S::Future: Send,
     {
-        let Started {
-            taken: job,
-            attempt,
-            waited,
-            age,
-            first,
-        } = started;
-        let cx = JobContext {
-            id: job.id,
-            attempt,
-            waited,
-            age,
-            trace: job.trace.clone(),
-        };
-        let copy = match catch_unwind(AssertUnwindSafe(|| job.job.clone())) {
-            Ok(copy) => copy,
-            Err(panic) => return Some(self.panicked(job, attempt, panic)),
-        };
-        let span = self.span(&job, attempt);
-        let mut running = Running {
-            hands: self,
-            job: Some(job),
-        };
-        // The future is made and dropped inside of the block, so that panics there are caught, too.
-        if let Some(first) = first {
+        let job = running.job.as_mut()?;
+        let attempt = job.attempt;
+        let span = self.span(&job.taken, attempt);
+        if let Some(first) = job.first.take() {
             first.await;
         }
-        let run = Run::new(copy, cx);
-        let result = caught(
-            async move {
-                poll_fn(|cx| service.poll_ready(cx)).await?;
-                service.call(run).await
+        // The job stays where it is, and so does the future: it is made, polled and dropped in there, so
+        // that all its panics are caught.
+        let result = poll_fn(|cx| {
+            let poll = || span.in_scope(|| poll(service, job, call.as_mut(), cx));
+            match catch_unwind(AssertUnwindSafe(poll)) {
+                Ok(poll) => poll.map(Ok),
+                Err(panic) => Poll::Ready(Err(panic)),
             }
-            .instrument(span),
-        )
+        })
         .await;
         self.orders.completed();
-        let job = running.job.take()?;
         Some(match result {
             Ok(Ok(())) => {
-                let (id, hold) = (job.id, job.hold);
-                contained(|| drop(job));
+                let (id, hold) = (job.taken.id, job.taken.hold);
+                contained(|| running.job = None);
                 Ended::Completed(id, hold)
             }
-            Ok(Err(error)) => self.judge(job, attempt, verdict(error.into())),
-            Err(panic) => self.panicked(job, attempt, panic),
+            Ok(Err(error)) => self.judge(running.take()?, attempt, verdict(error.into())),
+            Err(panic) => {
+                contained(|| call.set(None));
+                self.panicked(running.take()?, attempt, panic)
+            }
         })
     }
 
@@ -212,7 +205,7 @@ impl<T: Clone + Send + 'static> Hands<T> {
         )
     }
 
-    fn judge(&self, job: Taken<T>, attempt: u32, error: JobError) -> Ended<T> {
+    fn judge(&self, job: Box<Taken<T>>, attempt: u32, error: JobError) -> Ended<T> {
         match error.0 {
             Fault::Retry(error) => {
                 // The error is dropped inside, too.
@@ -230,7 +223,7 @@ impl<T: Clone + Send + 'static> Hands<T> {
         }
     }
 
-    fn panicked(&self, job: Taken<T>, attempt: u32, panic: Box<dyn Any + Send>) -> Ended<T> {
+    fn panicked(&self, job: Box<Taken<T>>, attempt: u32, panic: Box<dyn Any + Send>) -> Ended<T> {
         let text = panic
             .downcast_ref::<&str>()
             .copied()
@@ -241,7 +234,7 @@ impl<T: Clone + Send + 'static> Hands<T> {
         self.failed(job, attempt, text)
     }
 
-    fn failed(&self, job: Taken<T>, attempt: u32, error: String) -> Ended<T> {
+    fn failed(&self, job: Box<Taken<T>>, attempt: u32, error: String) -> Ended<T> {
         let (queue, id) = (&self.shared.name, job.id);
         match self.shared.backoff.delay(attempt) {
             Some(wait) => {
@@ -259,12 +252,19 @@ impl<T: Clone + Send + 'static> Hands<T> {
 /// A job in the hands of a handler: goes back into the queue if the worker's task is aborted.
 struct Running<'a, T> {
     hands: &'a Hands<T>,
-    job: Option<Taken<T>>,
+    job: Option<Started<T>>,
+}
+
+impl<T> Running<'_, T> {
+    /// Out of the handler's hands. On the heap, as a failed job takes many turns from here on.
+    fn take(&mut self) -> Option<Box<Taken<T>>> {
+        self.job.take().map(|job| Box::new(job.taken))
+    }
 }
 
 impl<T> Drop for Running<'_, T> {
     fn drop(&mut self) {
-        if let Some(job) = self.job.take() {
+        if let Some(job) = self.take() {
             self.hands.orders.released();
             self.hands.shared.backend.settle(Ended::Released(job));
         }
@@ -293,14 +293,32 @@ impl<T> Drop for Idle<'_, T> {
     }
 }
 
-/// The future, with a panic of it as an error.
-async fn caught<F: Future>(future: F) -> Result<F::Output, Box<dyn Any + Send>> {
-    let mut future = pin!(future);
-    poll_fn(
-        move |cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
-            Ok(poll) => poll.map(Ok),
-            Err(panic) => Poll::Ready(Err(panic)),
-        },
-    )
-    .await
+/// Calls the service with a copy of the job once it is ready, and then polls what it gave. (A job
+/// that is borrowed for good would have to be `Sync`.)
+fn poll<T, S>(
+    service: &mut S,
+    job: &mut Started<T>,
+    mut call: Pin<&mut Option<S::Future>>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<(), S::Error>>
+where
+    T: Clone,
+    S: Service<Run<T>, Response = ()>,
+{
+    loop {
+        if let Some(future) = call.as_mut().as_pin_mut() {
+            let result = ready!(future.poll(cx));
+            call.set(None);
+            return Poll::Ready(result);
+        }
+        ready!(service.poll_ready(cx))?;
+        let cx = JobContext {
+            id: job.taken.id,
+            attempt: job.attempt,
+            waited: job.waited,
+            age: job.age,
+            trace: job.taken.trace.clone(),
+        };
+        call.set(Some(service.call(Run::new(job.taken.job.clone(), cx))));
+    }
 }

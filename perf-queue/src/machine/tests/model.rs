@@ -9,6 +9,7 @@ use super::*;
 #[derive(Debug, Clone)]
 enum Step {
     Push { key: u8, priority: i8, wait_ms: u64 },
+    PushBatch { key: u8, jobs: u32 },
     Claim,
     Finish(usize),
     PutBack(usize, u8, u64),
@@ -94,6 +95,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => (0..KEYS, -1_i8..2, prop_oneof![3 => Just(0), 1 => 0_u64..20])
             .prop_map(|(key, priority, wait_ms)| Step::Push { key, priority, wait_ms }),
+        2 => (0..KEYS, 1_u32..5).prop_map(|(key, jobs)| Step::PushBatch { key, jobs }),
         6 => Just(Step::Claim),
         3 => (0_usize..8).prop_map(Step::Finish),
         3 => (0_usize..8, 0_u8..4, 0_u64..20).prop_map(|(at, how, wait)| Step::PutBack(at, how, wait)),
@@ -199,13 +201,23 @@ proptest! {
         let mut model = Model::default();
         let mut running: Vec<Claimed<u8>> = Vec::new();
         let mut now = Time::ZERO;
-        for (seq, step) in (0..).zip(steps) {
+        let mut seq = 0;
+        for step in steps {
             match step {
                 Step::Push { key, priority, wait_ms } => {
                     let due = now.plus(ms(wait_ms));
                     let job = NewJob { priority, ..NewJob::new(seq, key, key, now, due) };
                     machine.push(job, now);
                     model.add((seq, key, i16::from(priority)), false, due);
+                    seq += 1;
+                }
+                Step::PushBatch { key, jobs } => {
+                    let payloads = Box::new((0..jobs).map(move |_| key));
+                    machine.push_batch(Batch { seq, count: jobs, key, payloads }, now);
+                    for _ in 0..jobs {
+                        model.add((seq, key, 0), false, now);
+                        seq += 1;
+                    }
                 }
                 Step::Claim => running.extend(claim(&mut machine, &mut model, now)?),
                 Step::Finish(_) | Step::PutBack(..) if running.is_empty() => {}

@@ -48,7 +48,7 @@ where
         self.inner.news.notify_one();
     }
 
-    fn claim(&self, ended: Option<Ended<T>>, role: Role) -> Claim<T> {
+    fn claim(&self, ended: Option<Ended<T>>, role: Role, to: &mut Option<Started<T>>) -> Claim {
         let inner = &*self.inner;
         let mut state = inner.lock();
         let now = Instant::now();
@@ -87,13 +87,14 @@ where
             token: lease.token,
             since: now,
         };
-        Claim::Job(Started {
+        *to = Some(Started {
             taken,
             attempt: job.attempt,
             waited,
             age: job.enqueued_before + held,
             first: None,
-        })
+        });
+        Claim::Job
     }
 
     fn settle(&self, ended: Ended<T>) {
