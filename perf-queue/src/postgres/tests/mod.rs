@@ -13,6 +13,7 @@ mod leases;
 mod limits;
 mod migrate;
 mod model;
+mod numbers;
 mod order;
 mod plans;
 mod pruning;
