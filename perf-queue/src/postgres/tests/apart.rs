@@ -3,7 +3,7 @@
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 use super::support::*;
-use crate::remote::{Ended, Granted, How, Remote, Rules};
+use crate::remote::{Ended, Granted, How, Remote, Rules, Want};
 use crate::{Postgres, postgres::PostgresRemote};
 
 const MANY: usize = 150;
@@ -95,4 +95,43 @@ async fn jobs_that_go_back_are_there_for_the_same_exchange() {
     let back: Vec<_> = first.iter().map(|job| end(job, How::Released)).collect();
     let second = remote.exchange(&back, want(MANY)).await.unwrap();
     assert_eq!(second.granted.len(), MANY);
+}
+
+/// What is told without a claim ends the connection that it is told on.
+async fn lose_what_is_told_apart(remote: &PostgresRemote) {
+    let sql = "DO $do$ BEGIN EXECUTE regexp_replace(
+            pg_get_functiondef('{schema}.exchange'::regproc), '\nBEGIN\n',
+            E'\nBEGIN IF want = 0 THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF;\n'
+        ); END $do$";
+    let sql = AssertSqlSafe(sql.replace("{schema}", remote.schema()));
+    let change = sqlx::raw_sql(sql);
+    change.execute(remote.pool()).await.unwrap();
+}
+
+/// They were told on the second connection each time, and their jobs ran again when their leases ended.
+#[tokio::test]
+async fn ends_go_with_the_next_claim_where_the_second_connection_is_lost_each_time() {
+    let Some(remote) = opened().await else {
+        return;
+    };
+    lose_what_is_told_apart(&remote).await;
+    let all = jobs("", 3 * MANY);
+    add(&remote, &all).await;
+    let ask = Want {
+        lease: ms(1_000),
+        ..want(MANY)
+    };
+    let first = remote.exchange(&[], ask).await.unwrap();
+    let mut ended = all_done(&first.granted);
+    let second = remote.exchange(&ended, ask).await.unwrap();
+    assert!(second.untold);
+    assert_eq!(got(&second), ids(&all[MANY..2 * MANY]));
+    ended.extend(all_done(&second.granted));
+    let third = remote.exchange(&ended, ask).await.unwrap();
+    assert!(!third.untold && third.lost.is_empty());
+    assert_eq!(got(&third), ids(&all[2 * MANY..]));
+    assert_eq!(remote.rows("jobs").await, MANY as i64);
+    // Its jobs come back when their leases are over, and no others.
+    let again = take_until(&remote, want(3 * MANY)).await;
+    assert_eq!(got(&again), ids(&all[2 * MANY..]));
 }
