@@ -1,15 +1,20 @@
 use std::hash::Hash;
 
 use super::grants::Before;
-use super::{Machine, Pace, Rules, Time};
+use super::{Limiter, Machine, Pace, Rules, Time};
 
 /// What the machine knows of the grants under rules that are over.
 #[derive(Debug)]
 pub(super) struct Past {
     /// The last grant of all.
     last: Option<Time>,
-    /// The last that a process before this one can have made. Only the queue's limit counts it.
+    /// The last that a process before this one can have made.
     earlier: Option<Time>,
+    /// It is not known of which keys those were.
+    unknown: bool,
+    /// Those that are known.
+    #[cfg(feature = "sqlite")]
+    pub(super) kept: super::kept::Kept,
     /// For all grants after this, the queue's limit was the one that it is now.
     queue_since: Time,
     key_since: Time,
@@ -20,10 +25,13 @@ pub(super) struct Past {
 }
 
 impl Past {
-    pub(super) const fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             last: None,
             earlier: None,
+            unknown: false,
+            #[cfg(feature = "sqlite")]
+            kept: super::kept::Kept::default(),
             queue_since: Time::ZERO,
             key_since: Time::ZERO,
             own: false,
@@ -39,26 +47,66 @@ impl Past {
     /// The last grant that a key which is not known may have had.
     #[inline]
     pub(super) fn forgotten(&self) -> Option<Time> {
-        self.forgotten.map(|before| before.newest)
+        match self.forgotten {
+            Some(before) => Some(before.newest),
+            None => self.earlier.filter(|_| self.unknown),
+        }
     }
 
-    /// What a new key, with `pace` for its limit, has to count with.
-    pub(super) fn of_new_key(&self, pace: Option<&Pace>, now: Time) -> Option<Before> {
-        let before = self.forgotten?;
-        (before.newest.plus_nanos(pace?.period) > now).then_some(before)
+    /// The limiter of a key that is not known, with `pace` for its limit.
+    pub(super) fn of_new_key(
+        &mut self,
+        name: &impl Hash,
+        pace: Option<&Pace>,
+        now: Time,
+    ) -> Limiter {
+        let mut limiter = Limiter::default();
+        let Some(pace) = pace else {
+            return limiter;
+        };
+        #[cfg(feature = "sqlite")]
+        if let Some(limiter) = self.kept.take(name, pace, now) {
+            return limiter;
+        }
+        #[cfg(not(feature = "sqlite"))]
+        let _ = name;
+        let before = match self.earlier {
+            Some(earlier) if self.unknown => Some(Before::paced(earlier, pace, self.key_since)),
+            _ => self.forgotten,
+        };
+        if let Some(before) = before
+            && before.newest.plus_nanos(pace.period) > now
+        {
+            limiter.assume(before);
+        }
+        limiter
+    }
+
+    /// Any number of grants until the last.
+    fn any(&self) -> Option<Before> {
+        match self.last {
+            Some(last) => Some(Before::unlimited(last)),
+            None => self.earlier.map(Before::unpaced),
+        }
     }
 
     /// What keys that are not known may have been granted until now, by the limit `old`.
     fn forget(&mut self, old: Option<&Pace>, now: Time) {
-        self.forgotten = self.last.map(|last| match old {
-            // A key is forgotten no sooner than a period after its last grant.
-            Some(pace) if !self.own => {
-                let forgotten = self.forgotten().unwrap_or(Time::ZERO);
-                let newest = now.minus_nanos(pace.period).max(forgotten).min(last);
-                Before::limited(newest, pace, self.key_since)
-            }
-            _ => Before::unlimited(last),
+        let earlier = self.earlier;
+        self.forgotten = self.last.or(earlier).map(|last| {
+            let before = match old {
+                // A key is forgotten no sooner than a period after its last grant.
+                Some(pace) if !self.own => {
+                    let first = earlier.map_or(Time::ZERO, |_| Time::LONG_AGO);
+                    let forgotten = self.forgotten().unwrap_or(first);
+                    let newest = now.minus_nanos(pace.period).max(forgotten).min(last);
+                    Before::limited(newest, pace, self.key_since)
+                }
+                _ => Before::unlimited(last),
+            };
+            before.also_earlier(earlier.is_some())
         });
+        self.unknown = false;
     }
 }
 
@@ -91,12 +139,23 @@ impl<T, K: Hash + Eq + Clone> Machine<T, K> {
 
     /// Begins where processes before this one have granted jobs by this limit of the queue, which was in
     /// force for all grants after `since`: the last of them no later than `newest`, and more is not known.
-    /// Of single keys nothing is, and nothing is taken for granted.
+    /// The same goes for each key and its limit, except where `keys` are all those that had grants of late.
+    /// Keys may have had limits of their own, or `own` says that they had not.
     #[cfg(feature = "sqlite")]
-    pub(crate) fn go_on(&mut self, newest: Time, since: Time) {
+    pub(crate) fn go_on(
+        &mut self,
+        newest: Time,
+        since: Time,
+        keys: Option<Vec<super::KeptKey>>,
+        own: bool,
+    ) {
         let since = since.min(newest);
         self.past.earlier = Some(newest);
         self.past.queue_since = since;
+        self.past.key_since = since;
+        self.past.own = own;
+        self.past.unknown = keys.is_none();
+        self.past.kept = super::kept::Kept::new(keys.unwrap_or_default(), newest);
         if let Some(pace) = &self.rules.queue {
             self.limiter.assume(Before::paced(newest, pace, since));
         }
@@ -117,10 +176,7 @@ impl<T, K: Hash + Eq + Clone> Machine<T, K> {
         if old.queue != rules.queue {
             let unknown = match old.queue {
                 Some(_) => None,
-                None => match self.past.last {
-                    Some(last) => Some(Before::unlimited(last)),
-                    None => self.past.earlier.map(Before::unpaced),
-                },
+                None => self.past.any(),
             };
             let paces = [old.queue.as_ref(), rules.queue.as_ref()];
             self.limiter.change(paces, self.past.queue_since, unknown);
@@ -128,6 +184,10 @@ impl<T, K: Hash + Eq + Clone> Machine<T, K> {
         }
         if old.key != rules.key {
             self.past.forget(old.key.as_ref(), now);
+            #[cfg(feature = "sqlite")]
+            self.past
+                .kept
+                .change(rules.key.as_ref(), self.past.forgotten);
             for (_, key) in &mut self.keys {
                 let own = key.pace.take();
                 // When a limit of its own began is not known.
@@ -159,7 +219,7 @@ impl<T, K: Hash + Eq + Clone> Machine<T, K> {
         }
         let old = key.pace.replace(Box::new(pace));
         let paces = [old.as_deref().or(common), Some(&pace)];
-        let unknown = self.past.last.map(Before::unlimited);
+        let unknown = self.past.any();
         key.limiter.change(paces, Time::NEVER, unknown);
         self.past.own = true;
         if !key.list.is_empty() {

@@ -63,7 +63,6 @@ impl Before {
     }
 
     /// Of processes before this one, by a limiter that had `pace` for all grants after `since`.
-    #[cfg(feature = "sqlite")]
     pub(super) fn paced(newest: Time, pace: &Pace, since: Time) -> Self {
         let (interval, ahead) = pace.spacing();
         Self {
@@ -80,6 +79,14 @@ impl Before {
             first: Time::LONG_AGO,
             ..Self::unlimited(newest)
         }
+    }
+
+    /// There may have been some before the start.
+    pub(super) fn also_earlier(mut self, earlier: bool) -> Self {
+        if earlier {
+            self.first = Time::LONG_AGO;
+        }
+        self
     }
 
     fn up_to(self, newest: Time) -> Self {
@@ -163,12 +170,17 @@ impl Grants {
             Self::Many(many) => (many.times.len(), many.times.front().copied(), many.before),
         };
         let dropped = (noted == pace.quota).then(|| {
+            // Where processes before this one have granted some, they have others, too.
+            let first = match oldest {
+                Some(oldest) if oldest < Time::ZERO => Time::LONG_AGO,
+                _ => Time::ZERO,
+            };
             // Each was a period before the one that is a quota later, if that was by this pace.
             let oldest = oldest.unwrap_or(Time::ZERO);
             let later = self.back(1).filter(|later| *later >= since);
             let newest = later.map_or(oldest, |later| later.minus_nanos(pace.period).min(oldest));
             Before {
-                first: before.map_or(Time::ZERO, |before| before.first),
+                first: before.map_or(first, |before| before.first),
                 ..Before::limited(newest, pace, since)
             }
         });

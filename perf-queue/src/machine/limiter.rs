@@ -31,7 +31,24 @@ impl Pace {
 
     /// How far apart grants are, and by how much a later one may have come before its turn, or an
     /// earlier one after it.
+    /// For who keeps it elsewhere.
     #[cfg(feature = "sqlite")]
+    pub(super) const fn parts(&self) -> [u64; 3] {
+        [self.quota as u64, self.period, self.lead]
+    }
+
+    /// What gave these [`parts`](Self::parts).
+    #[cfg(feature = "sqlite")]
+    pub(super) fn from_parts([quota, period, lead]: [u64; 3]) -> Self {
+        let quota = quota.clamp(1, u32::MAX.into());
+        Self {
+            quota: quota as usize,
+            period,
+            interval: period / quota,
+            lead,
+        }
+    }
+
     pub(super) const fn spacing(&self) -> (u64, u64) {
         (self.interval, self.lead + CATCH_UP_NANOS)
     }
@@ -109,6 +126,33 @@ impl Limiter {
                 }
             }
         }
+    }
+
+    /// One that has made these grants, the oldest first.
+    #[cfg(feature = "sqlite")]
+    pub(super) fn restored(pace: &Pace, slot: Time, grants: impl Iterator<Item = Time>) -> Self {
+        let mut limiter = Self {
+            slot,
+            grants: Grants::default(),
+        };
+        grants.for_each(|at| limiter.grants.push(pace.quota, at));
+        limiter
+    }
+
+    /// The grants that count, the newest first, each as late as it can have been.
+    #[cfg(feature = "sqlite")]
+    pub(super) fn latest(&self, pace: &Pace) -> impl Iterator<Item = Time> {
+        (1..=pace.quota).map_while(|n| self.grants.back(n))
+    }
+
+    #[cfg(feature = "sqlite")]
+    pub(super) fn newest(&self) -> Option<Time> {
+        self.grants.newest()
+    }
+
+    #[cfg(feature = "sqlite")]
+    pub(super) const fn slot(&self) -> Time {
+        self.slot
     }
 
     /// Starts with grants that are not known.

@@ -6,6 +6,8 @@ mod change;
 mod claimed;
 mod grants;
 mod jobs;
+#[cfg(feature = "sqlite")]
+mod kept;
 mod key;
 mod limiter;
 mod list;
@@ -24,6 +26,8 @@ use slab::Slab;
 use change::Past;
 pub(crate) use claimed::{Batch, Claimed, NewJob, Return, Ticket};
 use jobs::{Job, Jobs};
+#[cfg(feature = "sqlite")]
+pub(crate) use kept::{KeptKey, stable_hash};
 use key::{Key, Place};
 pub(crate) use limiter::{Limiter, Pace};
 use list::Side;

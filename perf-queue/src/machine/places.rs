@@ -16,9 +16,9 @@ impl<T, K: Hash + Eq + Clone> Machine<T, K> {
         }
         let mut key = Key::new(name.clone(), pace);
         self.past.own |= pace.is_some();
-        if let Some(before) = self.past.of_new_key(key.pace(self.rules.key.as_ref()), now) {
-            key.limiter.assume(before);
-        }
+        let own = key.pace.as_deref();
+        let pace = own.or(self.rules.key.as_ref());
+        key.limiter = self.past.of_new_key(&key.name, pace, now);
         grow(&mut self.keys);
         let id = self.keys.insert(key) as u32;
         self.names.insert(name, id);

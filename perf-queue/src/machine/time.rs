@@ -41,6 +41,18 @@ impl Time {
         Self(self.0.saturating_sub_unsigned(nanos))
     }
 
+    /// So many nanoseconds after this one, or before.
+    #[cfg(feature = "sqlite")]
+    pub(crate) const fn offset(self, nanos: i64) -> Self {
+        Self(self.0.saturating_add(nanos))
+    }
+
+    /// What leads here from `other` by [`offset`](Self::offset).
+    #[cfg(feature = "sqlite")]
+    pub(crate) const fn offset_from(self, other: Self) -> i64 {
+        self.0.saturating_sub(other.0)
+    }
+
     /// The time passed since `earlier`, zero if it lies ahead.
     #[inline]
     pub(crate) fn since(self, earlier: Self) -> Duration {

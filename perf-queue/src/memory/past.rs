@@ -1,43 +1,77 @@
+use std::any::type_name;
 use std::hash::Hash;
 use std::time::Duration;
 
 use super::store::{Settings, Store};
-use crate::machine::{Machine, Pace, Rules, Time};
+use crate::machine::{KeptKey, Machine, Pace, Rules, Time, stable_hash};
+use crate::panics::contained;
 
 /// What is known of the jobs that processes before this one have started.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Past {
-    /// The queue's limit then.
-    pub(crate) pace: Option<Pace>,
+    /// The limits then, of the queue and of all keys that had none of their own.
+    pub(crate) paces: [Option<Pace>; 2],
     /// None was started for this long.
     pub(crate) quiet: Duration,
-    /// For how long that was the limit, if that is known.
+    /// For how long those were the limits, if that is known.
     pub(crate) unchanged: Option<Duration>,
+    /// What [`Store::leave_behind`] gave, if nothing was started after it.
+    pub(crate) keys: Option<Vec<u8>>,
 }
+
+/// The last grants of keys: what says whether they can be found again by their hashes, whether keys had
+/// limits of their own, and the keys.
+type Keys = (String, bool, Vec<KeptKey>);
 
 impl Past {
     /// A machine that goes on after what there was, if anything.
-    pub(super) fn machine<S, T, K: Hash + Eq + Clone>(settings: &Settings<S>) -> Machine<T, K> {
-        let Some(past) = settings.past else {
+    pub(super) fn machine<S, T, K: Hash + Eq + Clone>(settings: &mut Settings<S>) -> Machine<T, K> {
+        let Some(past) = settings.past.take() else {
             return Machine::new(settings.rules);
         };
+        let [queue, key] = past.paces;
         let mut machine = Machine::new(Rules {
-            queue: past.pace,
+            queue,
+            key,
             ..settings.rules
         });
         let newest = Time::ZERO.before(past.quiet);
         let since = past.unchanged.map_or(newest, |d| Time::ZERO.before(d));
-        machine.go_on(newest, since);
+        let own = settings.rate_per_key.is_some();
+        let keys = past
+            .keys
+            .and_then(|keys| serde_json::from_slice::<Keys>(&keys).ok())
+            .filter(|(hash, ..)| *hash == hash_of::<K>());
+        // Limits of their own that are new are not those of the grants before.
+        let since = match &keys {
+            Some((_, false, _)) if own => newest,
+            _ => since,
+        };
+        let keys = keys.filter(|(_, before, _)| *before || !own);
+        machine.go_on(newest, since, keys.map(|(.., keys)| keys), own);
         machine.set_rules(settings.rules, Time::ZERO);
         machine
     }
 }
 
-impl<T, K> Store<T, K> {
-    /// How long ago a job was last started, also by processes before this one; `None` if none ever was.
-    pub(crate) fn last_start(&self) -> Option<Duration> {
+impl<T, K: Hash> Store<T, K> {
+    /// How long ago a job was last started, also by processes before this one, `None` if none ever was;
+    /// and for [`Past::keys`], what is known of the keys.
+    pub(crate) fn leave_behind(&self) -> (Option<Duration>, Option<Vec<u8>>) {
         let state = self.lock();
-        let last = state.machine.last_grant()?;
-        Some(self.now().since(last))
+        let now = self.now();
+        let last = state.machine.last_grant().map(|last| now.since(last));
+        // The hash of a key is the user's code.
+        let own = self.settings.rate_per_key.is_some();
+        let keys = contained(|| state.machine.keep(now, own)).flatten();
+        drop(state);
+        let keys = keys.and_then(|keys| serde_json::to_vec(&(hash_of::<K>(), own, keys)).ok());
+        (last, keys)
     }
+}
+
+/// Differs where keys have other hashes: by another type, or by a library whose hashes are others.
+fn hash_of<K>() -> String {
+    let sample = stable_hash(&("perf-queue", Some(1_u64), [-1_i32], 'a', true));
+    format!("{} {sample:x}", type_name::<K>())
 }

@@ -117,9 +117,16 @@ impl<T, K> Store<T, K>
 where
     K: Hash + Eq + Clone,
 {
-    pub(crate) fn new(settings: Settings<T>, key: KeyOf<T, K>) -> Self {
+    pub(crate) fn new(
+        #[cfg_attr(
+            not(feature = "sqlite"),
+            expect(unused_mut, reason = "taken from elsewhere")
+        )]
+        mut settings: Settings<T>,
+        key: KeyOf<T, K>,
+    ) -> Self {
         #[cfg(feature = "sqlite")]
-        let machine = Past::machine(&settings);
+        let machine = Past::machine(&mut settings);
         #[cfg(not(feature = "sqlite"))]
         let machine = Machine::new(settings.rules);
         let limits = settings.limits;

@@ -22,7 +22,7 @@ use crate::signals::Signals;
 use crate::{BuildError, EnqueueOptions, JobId, Memory, Scope};
 
 /// A queue in a file.
-pub(super) struct Durable<T, K> {
+pub(super) struct Durable<T, K: Hash> {
     pub(super) store: Store<T, K>,
     pub(super) journal: Arc<Journal>,
     pub(super) signals: Arc<Signals>,
@@ -51,7 +51,7 @@ where
         let dead_letters = parts.dead_letters.unwrap_or(sqlite.dead_letters);
         let sqlite = sqlite.dead_letters(dead_letters);
         sqlite.check()?;
-        let (journal, stored) = sqlite.start(&parts.name).await?;
+        let (mut journal, stored) = sqlite.start(&parts.name).await?;
         // As on a server: who names limits sets those in which the code has changed.
         let before = journal.state.rules;
         let mut kept = before;
@@ -67,13 +67,17 @@ where
         let rules = limits.rules()?;
         let capacity = sqlite.bound();
         parts.signals.room.add_permits(capacity);
-        let past = match journal.state.past {
+        let past = match journal.state.past.take() {
             None => None,
-            Some(past) => Some(Past {
-                pace: Limits::from(before).rules()?.queue,
-                quiet: past.quiet,
-                unchanged: past.unchanged,
-            }),
+            Some(past) => {
+                let before = Limits::from(before).rules()?;
+                Some(Past {
+                    paces: [before.queue, before.key],
+                    quiet: past.quiet,
+                    unchanged: past.unchanged,
+                    keys: past.keys,
+                })
+            }
         };
         let settings = Settings {
             past,
@@ -284,10 +288,11 @@ where
     }
 }
 
-impl<T, K> Drop for Durable<T, K> {
+impl<T, K: Hash> Drop for Durable<T, K> {
     fn drop(&mut self) {
         // The task that takes in arrivals has the journal, too.
-        self.journal.close_after(self.store.last_start());
+        let (last_start, keys) = self.store.leave_behind();
+        self.journal.close_after(last_start, keys);
     }
 }
 

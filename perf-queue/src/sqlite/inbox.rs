@@ -4,7 +4,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
 
 use super::rows::{Added, End, RowId, Stored};
-use super::state::Setting;
+use super::state::{Setting, Starts};
 use crate::remote::{Letter, NewJob};
 use crate::{BackendError, JobId};
 
@@ -33,8 +33,8 @@ pub(super) enum Op {
     /// Up to this time of the wall clock.
     Purge(i64, Reply<u64>),
     Set(Setting, Reply<()>),
-    /// When a job was last started, by the wall clock, if one ever was: the last that is told.
-    LastStart(Option<i64>),
+    /// The last that is told.
+    Starts(Starts),
 }
 
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use super::error::{ended, refused};
 use super::foreign;
 use super::inbox::{Append, Inbox, Op};
 use super::rows::{Added, End, RowId, Stored, millis, wall_clock};
-use super::state::{Setting, State};
+use super::state::{Setting, Starts, State};
 use super::writer::Writer;
 use crate::remote::{Letter, NewJob};
 use crate::{BackendError, EnqueueInError, JobId};
@@ -299,12 +299,12 @@ impl Journal {
         }
     }
 
-    /// Writes all that was told, then closes the file and lets others open the queue; does not wait for
+    /// Writes all that was told, and what was started of late, then closes the file and lets others open the queue; does not wait for
     /// that.
-    pub(super) fn close_after(&self, last_start: Option<Duration>) {
+    pub(super) fn close_after(&self, last_start: Option<Duration>, keys: Option<Vec<u8>>) {
         let now = wall_clock();
-        let last = last_start.map(|ago| now.saturating_sub(millis(ago)));
-        let _ = self.inbox.push(Op::LastStart(last));
+        let at = last_start.map_or(0, |ago| now.saturating_sub(millis(ago)));
+        let _ = self.inbox.push(Op::Starts(Starts { at, keys }));
         self.close();
     }
 

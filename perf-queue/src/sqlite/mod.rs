@@ -42,14 +42,17 @@ pub(crate) use rows::{Added, End, Place, RowId, Stored};
 ///
 /// The file is in WAL mode, and a job is on the disk (`synchronous = FULL`) when its enqueue returns.
 ///
-/// The queue's limit holds in windows that span the end of a process, too, also of one that was killed. Its
-/// starts are not written one by one: they count as the most that the limit can have let through, up to
-/// its last start, or up to now where it was killed. So after a restart a first job may have to wait for
-/// one slot and 50 ms; with a burst, or where the limit had just been changed, for a period. The wall
-/// clock tells how long ago it was: set forward while no process has the queue, less time has to pass.
+/// The limits of the queue and of each key hold in windows that span the end of a process, too, also of one
+/// that was killed. Starts are not written one by one. Who lets go of the queue leaves in the file what each
+/// key has had of late; of the queue as a whole, and of each key of a process that was killed, the starts
+/// count as the most that the limit can have let through, up to the last start, or up to now after a kill. So
+/// after a restart a first job may have to wait for one slot and 50 ms; with a burst, or where the limit had
+/// just been changed, for a period. The wall clock tells how long ago it was: set forward while no process
+/// has the queue, less time has to pass.
 ///
-/// Limits of single keys do not know what an earlier process has started: a window that spans its end may
-/// hold up to twice the quota of a key.
+/// Keys are found again by their [`Hash`](std::hash::Hash). Where that has changed, as by another version of
+/// Rust, what keys have had is as unknown as after a kill. A closure that gives a key another rate than it
+/// did to a process that was killed counts as if it always had.
 #[derive(Debug, Clone)]
 pub struct Sqlite {
     path: PathBuf,

@@ -82,7 +82,7 @@ async fn read(
     queue: i64,
     clean: bool,
 ) -> sqlx::Result<(Vec<Stored>, Watch, u64)> {
-    set_clean(conn, queue, None).await?;
+    state::set_taken(conn, queue).await?;
     names::forget_old(conn, wall_clock()).await?;
     sqlx::query(include_str!("sql/recover.sql"))
         .bind(queue)
@@ -96,41 +96,4 @@ async fn read(
     let mut watch = Watch::new(last.unwrap_or(0));
     watch.look(conn).await?;
     Ok((jobs, watch, dead::count(conn, queue).await?))
-}
-
-/// The queue is let go of, and its last job was started at this time of the wall clock; or it is taken.
-pub(super) async fn set_clean(
-    conn: &mut SqliteConnection,
-    queue: i64,
-    last_start: Option<i64>,
-) -> sqlx::Result<()> {
-    // Who ends in between has not let go of it.
-    if let Some(at) = last_start {
-        set_time(conn, queue, include_str!("sql/set_closed.sql"), at).await?;
-    }
-    sqlx::query(include_str!("sql/set_clean.sql"))
-        .bind(queue)
-        .bind(last_start.is_some())
-        .execute(&mut *conn)
-        .await?;
-    if last_start.is_none() {
-        set_time(
-            conn,
-            queue,
-            include_str!("sql/set_opened.sql"),
-            wall_clock(),
-        )
-        .await?;
-    }
-    Ok(())
-}
-
-async fn set_time(
-    conn: &mut SqliteConnection,
-    queue: i64,
-    sql: &'static str,
-    at: i64,
-) -> sqlx::Result<()> {
-    sqlx::query(sql).bind(queue).bind(at).execute(conn).await?;
-    Ok(())
 }

@@ -21,12 +21,23 @@ pub(super) struct State {
 }
 
 /// What is known of the jobs that were started by who had the queue before.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Past {
     /// None for this long.
     pub(super) quiet: Duration,
     /// For this long, all by the limits that are in force now. Unknown where they were being changed.
     pub(super) unchanged: Option<Duration>,
+    /// As [`Starts::keys`].
+    pub(super) keys: Option<Vec<u8>>,
+}
+
+/// What is told of the jobs that were started, by who lets go of the queue.
+#[derive(Debug)]
+pub(super) struct Starts {
+    /// When the last one was, by the wall clock; zero if none ever was.
+    pub(super) at: i64,
+    /// Those of single keys, where they are known.
+    pub(super) keys: Option<Vec<u8>>,
 }
 
 /// What is set while the queue runs.
@@ -62,8 +73,13 @@ pub(super) async fn load(
     let ago = |time: i64| between(time, now);
     let closed: Option<i64> = row.try_get(5)?;
     let past = Past {
-        quiet: closed.filter(|_| clean).map_or(Duration::ZERO, ago),
+        // Both times are rounded down.
+        quiet: closed
+            .filter(|_| clean)
+            .map_or(Duration::ZERO, ago)
+            .saturating_sub(Duration::from_millis(1)),
         unchanged: row.try_get::<Option<i64>, _>(6)?.map(ago),
+        keys: row.try_get::<Option<Vec<u8>>, _>(7)?.filter(|_| clean),
     };
     Ok(State {
         past: row.try_get::<bool, _>(4)?.then_some(past),
@@ -72,6 +88,50 @@ pub(super) async fn load(
         paused: row.try_get::<Option<bool>, _>(1)?.unwrap_or(false),
         hold: between(now, row.try_get::<Option<i64>, _>(2)?.unwrap_or(0)),
     })
+}
+
+/// The queue is taken.
+pub(super) async fn set_taken(conn: &mut SqliteConnection, queue: i64) -> sqlx::Result<()> {
+    set_clean(queue, false).execute(&mut *conn).await?;
+    sqlx::query(include_str!("sql/set_opened.sql"))
+        .bind(queue)
+        .bind(wall_clock())
+        .execute(&mut *conn)
+        .await?;
+    sqlx::query(include_str!("sql/forget_keys.sql"))
+        .bind(queue)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// The queue is let go of.
+pub(super) async fn set_free(
+    conn: &mut SqliteConnection,
+    queue: i64,
+    starts: Starts,
+) -> sqlx::Result<()> {
+    sqlx::query(include_str!("sql/set_closed.sql"))
+        .bind(queue)
+        .bind(starts.at)
+        .execute(&mut *conn)
+        .await?;
+    if let Some(keys) = starts.keys {
+        sqlx::query(include_str!("sql/set_keys.sql"))
+            .bind(queue)
+            .bind(keys)
+            .execute(&mut *conn)
+            .await?;
+    }
+    // Who ends before this has not let go of it.
+    set_clean(queue, true).execute(conn).await?;
+    Ok(())
+}
+
+fn set_clean(queue: i64, clean: bool) -> Query<'static, Sqlite, SqliteArguments> {
+    sqlx::query(include_str!("sql/set_clean.sql"))
+        .bind(queue)
+        .bind(clean)
 }
 
 pub(super) async fn save(

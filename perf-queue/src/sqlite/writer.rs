@@ -5,6 +5,7 @@ use std::sync::Arc;
 use sqlx::{Connection, SqliteConnection};
 use tokio::time::{Duration, Instant, sleep_until};
 
+use super::Added;
 use super::arrivals::Arrivals;
 use super::changes::{Buried, Changes};
 use super::dead::Letters;
@@ -13,8 +14,8 @@ use super::file::OwnedFile;
 use super::group::{Group, commit};
 use super::inbox::{Append, Due, Inbox, Op};
 use super::rows::wall_clock;
+use super::state::{self, Starts};
 use super::watch::Watch;
-use super::{Added, start};
 use crate::BackendError;
 use crate::job_error::chain;
 
@@ -42,7 +43,7 @@ pub(super) struct Writer {
     arrivals: Arc<Arrivals>,
     letters: Arc<Letters>,
     failing: Option<Failing>,
-    last_start: Option<i64>,
+    starts: Option<Starts>,
     /// Dropped last: others may open the queue then.
     file: OwnedFile,
 }
@@ -81,7 +82,7 @@ impl Writer {
             arrivals: Arc::default(),
             letters: Arc::new(Letters::new(letters)),
             failing: None,
-            last_start: None,
+            starts: None,
             file,
         }
     }
@@ -149,7 +150,7 @@ impl Writer {
                 Op::Ended(row, end, at) => self.changes.ended(row, end, at),
                 Op::Deliver(rows) => self.watch.deliver(rows),
                 Op::Expect => self.watch.expect(),
-                Op::LastStart(at) => self.last_start = Some(at.unwrap_or(0)),
+                Op::Starts(starts) => self.starts = Some(starts),
                 Op::Flush(_)
                 | Op::ListDead(..)
                 | Op::IsDead(..)
@@ -343,8 +344,11 @@ impl Writer {
             return;
         };
         // It may have been until now, if nobody has said.
-        let last_start = self.last_start.unwrap_or_else(wall_clock);
-        let clean = start::set_clean(&mut conn, self.queue, Some(last_start)).await;
+        let starts = self.starts.take().unwrap_or_else(|| Starts {
+            at: wall_clock(),
+            keys: None,
+        });
+        let clean = state::set_free(&mut conn, self.queue, starts).await;
         if let Err(error) = clean.and(conn.close().await) {
             tracing::warn!(%error, "the queue's file was not closed well");
         }

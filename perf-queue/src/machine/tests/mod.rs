@@ -6,6 +6,8 @@ mod limits;
 mod memory;
 mod model;
 mod priority;
+#[cfg(feature = "sqlite")]
+mod restart;
 mod world;
 
 use std::hash::Hash;

@@ -74,6 +74,12 @@ CREATE TABLE IF NOT EXISTS perf_queue_past (
     changed INTEGER
 );
 
+-- The keys that had jobs started of late, as of `closed`, in JSON. Unknown where there is no such row.
+CREATE TABLE IF NOT EXISTS perf_queue_keys (
+    queue INTEGER PRIMARY KEY,
+    keys BLOB NOT NULL
+);
+
 -- The limits of the last builder that had any, in JSON: a builder overrides only where it differs.
 CREATE TABLE IF NOT EXISTS perf_queue_built (
     queue INTEGER PRIMARY KEY,

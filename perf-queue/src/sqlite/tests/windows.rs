@@ -1,4 +1,4 @@
-//! The limit of a queue holds in windows that span the end of a process, also of one that is killed.
+//! The limits of a queue and of its keys hold in windows that span the end of a process, also of one that is killed.
 
 use std::io::{BufRead, BufReader, Write};
 use std::time::SystemTime;
@@ -9,18 +9,34 @@ use crate::{JobContext, Queue, Rate};
 
 const LIMITS: &str = "PERF_QUEUE_TEST_LIMITS";
 
-const QUOTA: usize = 5;
 const PERIOD: Duration = Duration::from_secs(1);
 
 /// How much later than its grant a start may be said, on a loaded machine.
 const LATE: Duration = Duration::from_millis(500);
 
+/// Limits by their names, and how many may start in a period: of all, or of each key.
+const QUOTAS: [(&str, usize); 5] = [
+    ("even", 5),
+    ("burst", 5),
+    ("keys", 1),
+    ("burst of keys", 5),
+    ("keys of their own", 1),
+];
+
+fn key(job: u32) -> u32 {
+    job % 3
+}
+
 async fn queue(file: &Path, limits: &str) -> Queue<u32> {
     let builder = Queue::<u32>::builder("test").backend(Sqlite::open(file));
+    let builder = builder.key(|job| key(*job));
     let rate = Rate::new(5, PERIOD);
     let built = match limits {
         "even" => builder.rate_limit(rate),
         "burst" => builder.rate_limit(rate.burst(5)),
+        "keys" => builder.rate_limit_per_key(Rate::new(1, PERIOD)),
+        "burst of keys" => builder.rate_limit_per_key(rate.burst(5)),
+        "keys of their own" => builder.rate_limit_per_key(|_: &u32| Rate::new(1, PERIOD)),
         _ => panic!("{limits}"),
     };
     built.build().await.unwrap()
@@ -40,8 +56,8 @@ async fn starts_jobs() {
     };
     let queue = queue(Path::new(&file), &limits).await;
     queue.enqueue_batch((0..100).collect()).await.unwrap();
-    let workers = queue.workers(4, |_: u32, _: JobContext| async move {
-        let line = format!("\nstart {}\n", micros());
+    let workers = queue.workers(4, |job: u32, _: JobContext| async move {
+        let line = format!("\nstart {} {}\n", key(job), micros());
         let mut out = std::io::stdout();
         out.write_all(line.as_bytes()).unwrap();
         out.flush().unwrap();
@@ -57,25 +73,34 @@ async fn starts_jobs() {
     }
 }
 
-/// The last start of a process, and the one that is `QUOTA` later, are a period apart, except for how
+/// The last start of a process, and the one that is `quota` later, are a period apart, except for how
 /// late the former was said.
-fn check(starts: &[Vec<u64>], limits: &str) {
-    let all: Vec<u64> = starts.concat();
+fn check(starts: &[Vec<(u32, u64)>], limits: &str, quota: usize) {
+    let all = starts.concat();
     let apart = u64::try_from((PERIOD - LATE).as_micros()).unwrap();
-    for window in all.windows(QUOTA + 1) {
-        let took = window[QUOTA] - window[0];
-        assert!(
-            took >= apart,
-            "{limits}: {took} us for {window:?} of {starts:?}"
-        );
+    for key in 0..3 {
+        let of_keys = limits.contains("keys");
+        let counted = all.iter().filter(|(k, _)| !of_keys || *k == key);
+        let counted: Vec<u64> = counted.map(|(_, at)| *at).collect();
+        for window in counted.windows(quota + 1) {
+            let took = window[quota] - window[0];
+            assert!(
+                took >= apart,
+                "{limits}: {took} us for {window:?} of {starts:?}"
+            );
+        }
     }
 }
 
-fn across(limits: &str, kill: bool) {
+fn across(limits: &str, quota: usize, kill: bool) {
     let dir = Dir::new();
     let mut all = Vec::new();
     // With a burst, in the middle of it.
-    let (processes, after) = if limits == "burst" { (4, 3) } else { (8, 1) };
+    let (processes, after) = if limits.starts_with("burst") {
+        (4, 3)
+    } else {
+        (8, 1)
+    };
     for _ in 0..processes {
         let mut child = child_of("windows::starts_jobs", &dir.file(), &[(LIMITS, limits)]);
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -85,7 +110,8 @@ fn across(limits: &str, kill: bool) {
             let Some(at) = line.strip_prefix("start ") else {
                 continue;
             };
-            starts.push(at.parse().unwrap());
+            let (key, at) = at.split_once(' ').unwrap();
+            starts.push((key.parse().unwrap(), at.parse().unwrap()));
             if starts.len() == after && !ended {
                 ended = true;
                 if kill {
@@ -99,19 +125,19 @@ fn across(limits: &str, kill: bool) {
         assert!(ended, "{limits}: it has ended before");
         all.push(starts);
     }
-    check(&all, limits);
+    check(&all, limits, quota);
 }
 
 #[test]
 fn windows_hold_across_processes_that_are_killed() {
-    for limits in ["even", "burst"] {
-        across(limits, true);
+    for (limits, quota) in QUOTAS {
+        across(limits, quota, true);
     }
 }
 
 #[test]
 fn windows_hold_across_processes_that_let_go_of_the_queue() {
-    for limits in ["even", "burst"] {
-        across(limits, false);
+    for (limits, quota) in QUOTAS {
+        across(limits, quota, false);
     }
 }

@@ -1,0 +1,1 @@
+DELETE FROM perf_queue_keys WHERE queue = ?1
