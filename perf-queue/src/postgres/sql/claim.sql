@@ -23,7 +23,13 @@ BEGIN
         stopped := n < want;
     END IF;
     IF n = 0 THEN
-        PERFORM FROM jobs j WHERE j.queue = r.queue AND j.key = '' AND j.placed AND j.token = 0 LIMIT 1;
+        PERFORM FROM jobs j
+        WHERE j.queue = r.queue AND j.key = '' AND j.placed AND j.token = 0 AND j.rank < 0 LIMIT 1;
+        IF NOT FOUND THEN
+            PERFORM FROM jobs j
+            WHERE j.queue = r.queue AND j.key = '' AND j.placed AND j.token = 0
+                AND (j.rank, j.seq) >= (0::smallint, head) LIMIT 1;
+        END IF;
         stopped := FOUND;
         r := before;
         RETURN;
@@ -81,23 +87,29 @@ BEGIN
     THEN
         RETURN;
     END IF;
-    SELECT o.seq, pg_current_snapshot() AS seen INTO first FROM jobs o
-    WHERE o.queue = h.queue AND o.key = '' AND o.placed AND o.token = 0 AND o.rank = 0 AND o.seq >= h.seq
-    ORDER BY o.seq LIMIT 1;
-    IF NOT FOUND THEN
-        RETURN;
-    END IF;
+    SELECT pg_current_snapshot() AS seen, (
+        SELECT o.seq FROM jobs o
+        WHERE o.queue = h.queue AND o.key = '' AND o.placed AND o.token = 0 AND o.rank = 0 AND o.seq >= h.seq
+        ORDER BY o.seq LIMIT 1
+    ) AS seq INTO first;
     PERFORM FROM heads o WHERE o.queue = h.queue AND o.since = h.since FOR NO KEY UPDATE SKIP LOCKED;
     IF FOUND THEN
         UPDATE heads o SET
             seq = CASE
-                WHEN first.seq >= h.next AND pg_snapshot_xmin(first.seen) > h.since THEN h.next
+                WHEN coalesce(first.seq >= h.next, true) AND pg_snapshot_xmin(first.seen) > h.since THEN h.next
                 ELSE h.seq
             END,
+            -- The latter where none waits.
             next = least(first.seq, floor),
             since = mine
         WHERE o.queue = h.queue;
     END IF;
+END $$;
+
+-- The sequence gives lower numbers than it has given, as after a move to another server that left it behind.
+CREATE FUNCTION {schema}.look_back(q int, number bigint) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE heads h SET seq = 0, next = 0, since = '0' WHERE h.queue = q AND h.next > number;
 END $$;
 
 -- Leases the first jobs of keys in the ring, by turns. With a limit for keys a round gives each key

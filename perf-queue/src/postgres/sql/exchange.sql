@@ -109,7 +109,10 @@ BEGIN
     END IF;
     IF want > 0 AND NOT r.paused THEN
         number := nextval('numbers');
-        IF mine IS NOT NULL AND number > head.seq + 10000 THEN
+        IF number < head.next THEN
+            PERFORM look_back(q, number);
+            head.seq := 0;
+        ELSIF mine IS NOT NULL AND number > head.seq + 10000 THEN
             PERFORM look_ahead(head, floor, mine);
         END IF;
         -- Jobs without a key get half of it where there are others.
@@ -181,7 +184,7 @@ BEGIN
                 PERFORM FROM keys k WHERE k.queue = q AND k.place = 1 LIMIT 1;
                 again := CASE WHEN FOUND THEN t END;
             END IF;
-            again := least(again, fall_asleep(q, t));
+            again := least(again, fall_asleep(q, head.seq, t));
         END IF;
         IF late THEN
             again := t;
@@ -244,7 +247,7 @@ END $$;
 -- before it was written, so a last look finds its job: then the answer is `t`. While one is under way, or
 -- a transaction is open that has made its constraints immediate, nobody waits for it: then the answer
 -- is a little later.
-CREATE FUNCTION {schema}.fall_asleep(q int, t bigint) RETURNS bigint
+CREATE FUNCTION {schema}.fall_asleep(q int, head bigint, t bigint) RETURNS bigint
 LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM FROM sleepers s WHERE s.queue = q AND s.asleep;
@@ -255,8 +258,13 @@ BEGIN
         RETURN t + 10000;
     END IF;
     UPDATE sleepers SET asleep = true WHERE queue = q AND NOT asleep;
-    PERFORM FROM jobs j WHERE j.queue = q AND j.key = '' AND j.placed AND j.token = 0
+    PERFORM FROM jobs j WHERE j.queue = q AND j.key = '' AND j.placed AND j.token = 0 AND j.rank < 0
     LIMIT 1 FOR UPDATE SKIP LOCKED;
+    IF NOT FOUND THEN
+        PERFORM FROM jobs j
+        WHERE j.queue = q AND j.key = '' AND j.placed AND j.token = 0 AND (j.rank, j.seq) >= (0::smallint, head)
+        LIMIT 1 FOR UPDATE SKIP LOCKED;
+    END IF;
     IF FOUND THEN
         RETURN t;
     END IF;

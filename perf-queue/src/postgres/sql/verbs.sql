@@ -195,6 +195,7 @@ BEGIN
     INSERT INTO sleepers AS s (queue) VALUES (open_queue.queue) ON CONFLICT DO NOTHING;
     INSERT INTO clocks AS c (queue) VALUES (open_queue.queue) ON CONFLICT DO NOTHING;
     INSERT INTO heads AS h (queue) VALUES (open_queue.queue) ON CONFLICT DO NOTHING;
+    PERFORM look_back(open_queue.queue, (SELECT n.last_value FROM numbers n));
     INSERT INTO counts AS c (queue, shard) SELECT open_queue.queue, s FROM generate_series(0, 15) s
     ON CONFLICT DO NOTHING;
 END $$;

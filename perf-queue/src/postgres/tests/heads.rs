@@ -124,3 +124,75 @@ async fn a_job_that_comes_back_is_not_passed_by() {
         remote.exchange(&ended, want(0)).await.unwrap();
     }
 }
+
+/// Numbers are drawn from here on.
+async fn set_numbers(remote: &PostgresRemote, to: i64) {
+    let sql = format!("SELECT setval('{}.numbers', $1)", remote.schema());
+    let set = sqlx::query(AssertSqlSafe(sql)).bind(to);
+    set.execute(remote.pool()).await.unwrap();
+}
+
+/// Works until claims begin after the number.
+async fn work_past(remote: &PostgresRemote, number: i64) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while remote.head().await <= number {
+        work(remote, 1).await;
+        assert!(Instant::now() < deadline, "the head stays where it was");
+    }
+}
+
+/// As after a move to another server that took the tables and left the sequence.
+#[tokio::test]
+async fn jobs_are_not_passed_by_where_numbers_begin_again() {
+    let Some(backend) = backend().await else {
+        return;
+    };
+    for opened_again in [false, true] {
+        let mut remote = backend.clone().open("q", None).await.unwrap();
+        add(&remote, &jobs("", 1)).await;
+        let first = remote.first().await;
+        work_past(&remote, first).await;
+        let old = take(&remote, 1_000).await.granted;
+        let ended: Vec<_> = old.iter().map(done).collect();
+        remote.exchange(&ended, want(0)).await.unwrap();
+        let late = remote.head().await + 10 * i64::from(MANY);
+        set_numbers(&remote, 1).await;
+        if opened_again {
+            remote = backend.clone().open("q", None).await.unwrap();
+        }
+        let new = jobs("", 3);
+        add(&remote, &new).await;
+        if opened_again {
+            // As many others are enqueued before the first claim.
+            set_numbers(&remote, late).await;
+        }
+        let granted = take(&remote, 10).await;
+        assert_eq!(got(&granted), ids(&new), "opened again: {opened_again}");
+        let ended: Vec<_> = granted.granted.iter().map(done).collect();
+        remote.exchange(&ended, want(0)).await.unwrap();
+        set_numbers(&remote, late).await;
+    }
+}
+
+/// Then all that is left of jobs is gone through.
+#[tokio::test]
+async fn claims_begin_behind_jobs_that_ended_where_none_waits() {
+    let Some(remote) = open(Rules::default()).await else {
+        return;
+    };
+    add(&remote, &jobs("", 100)).await;
+    let last = remote.first().await + 99;
+    let granted = take(&remote, 1_000).await.granted;
+    let ended: Vec<_> = granted.iter().map(done).collect();
+    remote.exchange(&ended, want(0)).await.unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while remote.head().await <= last {
+        remote.draw_numbers().await;
+        assert!(take(&remote, 1).await.granted.is_empty());
+        assert!(Instant::now() < deadline, "the head stays where it was");
+    }
+    // And what comes is found.
+    let new = jobs("", 3);
+    add(&remote, &new).await;
+    assert_eq!(got(&take(&remote, 10).await), ids(&new));
+}
