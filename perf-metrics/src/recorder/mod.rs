@@ -8,9 +8,9 @@ mod samples;
 mod scheme;
 mod storage;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use metrics_util::registry::Registry;
@@ -30,6 +30,9 @@ pub(crate) use scheme::TIME_BOUNDS;
 /// buckets, chosen by the metric's name: OpenTelemetry's bounds from 0.005 to 10 for `.._seconds`,
 /// 100 to 100,000,000 in steps of ten for `.._bytes`, 1, 2, 5 .. 1,000,000 for anything else.
 ///
+/// A name is of one kind in Prometheus. Where it is recorded as two, scrapes show the gauge, else
+/// the counter, and the first that does so warns through `tracing`.
+///
 /// Use it as any recorder of the `metrics` facade: to record into a monitor that is not installed,
 /// or as one of several behind a fanout.
 #[derive(Clone)]
@@ -41,6 +44,8 @@ struct Inner {
     storage: FixedStorage,
     registry: Registry<Key, FixedStorage>,
     descriptions: RwLock<HashMap<KeyName, SharedString>>,
+    /// The metrics whose names clash, of which the log told.
+    clashing: Mutex<HashSet<String>>,
 }
 
 impl MonitorRecorder {
@@ -51,6 +56,7 @@ impl MonitorRecorder {
                 storage: storage.clone(),
                 registry: Registry::new(storage),
                 descriptions: RwLock::default(),
+                clashing: Mutex::default(),
             }),
         }
     }
@@ -68,15 +74,33 @@ impl MonitorRecorder {
         derived: Vec<Derived>,
         aliases: &[Alias],
     ) -> String {
-        let descriptions = self.inner.descriptions.read();
-        let descriptions = descriptions.unwrap_or_else(PoisonError::into_inner);
-        exposition::render(
-            &self.inner.registry,
-            &descriptions,
-            format,
-            derived,
-            aliases,
-        )
+        let (text, clashes) = {
+            let descriptions = self.inner.descriptions.read();
+            let descriptions = descriptions.unwrap_or_else(PoisonError::into_inner);
+            let registry = &self.inner.registry;
+            exposition::render(registry, &descriptions, format, derived, aliases)
+        };
+        for clash in clashes {
+            self.tell(&clash);
+        }
+        text
+    }
+
+    /// Warns of a metric whose name clashes, once.
+    fn tell(&self, clash: &exposition::Clash) {
+        let first = {
+            let clashing = self.inner.clashing.lock();
+            let mut clashing = clashing.unwrap_or_else(PoisonError::into_inner);
+            clashing.insert(clash.name.clone())
+        };
+        if first {
+            tracing::warn!(
+                metric = clash.name,
+                shown = clash.shown.as_str(),
+                left_out = clash.left_out.as_str(),
+                "a metric is recorded as two kinds, of which scrapes show one: rename the other"
+            );
+        }
     }
 
     /// The metrics of these names.

@@ -98,27 +98,42 @@ impl Guard {
     /// caller: what it returns is then made where it is needed, and not copied.
     #[inline(never)]
     pub(super) fn start<B: Body>(table: &'static Table, request: &mut Request<B>) -> Option<Self> {
-        let series = table.of(request)?;
+        let series = match table.of(request)? {
+            Found::Kept(series) => series,
+            unkept => return Some(Self::start_unkept(unkept, request)),
+        };
         let shard = Shard::current();
         series.active().enter(shard);
         let started = Instant::now();
-        let slot = table.running.enter(shard, series.id, started);
-        let at = match (series, slot) {
-            (Found::Kept(series), Some(slot)) => {
-                if table.attentive {
-                    look(table, slot, request.headers());
-                }
-                set_request(slot, request);
-                At::Usual(series, slot)
-            }
-            (series, slot) => At::rare(series, slot, started, request),
+        let Some(slot) = table.running.enter(shard, series.id, started) else {
+            let series = Found::Kept(series);
+            return Some(Self::new(At::rare(series, None, started, request)));
         };
-        Some(Self {
+        if table.attentive {
+            look(table, slot, request.headers());
+        }
+        set_request(slot, request);
+        Some(Self::new(At::Usual(series, slot)))
+    }
+
+    /// The same where there is no recorder to count for.
+    #[cold]
+    fn start_unkept<B: Body>(series: Found, request: &Request<B>) -> Self {
+        let shard = Shard::current();
+        series.active().enter(shard);
+        let started = Instant::now();
+        let listed = series.table.running.enter(shard, series.id, started);
+        Self::new(At::rare(series, listed, started, request))
+    }
+
+    #[inline]
+    fn new(at: At) -> Self {
+        Self {
             at,
             status: None,
             grpc: GrpcStatus::None,
             on_drop: OnDrop::PanicOfCall,
-        })
+        }
     }
 
     /// Notes, when the future is dropped, that the service had returned it.
@@ -151,11 +166,10 @@ impl Guard {
     pub(super) fn headers<B: Body>(&mut self, response: &mut Response<B>) -> bool {
         let status = response.status();
         self.status = Some(status);
-        let slot = self.at.slot();
+        let (series, slot) = (self.at.series(), self.at.slot());
         let seconds = slot.started().elapsed_seconds();
         slot.headers();
         let shard = Shard::current();
-        let series = self.at.series();
         series.status(status).headers(shard, seconds, slot.length());
         if series.table.attentive {
             self.look_at(response.headers_mut(), seconds);
@@ -164,29 +178,17 @@ impl Guard {
         if series.method == MethodKind::Post {
             self.grpc = GrpcStatus::of_headers(response.headers());
         }
-        self.calling();
+        self.on_drop = OnDrop::Panic;
         let length = length_of(response.body(), response.headers());
         let ended = length.is_none_or(|length| length == 0) && response.body().is_end_stream()
-            || self.has_no_body(status);
-        self.returned();
-        let slot = self.at.slot();
+            || has_no_body(series.method, status);
+        self.on_drop = OnDrop::Dropped;
         slot.set_length(length);
         slot.set_sent(0);
         if ended {
             self.complete();
         }
         ended
-    }
-
-    fn has_no_body(&self, status: StatusCode) -> bool {
-        status.is_informational()
-            || status == StatusCode::NO_CONTENT
-            || status == StatusCode::NOT_MODIFIED
-            || match self.at.series().method {
-                MethodKind::Head => true,
-                MethodKind::Connect => status.is_success(),
-                MethodKind::Post | MethodKind::Other => false,
-            }
     }
 
     /// Counts bytes of the body that were handed over.
@@ -226,21 +228,13 @@ impl Guard {
             series.grpc(status);
         }
         self.on_drop = OnDrop::Nothing;
-        self.leave(shard);
+        leave(series, slot, shard);
     }
 
     /// Notes that the service or the body returned an error: true, as that is the end.
     pub(super) fn fail(&mut self) -> bool {
         self.on_drop = OnDrop::Error;
         true
-    }
-
-    /// Takes the request out of flight. Last, so that who sees nothing in flight sees everything
-    /// counted.
-    #[inline]
-    fn leave(&self, shard: Shard) {
-        self.at.slot().leave();
-        self.at.series().active().leave(shard);
     }
 
     /// Does what the settings ask for at the headers.
@@ -290,8 +284,15 @@ impl Guard {
                 Some(reason),
             );
         }
-        self.leave(Shard::current());
+        leave(self.at.series(), self.at.slot(), Shard::current());
     }
+}
+
+/// Takes a request out of flight. Last, so that who sees nothing in flight sees everything counted.
+#[inline]
+fn leave(series: &RouteSeries, slot: &Slot, shard: Shard) {
+    slot.leave();
+    series.active().leave(shard);
 }
 
 /// Notes the declared length of the request's body: to count the bytes as they come would change its
@@ -315,6 +316,19 @@ fn look(table: &Table, slot: &Slot, headers: &HeaderMap) {
     if table.watchdog.due(started) {
         table.watch(started);
     }
+}
+
+/// Whether HTTP sends no body with a response, whatever is in it.
+#[inline]
+fn has_no_body(method: MethodKind, status: StatusCode) -> bool {
+    status.is_informational()
+        || status == StatusCode::NO_CONTENT
+        || status == StatusCode::NOT_MODIFIED
+        || match method {
+            MethodKind::Head => true,
+            MethodKind::Connect => status.is_success(),
+            MethodKind::Post | MethodKind::Other => false,
+        }
 }
 
 /// The length of the body, if it is known before it is sent.

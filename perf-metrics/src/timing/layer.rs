@@ -258,6 +258,7 @@ impl TimingLayer {
     /// Lets the watchdog look, and the slow log tell what it left out, if it is time.
     pub(crate) fn watch(&self) {
         if let Some(table) = self.table.0.get() {
+            clock::compare();
             table.watch(Instant::now());
             table.slow_log.tell(false);
         }

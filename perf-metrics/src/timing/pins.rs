@@ -39,23 +39,27 @@ impl Pins {
         }
     }
 
-    /// The two places where a name at this address may be.
+    /// The first of the two places where a name at this address may be; the second is beside it.
     #[inline]
-    fn places(&self, name: &str) -> [Option<&OnceLock<Pin>>; 2] {
+    fn place(&self, name: &str) -> usize {
         // Fibonacci hashing: the upper bits of the product depend on all of the address.
         let product = (name.as_ptr().addr() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let index = (product >> 32) as usize & (self.slots.len() - 1);
-        [self.slots.get(index), self.slots.get(index ^ 1)]
+        (product >> 32) as usize & (self.slots.len() - 1)
+    }
+
+    /// The route that is pinned to a place by this name.
+    #[inline]
+    fn at(&self, place: usize, name: &str) -> Option<&'static Route> {
+        let pin = self.slots.get(place)?.get()?;
+        std::ptr::eq(pin.path.as_str(), name).then_some(pin.route)
     }
 
     /// The route whose name is exactly this one, in the same place.
     #[inline]
     pub(super) fn get(&self, path: &MatchedPath) -> Option<&'static Route> {
         let name = path.as_str();
-        let pins = self.places(name).into_iter().flatten();
-        let mut pins = pins.filter_map(OnceLock::get);
-        let found = pins.find(|pin| std::ptr::eq(pin.path.as_str(), name))?;
-        Some(found.route)
+        let place = self.place(name);
+        self.at(place, name).or_else(|| self.at(place ^ 1, name))
     }
 
     /// Finds the route by this allocation from now on, if there is room.
@@ -73,7 +77,9 @@ impl Pins {
             path: path.clone(),
             route,
         };
-        for place in self.places(path.as_str()).into_iter().flatten() {
+        let place = self.place(path.as_str());
+        let places = [place, place ^ 1].map(|place| self.slots.get(place));
+        for place in places.into_iter().flatten() {
             match place.set(pin) {
                 Ok(()) => return,
                 Err(refused) => pin = refused,

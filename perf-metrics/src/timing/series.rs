@@ -96,16 +96,22 @@ impl StatusSeries {
     /// bytes, if that is known.
     #[inline]
     pub(super) fn headers(&self, shard: Shard, seconds: f64, bytes: Option<u64>) {
-        let bytes = bytes.map(|bytes| bytes as f64);
+        let bytes = bytes.map(size);
         self.0.record(shard, [(0, Some(seconds)), (1, bytes)]);
     }
 
     /// Records that the body of so many bytes was sent after so many seconds.
     #[inline]
     pub(super) fn end(&self, shard: Shard, seconds: f64, bytes: u64) {
-        let bytes = Some(bytes as f64);
+        let bytes = Some(size(bytes));
         self.0.record(shard, [(2, Some(seconds)), (3, bytes)]);
     }
+}
+
+/// No body is longer than 2^63 bytes, and signed numbers are converted in one instruction.
+#[inline]
+fn size(bytes: u64) -> f64 {
+    bytes.cast_signed() as f64
 }
 
 impl RouteSeries {

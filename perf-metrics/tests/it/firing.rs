@@ -10,11 +10,12 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use http::StatusCode;
+use axum::routing::{any, get};
 use http::header::CONTENT_TYPE;
+use http::{Method, StatusCode};
 use http_body_util::BodyExt;
 use metrics::{counter, gauge, histogram};
+use perf_metrics::timing::UpgradedConnection;
 use perf_metrics::{AlertOptions, Budget, Monitor};
 use serde_json::Value;
 use testkit::{Prometheus, PrometheusOptions};
@@ -24,9 +25,9 @@ use tower::ServiceExt;
 use crate::dashboard::expressions;
 use crate::endpoints::serve;
 
-const EVERY: Duration = Duration::from_millis(500);
+pub(crate) const EVERY: Duration = Duration::from_millis(500);
 /// For a machine that is busy; all of it takes half a minute on one that is not.
-const LONG: Duration = Duration::from_secs(120);
+pub(crate) const LONG: Duration = Duration::from_secs(120);
 
 /// A service that can be made to do badly.
 #[derive(Clone)]
@@ -51,6 +52,14 @@ async fn order(State(state): State<Arc<Flags>>, Path(id): Path<u64>) -> StatusCo
         return StatusCode::INTERNAL_SERVER_ERROR;
     }
     StatusCode::OK
+}
+
+/// As a WebSocket is opened in HTTP/1.1, and in HTTP/2.
+async fn upgrade(method: Method) -> StatusCode {
+    if method == Method::CONNECT {
+        return StatusCode::OK;
+    }
+    StatusCode::SWITCHING_PROTOCOLS
 }
 
 async fn stuck(State(state): State<Arc<Flags>>) -> StatusCode {
@@ -83,6 +92,7 @@ impl Service {
             .route("/orders/{id}", get(order))
             .route("/stuck", get(stuck))
             .route("/forever", get(std::future::pending::<StatusCode>))
+            .route("/ws", any(upgrade))
             .with_state(Arc::clone(&state))
             .layer(monitor.layer());
         Self {
@@ -101,6 +111,14 @@ impl Service {
             let body = response.await.unwrap().into_body();
             body.collect().await.unwrap();
         })
+    }
+
+    /// A WebSocket that is open, and idle.
+    async fn websocket(&self, method: Method) -> (Response, UpgradedConnection) {
+        let request = Request::builder().method(method).uri("/ws");
+        let request = request.body(Body::empty()).unwrap();
+        let response = self.app.clone().oneshot(request).await.unwrap();
+        (response, self.monitor.upgraded("/ws"))
     }
 
     /// Requests, and what the other crates record; until the test's runtime ends.
@@ -207,7 +225,7 @@ fn record(bad: bool) {
 }
 
 /// The series of an expression that have a value now.
-async fn query(prometheus: &Prometheus, expr: &str) -> Vec<Value> {
+pub(crate) async fn query(prometheus: &Prometheus, expr: &str) -> Vec<Value> {
     let answer = reqwest::get(prometheus.query_url(expr)).await.unwrap();
     let answer: Value = answer.json().await.unwrap();
     assert_eq!(answer["status"], "success", "{expr}: {answer}");
@@ -228,7 +246,7 @@ async fn without_data(prometheus: &Prometheus, exprs: &[String]) -> Vec<String> 
     without
 }
 
-async fn firing(prometheus: &Prometheus) -> BTreeSet<String> {
+pub(crate) async fn firing(prometheus: &Prometheus) -> BTreeSet<String> {
     let series = query(prometheus, "ALERTS{alertstate=\"firing\"}").await;
     let name = |it: &Value| it["metric"]["alertname"].as_str().unwrap().to_owned();
     series.iter().map(name).collect()
@@ -276,6 +294,11 @@ async fn everything_has_data_and_each_alert_fires_and_clears() {
         return;
     };
     tokio::spawn(service.clone().work());
+    // They never end, which is no reason for an alert.
+    let _idle = [
+        service.websocket(Method::GET).await,
+        service.websocket(Method::CONNECT).await,
+    ];
 
     let dashboard = serde_json::from_str(&service.monitor.grafana_json()).unwrap();
     let exprs = expressions(&dashboard).into_iter().map(|(_, expr)| {

@@ -19,6 +19,9 @@ mod exposition;
 mod family;
 #[cfg(test)]
 #[cfg(feature = "axum")]
+mod filling;
+#[cfg(test)]
+#[cfg(feature = "axum")]
 mod firing;
 #[cfg(test)]
 #[cfg(feature = "axum")]
@@ -35,7 +38,6 @@ mod install;
 #[cfg(feature = "axum")]
 mod labels;
 #[cfg(test)]
-#[cfg(feature = "axum")]
 mod log;
 #[cfg(test)]
 mod memory;

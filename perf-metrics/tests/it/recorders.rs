@@ -16,6 +16,8 @@ use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use perf_metrics::{Monitor, MonitorRecorder, TimingLayer};
 use tower::{Layer, Service, ServiceExt, service_fn};
 
+use crate::log::Lines;
+
 async fn answer(_: Request<Full<Bytes>>) -> Result<Response<Full<Bytes>>, std::io::Error> {
     let mut response = Response::new(Full::from("hello"));
     *response.status_mut() = StatusCode::CREATED;
@@ -307,6 +309,28 @@ async fn the_monitors_own_cells_and_the_facade_show_the_same() {
             .any(|line| line.starts_with("http_server_active_requests{") && line.ends_with(" 1")),
         "{own:#?}"
     );
+}
+
+#[test]
+fn a_name_that_is_recorded_as_two_kinds_is_told_of_once() {
+    let (lines, _guard) = Lines::of_this_thread();
+    let monitor = Monitor::builder().build().unwrap();
+    let message = "a metric is recorded as two kinds, of which scrapes show one: rename the other";
+    metrics::with_local_recorder(&monitor.recorder(), || {
+        metrics::gauge!("jobs").set(1.0);
+        metrics::counter!("orders_total").increment(1);
+        monitor.render();
+        assert!(lines.with(message).is_empty());
+        metrics::counter!("jobs", "queue" => "mail").increment(1);
+        metrics::counter!("jobs", "queue" => "sms").increment(1);
+    });
+    let shown = monitor.render();
+    assert!(shown.contains("\njobs 1\n") && !shown.contains("mail"));
+    monitor.render_openmetrics();
+    let told = lines.with(message);
+    assert_eq!(told.len(), 1, "{told:?}");
+    let fields = ["level", "metric", "shown", "left_out"].map(|name| told[0][name].as_str());
+    assert_eq!(fields, ["WARN", "jobs", "gauge", "counter"]);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::atomic::Ordering::Acquire;
 
@@ -7,7 +7,7 @@ use metrics_util::registry::Registry;
 
 use super::super::distribution::Counts;
 use super::super::storage::FixedStorage;
-use super::{Alias, Derived, Kind, labels};
+use super::{Alias, Clash, Derived, Kind, labels};
 
 /// All metrics at one moment. The texts of all labels are in one string, and the buckets of all
 /// histograms in one list: a scrape of many series allocates little.
@@ -21,6 +21,8 @@ pub(super) struct Gathered {
     order: Vec<usize>,
     labels: String,
     buckets: Vec<(f64, u64)>,
+    /// The kinds that families were recorded as beside their own.
+    clashes: BTreeMap<usize, Kind>,
 }
 
 /// The series of one metric.
@@ -113,7 +115,21 @@ impl Gathered {
                 labels: start..self.labels.len(),
                 value,
             });
+        } else {
+            self.clashes.insert(index, kind);
         }
+    }
+
+    /// The metrics of which series are left out, as they are of another kind than is shown.
+    pub(super) fn clashes(&self) -> impl Iterator<Item = Clash> {
+        self.clashes.iter().filter_map(|(index, left_out)| {
+            let family = self.families.get(*index)?;
+            Some(Clash {
+                name: family.name.clone(),
+                shown: family.kind,
+                left_out: *left_out,
+            })
+        })
     }
 
     /// The family of this name, which may be there already.

@@ -36,6 +36,25 @@ pub(crate) enum Kind {
     Histogram,
 }
 
+impl Kind {
+    /// Its name in the formats.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+/// A metric that was recorded as two kinds, of which a scrape can show one.
+#[derive(Debug)]
+pub(super) struct Clash {
+    pub(super) name: String,
+    pub(super) shown: Kind,
+    pub(super) left_out: Kind,
+}
+
 /// A metric that is not in the registry: made for one scrape. One of the registry with the same
 /// name goes before.
 #[derive(Debug)]
@@ -66,14 +85,15 @@ pub(crate) struct Alias {
     pub(crate) help: &'static str,
 }
 
-/// All metrics of the registry, those derived, and the aliases, sorted by name and labels.
+/// All metrics of the registry, those derived, and the aliases, sorted by name and labels; and what
+/// they leave out.
 pub(super) fn render(
     registry: &Registry<Key, FixedStorage>,
     descriptions: &HashMap<KeyName, SharedString>,
     format: Format,
     derived: Vec<Derived>,
     aliases: &[Alias],
-) -> String {
+) -> (String, Vec<Clash>) {
     let mut gathered = Gathered::of(registry, descriptions);
     for derived in derived {
         gathered.derive(derived);
@@ -82,5 +102,8 @@ pub(super) fn render(
         gathered.alias(alias);
     }
     gathered.sort();
-    write::write(&gathered, format)
+    (
+        write::write(&gathered, format),
+        gathered.clashes().collect(),
+    )
 }
