@@ -9,6 +9,9 @@ use super::{Batch, Claimed, NewJob, Ticket, Time};
 /// No job: the end of a list.
 pub(super) const NIL: u32 = u32::MAX;
 
+/// A batch that has become smaller by this gives memory back.
+const LITTLE: u32 = 4;
+
 /// A job that waits, or a batch of jobs that differ in nothing but their numbers and payloads. While a
 /// job runs, the worker has it.
 #[derive(Debug)]
@@ -37,8 +40,8 @@ pub(super) struct Job<T> {
 /// Where the payloads are.
 enum Payload<T> {
     One(T),
-    /// Where the application had them.
-    Batch(Box<dyn Iterator<Item = T> + Send>),
+    /// In memory of their own, for so many.
+    Batch(Box<dyn Iterator<Item = T> + Send>, u32),
     Taken,
 }
 
@@ -46,7 +49,7 @@ impl<T> fmt::Debug for Payload<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::One(_) => "One",
-            Self::Batch(_) => "Batch",
+            Self::Batch(..) => "Batch",
             Self::Taken => "Taken",
         })
     }
@@ -76,7 +79,7 @@ impl<T> Job<T> {
     /// Jobs that are due.
     pub(super) fn batch(jobs: Batch<T, ()>, key: u32, now: Time) -> Self {
         Self {
-            payload: Payload::Batch(jobs.payloads),
+            payload: Payload::Batch(jobs.payloads, jobs.count),
             count: jobs.count,
             seq: jobs.seq,
             attempt: 1,
@@ -140,6 +143,8 @@ impl<T> Job<T> {
 pub(super) struct Jobs<T> {
     store: Store<T>,
     len: usize,
+    /// Where there are batches, or were lately.
+    batches: Vec<u32>,
     oldest: u32,
     newest: u32,
     due: usize,
@@ -150,6 +155,7 @@ impl<T> Jobs<T> {
         Self {
             store: Store::new(),
             len: 0,
+            batches: Vec::new(),
             oldest: NIL,
             newest: NIL,
             due: 0,
@@ -175,7 +181,16 @@ impl<T> Jobs<T> {
     #[inline]
     pub(super) fn insert(&mut self, job: Job<T>) -> u32 {
         self.len += job.count as usize;
-        self.store.insert(job)
+        let is_batch = matches!(job.payload, Payload::Batch(..));
+        let id = self.store.insert(job);
+        if is_batch {
+            self.batches.push(id);
+            if self.batches.len() > self.store.capacity() {
+                self.batches.sort_unstable();
+                self.batches.dedup();
+            }
+        }
+        id
     }
 
     #[inline]
@@ -197,7 +212,7 @@ impl<T> Jobs<T> {
         job.seq += 1;
         self.len -= 1;
         self.due -= usize::from(job.is_due);
-        if let Payload::Batch(payloads) = &mut job.payload {
+        if let Payload::Batch(payloads, _) = &mut job.payload {
             let payload = payloads.next()?;
             return Some(Claimed { payload, ticket });
         }
@@ -274,10 +289,33 @@ impl<T> Jobs<T> {
         self.store.capacity() * size_of::<Job<T>>()
     }
 
+    /// Gives back the memory of batches of which little is left.
+    pub(super) fn compact(&mut self)
+    where
+        T: Send + 'static,
+    {
+        self.batches.sort_unstable();
+        self.batches.dedup();
+        let store = &mut self.store;
+        self.batches.retain(|id| {
+            let job = &mut store[*id];
+            let Payload::Batch(payloads, size) = &mut job.payload else {
+                return false;
+            };
+            if job.count <= *size / LITTLE {
+                let mut rest = Vec::with_capacity(job.count as usize);
+                rest.extend(payloads);
+                job.payload = Payload::Batch(Box::new(rest.into_iter()), job.count);
+            }
+            true
+        });
+    }
+
     /// Gives the memory of a past backlog back.
     pub(super) fn shrink(&mut self) {
         if self.len == 0 && self.store.capacity() > 1_024 {
             self.store = Store::new();
+            self.batches = Vec::new();
         }
     }
 }

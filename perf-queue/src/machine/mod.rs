@@ -281,8 +281,12 @@ impl<T, K: Hash + Eq + Clone> Machine<T, K> {
     }
 
     /// Drops what is not needed any more. To be called now and then.
-    pub(crate) fn tidy(&mut self, now: Time) {
+    pub(crate) fn tidy(&mut self, now: Time)
+    where
+        T: Send + 'static,
+    {
         self.sweep(now, 10_000);
+        self.jobs.compact();
         self.jobs.shrink();
         self.timers.shrink();
         self.fades.shrink();

@@ -70,10 +70,7 @@ where
                 Err(why) => return Err(Rejected { jobs, why }),
             };
             let keyed = self.keyed(jobs.iter());
-            let ids = match keyed.only() {
-                Some(key) => self.push_batch(jobs, key),
-                None => self.push(jobs, keyed, Submission::from),
-            };
+            let ids = self.push_batch(jobs, keyed);
             let why = Why::Closed;
             let ids = ids.map_err(|jobs| Rejected { jobs, why })?;
             room.forget();

@@ -14,6 +14,9 @@ use crate::machine::{Batch, NewJob, Pace, Time};
 /// Jobs of a batch added under one lock, so that a large batch does not stop the workers.
 const PUSH_AT_ONCE: usize = 256;
 
+/// From so many jobs on, what it costs to keep them as one batch is little for each.
+const MANY: usize = 16;
+
 /// The keys of jobs, and their limits where those are not the same for all.
 pub(super) struct Keyed<K> {
     keys: Vec<K>,
@@ -21,10 +24,11 @@ pub(super) struct Keyed<K> {
 }
 
 impl<K: Eq + Clone> Keyed<K> {
-    /// The key that all jobs have, if all have the same, without a limit of its own.
-    pub(super) fn only(&self) -> Option<K> {
+    /// The key that all jobs have, if there are many and they have the same, by the common limit.
+    fn only(&self) -> Option<K> {
         let (first, rest) = self.keys.split_first()?;
-        let only = self.paces.is_none() && rest.iter().all(|key| key == first);
+        let only =
+            rest.len() + 1 >= MANY && self.paces.is_none() && rest.iter().all(|key| key == first);
         only.then(|| first.clone())
     }
 }
@@ -81,12 +85,15 @@ where
         Ok(ids)
     }
 
-    /// Adds jobs of one key for which there is room, and leaves them where they are in memory; gives
-    /// them back if the queue is closed.
-    pub(super) fn push_batch(&self, mut jobs: Vec<T>, key: K) -> Result<Vec<JobId>, Vec<T>>
+    /// Adds jobs without options for which there is room; gives them back if the queue is closed.
+    /// Many of one key stay where they are in memory, and go in as one.
+    pub(super) fn push_batch(&self, mut jobs: Vec<T>, keyed: Keyed<K>) -> Result<Vec<JobId>, Vec<T>>
     where
         T: Send + 'static,
     {
+        let Some(key) = keyed.only() else {
+            return self.push(jobs, keyed, Submission::from);
+        };
         if jobs.capacity() / 2 > jobs.len() {
             jobs.shrink_to_fit();
         }

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use super::*;
 
 /// What is allocated for `machine`, beside the payloads.
@@ -56,4 +58,37 @@ fn no_number_of_jobs_is_a_bad_one_for_memory() {
         let each = bytes_a_job(jobs, jobs, Rules::default());
         assert!(each <= 300, "{each} bytes a job of {jobs}");
     }
+}
+
+#[test]
+fn a_batch_of_which_little_is_left_gives_its_memory_back() {
+    let mut machine = Machine::new(Rules::default());
+    let held = Arc::new(());
+    let whole = Arc::clone(&held);
+    let payloads = (0..1_000).inspect(move |_| {
+        let _ = &whole;
+    });
+    let batch = Batch {
+        seq: 0,
+        count: 1_000,
+        key: 0_u64,
+        payloads: Box::new(payloads),
+    };
+    machine.push_batch(batch, at(0));
+    let claim = |machine: &mut Machine<u64, u64>| {
+        let job = machine.claim(at(0))?;
+        assert_eq!(job.payload, job.ticket.seq);
+        Some(job.payload)
+    };
+    for seq in 0..750 {
+        machine.tidy(at(0));
+        assert_eq!(Arc::strong_count(&held), 2);
+        assert_eq!(claim(&mut machine), Some(seq));
+    }
+    machine.tidy(at(0));
+    assert_eq!(Arc::strong_count(&held), 1);
+    for seq in 750..1_000 {
+        assert_eq!(claim(&mut machine), Some(seq));
+    }
+    assert_eq!(claim(&mut machine), None);
 }
