@@ -6,7 +6,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, Row};
 use tokio::time::timeout;
 
-use super::apart::Apart;
+use super::apart::{Apart, PATIENCE};
 use super::batch::{self, Added, Over, job_ids};
 use super::error::{backend_error, is_collision};
 use super::kept::Kept;
@@ -42,15 +42,15 @@ pub(crate) struct PostgresRemote {
 /// that gets no answer is left: what became of it is unknown, and its connection is good for nothing.
 macro_rules! trying {
     ($this:ident, $conn:ident => $call:expr) => {
-        trying!($this, $this.pool.acquire(), drop, $conn => $call)
+        trying!($this.response_timeout, $this.pool.acquire(), drop, $conn => $call)
     };
-    ($this:ident, $acquire:expr, $give_back:expr, $conn:ident => $call:expr) => {{
+    ($limit:expr, $acquire:expr, $give_back:expr, $conn:ident => $call:expr) => {{
         let mut tries = 1;
         loop {
-            let result = match timeout($this.response_timeout, $acquire).await {
+            let result = match timeout($limit, $acquire).await {
                 Ok(Ok(mut pooled)) => {
                     let $conn = &mut *pooled;
-                    match timeout($this.response_timeout, $call).await {
+                    match timeout($limit, $call).await {
                         Ok(result) => {
                             if result.is_ok() {
                                 $give_back(pooled);
@@ -173,13 +173,14 @@ impl PostgresRemote {
     async fn exchange_on(
         &self,
         kept: &Kept,
+        limit: Duration,
         ended: &[Ended],
-        want: Want,
+        want: Option<Want>,
     ) -> Result<Exchange, BackendError> {
         let over = Over::of(ended);
-        let (jobs, within, lease) = batch::want(&want);
+        let (jobs, within, lease) = want.as_ref().map_or((-1, 0, 0), batch::want);
         let keep = |conn| kept.keep(conn);
-        let row = trying!(self, kept.acquire(), keep, conn =>
+        let row = trying!(limit, kept.acquire(), keep, conn =>
             sqlx::query(AssertSqlSafe(Arc::clone(&self.sql.exchange)))
                 .bind(self.queue)
                 .bind(&over.ids)
@@ -195,6 +196,12 @@ impl PostgresRemote {
                 .fetch_one(conn)
         )?;
         batch::exchange(&row).map_err(backend_error)
+    }
+
+    /// Only ends these jobs.
+    pub(super) async fn tell(&self, ended: &[Ended]) -> Result<Exchange, BackendError> {
+        let limit = self.response_timeout.min(PATIENCE);
+        self.exchange_on(&self.kept[1], limit, ended, None).await
     }
 
     pub(super) fn enqueue_query<'a>(
@@ -264,9 +271,10 @@ impl Remote for PostgresRemote {
 
     async fn exchange(&self, ended: &[Ended], want: Want) -> Result<Exchange, BackendError> {
         let [kept, other] = &self.kept;
+        let limit = self.response_timeout;
         let exchange = if self.apart.may(ended, want) {
-            let told = self.exchange_on(other, ended, Want { jobs: 0, ..want });
-            let (told, claimed) = tokio::join!(told, self.exchange_on(kept, &[], want));
+            let claimed = self.exchange_on(kept, limit, &[], Some(want));
+            let (told, claimed) = tokio::join!(self.tell(ended), claimed);
             let mut exchange = claimed?;
             match told {
                 Ok(told) => exchange.lost = told.lost,
@@ -274,16 +282,16 @@ impl Remote for PostgresRemote {
                     let (error, at) = (chain(&error), &self.address);
                     tracing::warn!(error, at, "the ends of jobs are to be told once more");
                     exchange.untold = true;
+                    // Or they would not be told for as long as this fails.
+                    self.apart.join();
                 }
             }
             exchange
         } else {
-            self.exchange_on(kept, ended, want).await?
+            self.exchange_on(kept, limit, ended, Some(want)).await?
         };
-        self.apart.note(&exchange.granted);
-        if exchange.untold {
-            // Next time on the connection that works, or they would not be told for as long as this fails.
-            self.apart.join();
+        if !self.apart.note(&exchange.granted) {
+            other.give_back();
         }
         Ok(exchange)
     }

@@ -103,6 +103,7 @@ CREATE FUNCTION {schema}.enqueue(
 DECLARE
     t bigint := clock(q);
     mine bytea[] := ids;
+    others bytea[];
     here bigint;
     added bigint;
 BEGIN
@@ -137,50 +138,41 @@ BEGIN
     -- Before its jobs draw their numbers, or a claim might go past them.
     PERFORM pg_current_xact_id();
     -- `ON CONFLICT` costs a third more, and an id is hardly ever there already.
-    BEGIN
-        INSERT INTO jobs (id, seq, due, enqueued, since, queue, rank, placed, key, long_key, payload, trace, rate)
-        SELECT e.id, nextval('numbers'),
-            CASE WHEN at_commit THEN -1 - e.delay WHEN e.delay > 0 THEN t + e.delay END,
-            t, t + e.delay, q, e.rank, NOT at_commit AND e.delay = 0,
-            CASE WHEN length(e.key) <= 255 THEN e.key ELSE sha256(e.key) END,
-            CASE WHEN length(e.key) > 255 THEN e.key END,
-            e.payload, e.trace,
-            CASE WHEN e.quota IS NOT NULL THEN ARRAY[e.quota, e.period, e.burst] END
-        FROM (
-            SELECT u.id, coalesce(u.key, '') AS key, u.payload, coalesce(u.delay, 0) AS delay,
-                coalesce(u.rank, 0::smallint) AS rank, coalesce(u.trace, '') AS trace,
-                u.quota, u.period, u.burst
+    LOOP
+        BEGIN
+            INSERT INTO jobs (id, seq, due, enqueued, since, queue, rank, placed, key, long_key, payload, trace, rate)
+            SELECT e.id, nextval('numbers'),
+                CASE WHEN at_commit THEN -1 - e.delay WHEN e.delay > 0 THEN t + e.delay END,
+                t, t + e.delay, q, e.rank, NOT at_commit AND e.delay = 0,
+                CASE WHEN length(e.key) <= 255 THEN e.key ELSE sha256(e.key) END,
+                CASE WHEN length(e.key) > 255 THEN e.key END,
+                e.payload, e.trace,
+                CASE WHEN e.quota IS NOT NULL THEN ARRAY[e.quota, e.period, e.burst] END
             FROM (
-                SELECT unnest(mine) AS id, unnest(keys) AS key, unnest(payloads) AS payload,
-                    unnest(delays) AS delay, unnest(ranks) AS rank, unnest(traces) AS trace,
-                    unnest(quotas) AS quota, unnest(periods) AS period, unnest(bursts) AS burst
-            ) u
-        ) e
-        WHERE e.id IS NOT NULL;
-        GET DIAGNOSTICS added = ROW_COUNT;
-    EXCEPTION WHEN unique_violation THEN
-        INSERT INTO jobs (id, seq, due, enqueued, since, queue, rank, placed, key, long_key, payload, trace, rate)
-        SELECT e.id, nextval('numbers'),
-            CASE WHEN at_commit THEN -1 - e.delay WHEN e.delay > 0 THEN t + e.delay END,
-            t, t + e.delay, q, e.rank, NOT at_commit AND e.delay = 0,
-            CASE WHEN length(e.key) <= 255 THEN e.key ELSE sha256(e.key) END,
-            CASE WHEN length(e.key) > 255 THEN e.key END,
-            e.payload, e.trace,
-            CASE WHEN e.quota IS NOT NULL THEN ARRAY[e.quota, e.period, e.burst] END
-        FROM (
-            SELECT u.id, coalesce(u.key, '') AS key, u.payload, coalesce(u.delay, 0) AS delay,
-                coalesce(u.rank, 0::smallint) AS rank, coalesce(u.trace, '') AS trace,
-                u.quota, u.period, u.burst
-            FROM (
-                SELECT unnest(mine) AS id, unnest(keys) AS key, unnest(payloads) AS payload,
-                    unnest(delays) AS delay, unnest(ranks) AS rank, unnest(traces) AS trace,
-                    unnest(quotas) AS quota, unnest(periods) AS period, unnest(bursts) AS burst
-            ) u
-        ) e
-        WHERE e.id IS NOT NULL
-        ON CONFLICT (id) DO NOTHING;
-        GET DIAGNOSTICS added = ROW_COUNT;
-    END;
+                SELECT u.id, coalesce(u.key, '') AS key, u.payload, coalesce(u.delay, 0) AS delay,
+                    coalesce(u.rank, 0::smallint) AS rank, coalesce(u.trace, '') AS trace,
+                    u.quota, u.period, u.burst
+                FROM (
+                    SELECT unnest(mine) AS id, unnest(keys) AS key, unnest(payloads) AS payload,
+                        unnest(delays) AS delay, unnest(ranks) AS rank, unnest(traces) AS trace,
+                        unnest(quotas) AS quota, unnest(periods) AS period, unnest(bursts) AS burst
+                ) u
+            ) e
+            WHERE e.id IS NOT NULL;
+            GET DIAGNOSTICS added = ROW_COUNT;
+            EXIT;
+        EXCEPTION WHEN unique_violation THEN
+            others := array(
+                SELECT CASE WHEN NOT EXISTS (SELECT FROM jobs j WHERE j.id = ANY (ARRAY[u.id])) THEN u.id END
+                FROM unnest(mine) WITH ORDINALITY AS u(id, i) ORDER BY u.i
+            );
+            IF others IS NOT DISTINCT FROM mine THEN
+                -- Whose it is this transaction does not see: it is to be tried again.
+                RAISE serialization_failure;
+            END IF;
+            mine := others;
+        END;
+    END LOOP;
     IF at_commit THEN
         INSERT INTO commits (n, queue, ids) VALUES (nextval('numbers'), q, mine);
         RETURN ids;

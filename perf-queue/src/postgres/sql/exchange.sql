@@ -1,4 +1,4 @@
--- Ends jobs, then leases others. `keys` is null where none of these has one, `starts` where they all may start
+-- Ends jobs, then leases others, or with a negative `want` only ends jobs. `keys` is null where none of these has one, `starts` where they all may start
 -- now, and `token` is that of all. An exchange that needs limits or keys has the queue's row to itself;
 -- others run side by side.
 CREATE FUNCTION {schema}.exchange(
@@ -73,8 +73,11 @@ BEGIN
         fewer := coalesce(part.dropped, 0);
         touched := part.touched;
     END IF;
-    SELECT p.touched, p.rated INTO more, rated FROM promote(r, t) p;
-    touched := touched || more;
+    -- Else a claim runs beside this, which would not see it, and wait for the next poll.
+    IF want >= 0 THEN
+        SELECT p.touched, p.rated INTO more, rated FROM promote(r, t) p;
+        touched := touched || more;
+    END IF;
     IF NOT r.keyed AND cardinality(touched) > 0 THEN
         -- There was none before: the next exchange, which is due at once, puts these keys where they belong.
         late := true;

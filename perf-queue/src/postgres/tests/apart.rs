@@ -1,9 +1,11 @@
 //! The ends of jobs that are told on one connection while others are leased on another.
 
+use std::time::{Duration, Instant};
+
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 use super::support::*;
-use crate::remote::{Ended, Granted, How, Remote, Rules, Want};
+use crate::remote::{Ended, Granted, How, NewJob, Remote, Rules, Want};
 use crate::{Postgres, postgres::PostgresRemote};
 
 const MANY: usize = 150;
@@ -39,8 +41,9 @@ async fn many_that_ended_are_gone_and_others_are_leased() {
 }
 
 #[tokio::test]
-async fn ends_that_are_not_taken_are_to_be_told_again_and_the_leases_are_not_lost() {
-    let Some(remote) = opened().await else {
+async fn ends_that_are_not_taken_are_to_be_told_again_and_the_leases_do_not_wait_for_them() {
+    // The server may take 10 s for a claim.
+    let Some(remote) = open(Rules::default()).await else {
         return;
     };
     let all = jobs("", 2 * MANY);
@@ -57,7 +60,9 @@ async fn ends_that_are_not_taken_are_to_be_told_again_and_the_leases_are_not_los
     let lock = sqlx::query(AssertSqlSafe(lock)).bind(all[0].id.to_bytes().to_vec());
     lock.execute(&mut *tx).await.unwrap();
     let ended = all_done(&first.granted);
+    let begun = Instant::now();
     let second = remote.exchange(&ended, want(MANY)).await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(5));
     assert_eq!(got(&second), ids(&all[MANY..]));
     assert!(second.untold);
     tx.rollback().await.unwrap();
@@ -101,7 +106,7 @@ async fn jobs_that_go_back_are_there_for_the_same_exchange() {
 async fn lose_what_is_told_apart(remote: &PostgresRemote) {
     let sql = "DO $do$ BEGIN EXECUTE regexp_replace(
             pg_get_functiondef('{schema}.exchange'::regproc), '\nBEGIN\n',
-            E'\nBEGIN IF want = 0 THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF;\n'
+            E'\nBEGIN IF want < 0 THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF;\n'
         ); END $do$";
     let sql = AssertSqlSafe(sql.replace("{schema}", remote.schema()));
     let change = sqlx::raw_sql(sql);
@@ -134,4 +139,36 @@ async fn ends_go_with_the_next_claim_where_the_second_connection_is_lost_each_ti
     // Its jobs come back when their leases are over, and no others.
     let again = take_until(&remote, want(3 * MANY)).await;
     assert_eq!(got(&again), ids(&all[2 * MANY..]));
+}
+
+/// They got it after the claim beside had looked for them, and waited for the next poll.
+#[tokio::test]
+async fn jobs_that_are_due_get_no_place_by_what_is_told_beside_a_claim() {
+    let Some(remote) = opened().await else {
+        return;
+    };
+    let due = jobs("", 5).into_iter().map(|job| NewJob {
+        delay: ms(1),
+        ..job
+    });
+    let due: Vec<_> = due.collect();
+    add(&remote, &jobs("", 1)).await;
+    let first = take(&remote, 1).await.granted;
+    add(&remote, &due).await;
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while remote.counts().await.unwrap().scheduled > 0 {
+        assert!(Instant::now() < deadline, "they are not due");
+    }
+    let told = remote.tell(&all_done(&first)).await.unwrap();
+    assert!(told.lost.is_empty());
+    let scheduled = format!(
+        "SELECT count(*) FROM {}.jobs WHERE due IS NOT NULL",
+        remote.schema()
+    );
+    let scheduled: i64 = sqlx::query_scalar(AssertSqlSafe(scheduled))
+        .fetch_one(remote.pool())
+        .await
+        .unwrap();
+    assert_eq!(scheduled, 5);
+    assert_eq!(got(&take(&remote, 10).await), ids(&due));
 }

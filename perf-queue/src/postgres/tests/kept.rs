@@ -50,6 +50,24 @@ async fn a_connection_is_kept_until_there_is_nothing_to_ask_for() {
 }
 
 #[tokio::test]
+async fn the_second_connection_goes_back_once_jobs_have_keys() {
+    const MANY: usize = 150;
+    let Some(pool) = pool_of(4).await else {
+        return;
+    };
+    let remote = backend_on(&pool).open("q", None).await.unwrap();
+    add(&remote, &jobs("", 2 * MANY)).await;
+    let first = take(&remote, MANY).await.granted;
+    let ended: Vec<_> = first.iter().map(done).collect();
+    let second = remote.exchange(&ended, want(MANY)).await.unwrap();
+    assert_eq!((second.granted.len(), second.untold), (MANY, false));
+    until_taken(&pool, 2).await;
+    add(&remote, &jobs("k", 1)).await;
+    take_until(&remote, want(1)).await;
+    until_taken(&pool, 1).await;
+}
+
+#[tokio::test]
 async fn the_only_connection_is_not_kept() {
     let Some(pool) = pool_of(1).await else {
         return;
