@@ -113,13 +113,14 @@ impl History {
     fn no_lease_ran_twice(&self, task: &Task, runs: &[&Run]) {
         let mut attempts: BTreeMap<u32, &Run> = BTreeMap::new();
         for run in runs {
-            let Some(before) = attempts.insert(run.attempt, run) else {
+            if attempts.insert(run.attempt, run).is_none() {
                 continue;
-            };
-            let done = before.end.filter(|(_, done)| *done).map(|(end, _)| end);
+            }
             let known = self.added.get(task);
-            let again = done
-                .is_some_and(|done| done <= run.from && known.is_none_or(|known| done <= *known));
+            // In whichever attempt.
+            let mut done = runs.iter().filter_map(|run| run.end).filter(|it| it.1);
+            let again =
+                done.any(|(done, _)| done <= run.from && known.is_none_or(|known| done <= *known));
             assert!(again, "a lease ran twice: {runs:#?}, known {known:?}");
         }
     }
