@@ -104,12 +104,23 @@ pub(super) struct Read {
     pub(super) now: u64,
     /// How many dead letters have been dropped for newer ones.
     pub(super) dropped: u64,
+    /// How many jobs and packs of jobs were found that cannot be read.
+    pub(super) unreadable: u64,
 }
 
 pub(super) fn read(answer: Answer) -> Option<Read> {
     let (numbers, lost, entries, records, errors, starts) = answer;
-    let [now, next, paused, by_queue, by_key, token, limited, dropped] =
-        <[i64; 8]>::try_from(numbers).ok()?;
+    let [
+        now,
+        next,
+        paused,
+        by_queue,
+        by_key,
+        token,
+        limited,
+        dropped,
+        unreadable,
+    ] = <[i64; 9]>::try_from(numbers).ok()?;
     let (now, first) = (u64::try_from(now).ok()?, u64::try_from(token).ok()?);
     let token = |number, in_batch, index| Token {
         number,
@@ -122,8 +133,9 @@ pub(super) fn read(answer: Answer) -> Option<Read> {
     let mut in_packs = (0..).map(|index| token(batch, true, index));
     let (mut records, mut errors) = (records.into_iter(), errors.into_iter());
     let mut starts = starts.into_iter();
+    let mut unreadable = u64::try_from(unreadable).ok()?;
     let mut granted = Vec::with_capacity(entries.len());
-    let mut grant = |id, record: Record, errors, token: Token| {
+    let mut grant = |id, record: Record, errors, token: Token, starts: u64| {
         granted.push(Granted {
             lease: Lease {
                 id,
@@ -131,7 +143,7 @@ pub(super) fn read(answer: Answer) -> Option<Read> {
             },
             attempt: record.attempt,
             errors,
-            starts: Duration::from_micros(starts.next().unwrap_or(0)),
+            starts: Duration::from_micros(starts),
             limited: limited == 1,
             age: Duration::from_micros(now.saturating_sub(record.enqueued)),
             waited: Duration::from_micros(now.saturating_sub(record.due)),
@@ -142,21 +154,35 @@ pub(super) fn read(answer: Answer) -> Option<Read> {
     };
     for entry in entries {
         if packs::is_pack(&entry) {
-            for (id, record) in packs::read(&entry)? {
-                grant(id, record, Vec::new(), in_packs.next()?);
+            let Some(jobs) = packs::read(&entry) else {
+                // The server makes it a dead letter when its lease ends.
+                for _ in 0..packs::size_of(&entry)? {
+                    in_packs.next();
+                    starts.next();
+                }
+                unreadable += 1;
+                continue;
+            };
+            for (id, record) in jobs {
+                let starts = starts.next().unwrap_or(0);
+                grant(id, record, Vec::new(), in_packs.next()?, starts);
             }
             continue;
         }
         let errors = errors.next().flatten().unwrap_or_default();
-        let token = single.next()?;
+        let (token, starts) = (single.next()?, starts.next().unwrap_or(0));
         // A lease of a job that is not there ends by itself.
         if let Some(record) = records.next()? {
-            let record = Record::read(&record)?;
+            let Some(record) = Record::read(&record) else {
+                unreadable += 1;
+                continue;
+            };
             grant(
                 wire::id_of(&entry)?,
                 record,
-                wire::read_errors(&errors)?,
+                wire::read_errors(&errors).unwrap_or_default(),
                 token,
+                starts,
             );
         }
     }
@@ -173,5 +199,6 @@ pub(super) fn read(answer: Answer) -> Option<Read> {
         exchange,
         now,
         dropped: u64::try_from(dropped).ok()?,
+        unreadable,
     })
 }

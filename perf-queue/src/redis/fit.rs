@@ -5,6 +5,7 @@ use redis::{ErrorKind, RedisError, cmd};
 use super::BACKEND;
 use super::connection::Connection;
 use super::error::failed;
+use super::keys::Keys;
 use crate::BackendError;
 
 /// What a server must be like to keep jobs.
@@ -49,6 +50,30 @@ pub(super) async fn check(
         }
     }
     Ok(())
+}
+
+/// How a queue is kept: what `lua/` and `wire.rs` make of each other's bytes.
+const FORMAT: &str = "1";
+
+/// Checks that the queue, if it is there, is kept in this version's format: another one would destroy its
+/// jobs.
+pub(super) async fn format(server: &Connection, keys: &Keys) -> Result<(), BackendError> {
+    let mut set = cmd("HSETNX");
+    set.arg(keys.state()).arg("format").arg(FORMAT);
+    let new: bool = server.query(&set).await.map_err(failed)?;
+    if new {
+        return Ok(());
+    }
+    let mut get = cmd("HGET");
+    get.arg(keys.state()).arg("format");
+    let found: String = server.query(&get).await.map_err(failed)?;
+    if found == FORMAT {
+        return Ok(());
+    }
+    Err(unfit(format!(
+        "the queue is kept in format {found}, and this version of perf-queue has format {FORMAT}: let \
+         the version that made it work it off, or give this one another prefix()"
+    )))
 }
 
 /// How well a server keeps jobs.

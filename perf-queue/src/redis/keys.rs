@@ -3,7 +3,7 @@
 #[derive(Debug)]
 pub(super) struct Keys {
     base: String,
-    all: [String; 13],
+    all: [String; 14],
 }
 
 impl Keys {
@@ -16,7 +16,7 @@ impl Keys {
         // The order of `lua/state.lua`.
         let all = [
             "state", "jobs", "errors", "delayed", "leases", "ring", "waiting", "parked", "flight",
-            "dead", "letters", "batches", "packs",
+            "dead", "letters", "batches", "packs", "added",
         ]
         .map(|name| format!("{base}{name}"));
         Self { base, all }

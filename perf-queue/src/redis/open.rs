@@ -39,6 +39,7 @@ impl Redis {
     ) -> Result<RedisRemote, BackendError> {
         fit::check(&server, self.data_loss_allowed).await?;
         let keys = Keys::new(&self.prefix, queue);
+        fit::format(&server, &keys).await?;
         let wake = Wake::listen(server.client().clone(), keys.wake());
         let limits = Limits {
             capacity: self.capacity,

@@ -12,6 +12,8 @@ pub(super) struct Packing {
     pub(super) fewest: usize,
     /// Jobs in a pack at most.
     pub(super) most: usize,
+    /// So many batches of packs are remembered, for calls that are repeated.
+    pub(super) notes: usize,
 }
 
 impl Packing {
@@ -19,6 +21,8 @@ impl Packing {
     pub(super) const USUAL: Self = Self {
         fewest: 32,
         most: 50,
+        // Some 10 MB; half a minute of more batches than a server takes.
+        notes: 100_000,
     };
 }
 
@@ -77,6 +81,13 @@ pub(super) fn read(pack: &[u8]) -> Option<Vec<(JobId, Record)>> {
         jobs.push((wire::id_of(id)?, Record::of(times, reader.part()?)?));
     }
     Some(jobs)
+}
+
+/// How many jobs it says it has.
+pub(super) fn size_of(pack: &[u8]) -> Option<u32> {
+    let mut reader = Reader::new(pack);
+    Times::read(&mut reader)?;
+    reader.u32()
 }
 
 /// An id is as long as an id.

@@ -13,7 +13,7 @@ use super::packs::Packing;
 use super::script::{self, Script};
 use super::wake::Wake;
 use super::wire::{self, Record};
-use super::{exchange, packs, rules};
+use super::{exchange, fit, packs, rules};
 use crate::remote::{Counts, Ended, Exchange, Lease, Letter, NewJob, Quota, Remote, Rules, Want};
 use crate::{BackendError, JobId, Scope};
 
@@ -92,7 +92,7 @@ impl RedisRemote {
             let repeated_within = micros(REPEATED_WITHIN.0.saturating_add(times)) / 1_000;
             let arguments = |call: &mut Cmd| {
                 call.arg(self.limits.capacity).arg(jobs.len()).arg(key);
-                call.arg(repeated_within);
+                call.arg(repeated_within).arg(self.packing.notes);
                 packs::write(jobs, self.packing.most, |pack| {
                     call.arg(pack);
                 });
@@ -137,6 +137,7 @@ impl RedisRemote {
             && error.code() == Some("NORULES")
         {
             tracing::warn!("Redis had forgotten the limits of the queue: they are set again");
+            fit::format(&self.server, &self.keys).await?;
             self.set(0, rules).await?;
             answer = ask().await;
         }
@@ -148,6 +149,12 @@ impl RedisRemote {
                 letters = read.dropped - before,
                 "the oldest dead letters were dropped: there were more than {}",
                 self.limits.dead_letters
+            );
+        }
+        if read.unreadable > 0 {
+            tracing::error!(
+                found = read.unreadable,
+                "jobs, or packs of jobs, in Redis that cannot be read: their bytes are dead letters"
             );
         }
         Ok((read.exchange, read.now))

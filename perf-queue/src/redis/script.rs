@@ -68,14 +68,27 @@ mover!(ENQUEUE_MANY, "", "lua/enqueue_many.lua");
 mover!(
     EXCHANGE,
     "allow-oom",
+    "lua/letters.lua",
     "lua/packs.lua",
     "lua/flight.lua",
     "lua/settle.lua",
     "lua/exchange.lua"
 );
-mover!(EXTEND, "allow-oom", "lua/packs.lua", "lua/extend.lua");
+mover!(
+    EXTEND,
+    "allow-oom",
+    "lua/letters.lua",
+    "lua/packs.lua",
+    "lua/extend.lua"
+);
 mover!(COUNTS, "no-writes", "lua/counts.lua");
-mover!(SET_RULES, "allow-oom", "lua/packs.lua", "lua/set_rules.lua");
+mover!(
+    SET_RULES,
+    "allow-oom",
+    "lua/letters.lua",
+    "lua/packs.lua",
+    "lua/set_rules.lua"
+);
 script!(PAUSE, "allow-oom", "lua/pause.lua");
 script!(DEAD, "no-writes", "lua/dead.lua");
 mover!(REPLAY, "", "lua/replay.lua");

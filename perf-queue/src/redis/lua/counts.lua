@@ -39,7 +39,7 @@ limited = math.max(0, math.min(due, math.floor(limited)))
 
 local oldest = first(D)
 local function is_due(job)
-  local at = job and struct.unpack('>I8', job, 5)
+  local at = job and #job >= 12 and struct.unpack('>I8', job, 5)
   if at and (not oldest or at < oldest) then oldest = at end
 end
 local function look_at(keys)

@@ -2,7 +2,8 @@
 -- dead letters are kept, how many jobs are done, of how many batches some are, how many jobs ended otherwise,
 -- the lowest token of those that are done and in no batch, whether there must be rules, then those jobs.
 local want, within, lease = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local letters, done, batches, other = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
+local done, batches, other = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
+letters_kept = tonumber(ARGV[5])
 if ARGV[10] == '1' and not state.version then
   -- Without them nothing would be limited.
   return redis.error_reply('NORULES the limits of the queue are forgotten')
@@ -15,7 +16,7 @@ for from = 11, 10 + done, 1000 do
   settle_done({unpack(ARGV, from, math.min(10 + done, from + 999))}, lowest)
 end
 for _ = 1, batches do next_ended = settle_batch(next_ended) end
-for i = 0, other - 1 do settle_other(next_ended + 6 * i, letters) end
+for i = 0, other - 1 do settle_other(next_ended + 6 * i) end
 reclaim()
 promote()
 
@@ -195,6 +196,7 @@ if count > 0 then
   local till = string.format('%.0f', now + lease)
   local single
   ids, single = lease_packs(ids, token, till)
+  local broken = false
   for from = 1, #single, 1000 do
     local to = math.min(#single, from + 999)
     local some, leases = call('HMGET', J, unpack(single, from, to)), {}
@@ -204,12 +206,20 @@ if count > 0 then
       leases[l + 1] = till
       leases[l + 2] = pack('>c16I8', single[i], token + i - 1)
     end
+    for i = from, to do
+      if recs[i] and not is_record(recs[i]) then
+        bury_record(single[i], recs[i])
+        recs[i] = false
+        broken = true
+      end
+    end
     call('ZADD', X, unpack(leases))
     if failed then
       some = call('HMGET', E, unpack(single, from, to))
       for i = from, to do errors[i] = some[i - from + 1] end
     end
   end
+  if broken then recount_flight() end
 end
 
 -- When it is worth to ask again: at the time of the next slot less the time within which it may be
@@ -237,5 +247,6 @@ if state.paused ~= 1 then
 end
 save()
 return {{now, next_at, state.paused == 1 and 1 or 0, state.limited_queue or 0,
-  state.limited_key or 0, token, slotted and 1 or 0, state.dropped or 0},
+  state.limited_key or 0, token, slotted and 1 or 0, state.dropped or 0,
+  unreadable},
   lost, ids, recs, errors, starts}

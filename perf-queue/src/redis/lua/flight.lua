@@ -9,6 +9,21 @@ local function leave_flight(key)
   if n < cap and call('SREM', P, key) == 1 then place(key, true) end
 end
 
+-- The key of a job that ran cannot be known: counts again which run.
+local function recount_flight()
+  if not cap then return end
+  call('DEL', F)
+  for _, lease in ipairs(call('ZRANGE', X, 0, -1)) do
+    local rec = call('HGET', J, sub(lease, 1, 16))
+    if rec and is_record(rec) then call('HINCRBY', F, key_of(rec), 1) end
+  end
+  -- The next exchanges look at each.
+  if call('EXISTS', P) == 1 then
+    call('ZUNIONSTORE', W, 2, W, P, 'WEIGHTS', 1, 0)
+    call('DEL', P)
+  end
+end
+
 -- The job is first of its key again. Several such go by the order in which they were leased.
 local function rejoin_first(key, id, lease)
   leave_flight(key)
@@ -35,10 +50,13 @@ local function reclaim()
   -- Whoever holds a later lease holds it still.
   set('reclaimed', highest)
   local recs = call('HMGET', J, unpack(ids))
-  local records = {}
+  local records, buried = {}, false
   for i = 1, #ids do
     local rec = recs[i]
-    if rec then
+    if rec and not is_record(rec) then
+      bury_record(ids[i], rec)
+      buried = true
+    elseif rec then
       local attempt = struct.unpack('>I4', rec)
       records[#records + 1] = ids[i]
       records[#records + 1] = pack('>I4I8', attempt + 1, over[2 * i]) .. sub(rec, 13)
@@ -47,4 +65,5 @@ local function reclaim()
     end
   end
   if #records > 0 then call('HSET', J, unpack(records)) end
+  if buried then recount_flight() end
 end

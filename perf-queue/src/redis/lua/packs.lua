@@ -8,15 +8,26 @@ local function size_of(packed) return (struct.unpack('>I4', packed, 21)) end
 
 local function ids_of(packed) return sub(packed, 25, 24 + 16 * size_of(packed)) end
 
--- What it consists of: ids and records.
+-- Whether it can have as many jobs as it says.
+local function has_ids(packed)
+  if #packed < 24 then return false end
+  local n = size_of(packed)
+  return n > 0 and 24 + 20 * n <= #packed
+end
+
+-- What it consists of: ids and records. Nil if it cannot be read.
 local function unpacked(packed)
+  if not has_ids(packed) then return nil end
   local n, head = size_of(packed), sub(packed, 1, 20)
   local ids, records, at = {}, {}, 25 + 16 * n
   for i = 1, n do
-    local length = struct.unpack('>I4', packed, at)
+    if at + 3 > #packed then return nil end
+    local till = at + 3 + struct.unpack('>I4', packed, at)
+    local rec = head .. sub(packed, at + 4, till)
+    if till > #packed or not is_record(rec) then return nil end
     ids[i] = sub(packed, 16 * i + 9, 16 * i + 24)
-    records[i] = head .. sub(packed, at + 4, at + 3 + length)
-    at = at + 4 + length
+    records[i] = rec
+    at = till + 1
   end
   return ids, records
 end
@@ -27,9 +38,24 @@ local function fewer_packs(key, n, jobs)
   if call('HINCRBY', Q, key, n - jobs) == 0 then call('HDEL', Q, key) end
 end
 
--- Puts the jobs of a pack that left the key's list back one by one.
+-- Packs of the key that cannot be read are gone, so what they counted for is not known: counts again.
+local function recount(key, gone)
+  local jobs, packs = 0, 0
+  for _, entry in ipairs(call('LRANGE', base .. 'q:' .. key, 0, -1)) do
+    if is_pack(entry) then
+      packs = packs + 1
+      jobs = jobs + (has_ids(entry) and size_of(entry) or 1)
+    end
+  end
+  local before = (tonumber(call('HGET', Q, key)) or 0) + packs + gone
+  add('packed', jobs - before)
+  if jobs > packs then call('HSET', Q, key, jobs - packs) else call('HDEL', Q, key) end
+end
+
+-- Puts the jobs of a pack that left the key's list back one by one. False if it cannot be read.
 local function take_apart(key, packed)
   local ids, records = unpacked(packed)
+  if not ids then return false end
   local fields, last_first = {}, {}
   for i = 1, #ids do
     fields[2 * i - 1] = ids[i]
@@ -39,6 +65,7 @@ local function take_apart(key, packed)
   call('HSET', J, unpack(fields))
   call('LPUSH', base .. 'q:' .. key, unpack(last_first))
   fewer_packs(key, 1, #ids)
+  return true
 end
 
 -- Up to `n` jobs from the start of the key's list, as ids and packs, and how many jobs that is.
@@ -48,14 +75,33 @@ local function pop(key, n)
     local ids = call('LPOP', list, n) or {}
     return ids, #ids
   end
-  local entries, got, packs, packed = {}, 0, 0, 0
+  local entries, got, packs, packed, gone = {}, 0, 0, 0, 0
+  -- Where there are no packs, or those of one job alone, entries are jobs.
+  local at_once = call('HEXISTS', Q, key) == 0 and call('LPOP', list, n) or {}
+  local next_one = 0
   while got < n do
-    local entry = call('LPOP', list)
+    next_one = next_one + 1
+    local entry = at_once[next_one] or call('LPOP', list)
     if not entry then break end
-    local size = is_pack(entry) and size_of(entry) or 1
+    local size = is_pack(entry) and has_ids(entry) and size_of(entry) or 1
+    if is_pack(entry) and size == 1 then
+      local ids, records = unpacked(entry)
+      if ids then
+        call('HSET', J, ids[1], records[1])
+        entries[#entries + 1] = ids[1]
+        got = got + 1
+        packs = packs + 1
+        packed = packed + 1
+      else
+        bury_pack(key, entry)
+        gone = gone + 1
+      end
     -- How many jobs of a key run is counted job by job.
-    if is_pack(entry) and (cap or got + size > n) then
-      take_apart(key, entry)
+    elseif is_pack(entry) and (cap or got + size > n) then
+      if not take_apart(key, entry) then
+        bury_pack(key, entry)
+        gone = gone + 1
+      end
     else
       entries[#entries + 1] = entry
       got = got + size
@@ -66,12 +112,14 @@ local function pop(key, n)
     end
   end
   if packs > 0 then fewer_packs(key, packs, packed) end
+  if gone > 0 then recount(key, gone) end
   return entries, got
 end
 
 -- Leases the packs that come after all other entries, with tokens after those of the others: jobs that come
 -- back go by their tokens, so these are in the order of the entries. Packs before are taken apart. Gives the
--- entries as they are then, and those that are jobs.
+-- entries as they are then, and those that are jobs. One that cannot be read is left out, or leased all the
+-- same, since who has it cannot read it either, until its lease ends.
 local function lease_packs(entries, token, till)
   local last = 0
   for i = 1, #entries do
@@ -86,13 +134,13 @@ local function lease_packs(entries, token, till)
     elseif i < last then
       local ids, records = unpacked(entry)
       local fields = {}
-      for j = 1, #ids do
+      for j = 1, #(ids or {}) do
         fields[2 * j - 1] = ids[j]
         fields[2 * j] = records[j]
         single[#single + 1] = ids[j]
         all[#all + 1] = ids[j]
       end
-      call('HSET', J, unpack(fields))
+      if ids then call('HSET', J, unpack(fields)) else bury_pack('', entry) end
     else
       packs[#packs + 1] = entry
       held[#held + 1] = ids_of(entry)
@@ -130,7 +178,14 @@ local function spread(batch)
   for _, packed in ipairs(cmsgpack.unpack(packs)) do
     local ids, records = unpacked(packed)
     local fields, leases = {}, {}
-    for i = 1, #ids do
+    if not ids then
+      for i = 1, size_of(packed) do
+        if sub(held, 16 * n + 1, 16 * n + 16) ~= NOBODY then add('batched', -1) end
+        n = n + 1
+      end
+      bury_pack('', packed)
+    end
+    for i = 1, #(ids or {}) do
       if sub(held, 16 * n + 1, 16 * n + 16) ~= NOBODY then
         fields[#fields + 1] = ids[i]
         fields[#fields + 1] = records[i]

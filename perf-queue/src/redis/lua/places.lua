@@ -127,6 +127,15 @@ end
 -- how many they are (4 bytes), their ids, and the rests of their records, each with its length (4) before it.
 local function is_pack(entry) return #entry > 16 end
 
+-- Whether these bytes have all the parts of a record.
+local function is_record(rec)
+  if #rec < 29 then return false end
+  local at = 26 + struct.unpack('>I4', rec, 22)
+  if at + 3 > #rec then return false end
+  local trace = struct.unpack('>I4', rec, at)
+  return at + (trace < 2147483648 and 3 or 31) + trace % 2147483648 <= #rec
+end
+
 local function key_of(rec)
   return sub(rec, 26, 25 + struct.unpack('>I4', rec, 22))
 end
@@ -139,7 +148,7 @@ end
 
 -- A job that was enqueued before comes back to its key, which may have forgotten its limit meanwhile.
 local function bring_again(rec)
-  if state.own ~= 1 or not rec then return end
+  if state.own ~= 1 or not rec or not is_record(rec) then return end
   local rate = rate_of(rec)
   if rate and struct.unpack('>I8', rec, 13) > (state.own_since or 0) then
     bring(key_of(rec), rate, false)

@@ -107,7 +107,7 @@ elseif not cap then
   local leases = call('ZRANGE', X, 0, -1)
   for i = 1, #leases do
     local rec = call('HGET', J, sub(leases[i], 1, 16))
-    if rec then call('HINCRBY', F, key_of(rec), 1) end
+    if rec and is_record(rec) then call('HINCRBY', F, key_of(rec), 1) end
   end
 end
 -- Every key that does not run may do so by the new rules: the next exchanges look, each at some.

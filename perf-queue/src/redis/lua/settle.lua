@@ -40,7 +40,9 @@ local function settle_checked(given)
   call('HDEL', J, unpack(ids))
   if call('EXISTS', E) == 1 then call('HDEL', E, unpack(ids)) end
   for i = 1, #ids do
-    if cap and recs[i] then leave_flight(key_of(recs[i])) end
+    if cap and recs[i] then
+      if is_record(recs[i]) then leave_flight(key_of(recs[i])) else recount_flight() end
+    end
   end
 end
 
@@ -87,37 +89,9 @@ local function settle_batch(a)
   return last + 2
 end
 
--- The last ten errors of a job, each with its length before it.
-local function errors_with(id, message)
-  local all = call('HGET', E, id) or ''
-  local starts, at = {}, 1
-  while at <= #all do
-    starts[#starts + 1] = at
-    at = at + 4 + struct.unpack('>I4', all, at)
-  end
-  if #starts >= 10 then all = sub(all, starts[#starts - 8]) end
-  return all .. pack('>I4', #message) .. message
-end
-
--- Makes the job a dead letter; the oldest ones give way.
-local function bury(id, rec, message, at_most)
-  local errors = errors_with(id, message)
-  call('HDEL', J, id)
-  call('HDEL', E, id)
-  set('seq', (state.seq or 0) + 1)
-  call('ZADD', DZ, state.seq, id)
-  call('HSET', DL, id, pack('>I8I4', now, #rec) .. rec .. errors)
-  local over = call('ZCARD', DZ) - at_most
-  if over > 0 then
-    local old = call('ZPOPMIN', DZ, over)
-    for i = 1, #old, 2 do call('HDEL', DL, old[i]) end
-    add('dropped', over)
-  end
-end
-
 -- ARGV from `a` on: a lease, its batch if any, what becomes of the job, after how long, what it stops, its
 -- error.
-local function settle_other(a, letters)
+local function settle_other(a)
   local lease, batch, how, after, scope, message = unpack(ARGV, a, a + 5)
   if batch ~= '' then spread(batch) end
   local id = sub(lease, 1, 16)
@@ -127,9 +101,13 @@ local function settle_other(a, letters)
   end
   local rec = call('HGET', J, id)
   if not rec then return end
+  if not is_record(rec) then
+    bury_record(id, rec)
+    return recount_flight()
+  end
   local key = key_of(rec)
   if how == 'dead' then
-    bury(id, rec, message, letters)
+    bury(id, rec, message)
     leave_flight(key)
     return
   end

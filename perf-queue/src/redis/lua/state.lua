@@ -11,15 +11,15 @@
 -- (by id), D those that are not due yet (by when, as id, urgency and key), X the leases (by when they end, as
 -- id and token), B those of packs (see `packs.lua`), F how many jobs of a key run (only where that is
 -- limited), Q how many more jobs than entries the list of a key has, DZ the dead letters' order and DL what
--- they hold.
+-- they hold, N the first jobs of the calls that added packs, by until when that is remembered.
 --
 -- Of one key, and gone with its jobs: `q:` and `z:` its jobs that are due, as their ids; in `q:` also packs of
 -- jobs, which are nowhere else. Gone by expiry: `h:` until
 -- when a penalty holds it, `l0:` and `g0:` the slots of its limit (see `limits.lua`), and `r:`, by expiry
 -- from when none of its jobs is due, a limit of its own that its jobs have brought. And `u:`, by expiry, a
--- name that is taken; `e:`, by expiry, that packs were added. These names are made here and not passed as KEYS; they start with the same hash tag
+-- name that is taken. These names are made here and not passed as KEYS; they start with the same hash tag
 -- as all of KEYS, so a cluster has them in the same slot.
-local S, J, E, D, X, R, W, P, F, DZ, DL, B, Q = unpack(KEYS)
+local S, J, E, D, X, R, W, P, F, DZ, DL, B, Q, N = unpack(KEYS)
 local base = ARGV[1]
 local call, pack, sub = redis.call, struct.pack, string.sub
 

@@ -2,6 +2,7 @@ mod basics;
 mod changes;
 mod clock;
 mod crowds;
+mod damage;
 mod endings;
 mod faults;
 mod fitness;

@@ -29,7 +29,11 @@ pub(super) async fn open() -> Option<RedisRemote> {
 }
 
 /// Any two jobs are packed.
-pub(super) const SMALL_PACKS: Packing = Packing { fewest: 2, most: 3 };
+pub(super) const SMALL_PACKS: Packing = Packing {
+    fewest: 2,
+    most: 3,
+    notes: 100,
+};
 
 pub(super) async fn open_packing(packing: Packing) -> Option<RedisRemote> {
     let mut remote = open().await?;
