@@ -1,67 +1,24 @@
 use std::convert::Infallible;
-use std::fmt::Debug;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use perf_cache::Cache;
-use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Level, Metadata, Subscriber};
+use tracing::Level;
+
+use crate::logs::Log;
 
 /// What was said of hit ratios, and of which cache.
-#[derive(Clone, Default)]
-struct Said(Arc<Mutex<Vec<(Level, String, f64)>>>);
-
-#[derive(Default)]
-struct Fields {
-    message: String,
-    cache: String,
-    ratio: f64,
-}
-
-impl Visit for Fields {
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        if field.name() == "message" {
-            self.message = format!("{value:?}");
-        }
-    }
-
-    fn record_str(&mut self, field: &Field, value: &str) {
-        if field.name() == "cache" {
-            value.clone_into(&mut self.cache);
-        }
-    }
-
-    fn record_f64(&mut self, field: &Field, value: f64) {
-        if field.name() == "hit_ratio" {
-            self.ratio = value;
-        }
-    }
-}
-
-impl Subscriber for Said {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.is_event()
-    }
-
-    fn event(&self, event: &Event<'_>) {
-        let mut fields = Fields::default();
-        event.record(&mut fields);
-        if fields.message == "low hit ratio" {
-            let said = (*event.metadata().level(), fields.cache, fields.ratio);
-            self.0.lock().unwrap().push(said);
-        }
-    }
-
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-    fn enter(&self, _: &Id) {}
-    fn exit(&self, _: &Id) {}
+fn of_ratios(log: &Log) -> Vec<(Level, String, f64)> {
+    let said = log.take().into_iter();
+    let said = said.filter(|said| {
+        let message = said.fields.get("message");
+        message.is_some_and(|message| message == "low hit ratio")
+    });
+    let of = |said: crate::logs::Said| {
+        let ratio = said.fields["hit_ratio"].parse().unwrap();
+        (said.level, said.fields["cache"].clone(), ratio)
+    };
+    said.map(of).collect()
 }
 
 /// A minute in which `misses` of 1,000 requests find nothing.
@@ -79,9 +36,8 @@ async fn minute(cache: &Cache<u64, u64>, next: &mut u64, misses: u64) {
 
 #[tokio::test(start_paused = true)]
 async fn a_low_hit_ratio_is_a_warning_a_lower_one_an_error_and_the_metrics_show_it() {
-    let said = Said::default();
-    let _subscriber = tracing::subscriber::set_default(said.clone());
-    let said = || std::mem::take(&mut *said.0.lock().unwrap());
+    let log = Log::start();
+    let said = || of_ratios(&log);
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
     let _local = metrics::set_default_local_recorder(&recorder);
@@ -127,12 +83,11 @@ async fn a_low_hit_ratio_is_a_warning_a_lower_one_an_error_and_the_metrics_show_
 
 #[tokio::test(start_paused = true)]
 async fn without_thresholds_nothing_is_said() {
-    let said = Said::default();
-    let _subscriber = tracing::subscriber::set_default(said.clone());
+    let log = Log::start();
     let cache = Cache::<u64, u64>::builder("users").build().await.unwrap();
     let mut next = 0;
     for _ in 0..3 {
         minute(&cache, &mut next, 900).await;
     }
-    assert_eq!(*said.0.lock().unwrap(), []);
+    assert_eq!(of_ratios(&log), []);
 }

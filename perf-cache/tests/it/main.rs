@@ -11,6 +11,8 @@ mod lifetime;
 #[cfg(test)]
 mod load;
 #[cfg(test)]
+mod logs;
+#[cfg(test)]
 mod low_ratio;
 #[cfg(test)]
 mod many;

@@ -141,7 +141,13 @@ impl Keeper {
     }
 
     async fn connect(&self) -> Result<Link, Option<Why>> {
-        let opened = Link::open(&self.server.client, self.server.timeout, Some(&self.state)).await;
+        let Server {
+            client,
+            wires,
+            timeout,
+            ..
+        } = &*self.server;
+        let opened = Link::open(client, *wires, *timeout, Some(&self.state)).await;
         opened.map_err(|failure| {
             self.server.failed(&failure);
             Why::of(&failure)

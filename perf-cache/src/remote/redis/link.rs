@@ -1,4 +1,4 @@
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -7,19 +7,24 @@ use redis::{ServerErrorKind, Value};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::reply::Replies;
+use super::request::Request;
 use super::script::{self, READ};
+use super::wire::{self, Wires};
 
 /// What a handshake of TCP, TLS and the login may take; a server in the same data centre needs a
 /// few milliseconds.
 pub(super) const CONNECT_WITHIN: Duration = Duration::from_secs(1);
 
-/// A connection, until something goes wrong on it.
+/// Connections, until something goes wrong on one of them.
 #[derive(Clone)]
 pub(super) struct Link {
     connection: MultiplexedConnection,
     /// Cancelled when it is not to be used any more: whoever waits for an answer on it gives up.
     pub(super) broken: CancellationToken,
     why: Arc<OnceLock<Why>>,
+    /// For reads.
+    wires: Arc<Mutex<Wires>>,
 }
 
 /// Why a link is of no use any more.
@@ -54,18 +59,19 @@ pub(super) enum Failure {
 }
 
 impl Link {
-    /// Connects, brings the scripts, and sees whether they run on the cache of this state, each in
-    /// its time.
+    /// Connects, for reads by so many wires, brings the scripts, and sees whether they run on the cache of
+    /// this state, each in its time.
     pub(super) async fn open(
         client: &Client,
+        wires: usize,
         within: Duration,
         state: Option<&str>,
     ) -> Result<Self, Failure> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(None)
             .set_response_timeout(None);
-        let connecting = client.get_multiplexed_async_connection_with_config(&config);
-        let connection = timeout(CONNECT_WITHIN.max(within), connecting)
+        let connecting = wire::open(client, wires, &config);
+        let (connection, wires) = timeout(CONNECT_WITHIN.max(within), connecting)
             .await
             .map_err(|_| Failure::TimedOut)?
             .map_err(Failure::Lost)?;
@@ -73,6 +79,7 @@ impl Link {
             connection,
             broken: CancellationToken::new(),
             why: Arc::default(),
+            wires: Arc::new(Mutex::new(wires)),
         };
         let mut brought = scripts();
         if let Some(state) = state {
@@ -91,10 +98,28 @@ impl Link {
         commands: &Pipeline,
         within: Duration,
     ) -> Result<Vec<Value>, Failure> {
+        self.watched(within, self.bringing(commands)).await
+    }
+
+    /// The same by who reads often, without a task between, where that is possible.
+    pub(super) async fn read(
+        &self,
+        request: &Request,
+        replies: &mut Replies,
+        within: Duration,
+    ) -> Result<(), Failure> {
+        self.watched(within, self.reading(request, replies)).await
+    }
+
+    async fn watched<T>(
+        &self,
+        within: Duration,
+        exchange: impl Future<Output = RedisResult<T>>,
+    ) -> Result<T, Failure> {
         let answer = tokio::select! {
             biased;
             () = self.broken.cancelled() => return Err(Failure::Broken),
-            answer = timeout(within, self.bringing(commands)) => answer,
+            answer = timeout(within, exchange) => answer,
         };
         let failure = match answer {
             Ok(Ok(answers)) => return Ok(answers),
@@ -125,6 +150,30 @@ impl Link {
             }
             answer => answer,
         }
+    }
+
+    /// As `bringing`.
+    async fn reading(&self, request: &Request, replies: &mut Replies) -> RedisResult<()> {
+        let wire = self.wires().take();
+        let Some(mut wire) = wire else {
+            *replies = self.bringing(&request.pipeline()?).await?.into();
+            return Ok(());
+        };
+        wire.exchange(request, replies).await?;
+        let mut checked = replies.check();
+        if let Err(error) = &checked
+            && error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
+        {
+            self.query(&scripts()).await?;
+            wire.exchange(request, replies).await?;
+            checked = replies.check();
+        }
+        self.wires().give_back(wire);
+        checked
+    }
+
+    pub(super) fn wires(&self) -> MutexGuard<'_, Wires> {
+        self.wires.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn query(&self, commands: &Pipeline) -> RedisResult<Vec<Value>> {

@@ -9,10 +9,10 @@
 //! keeps it hears of the invalidation, as of any that comes later. And the stamp of the leases that it
 //! gives is rather too low than too high: fewer fills are taken.
 
-use redis::{Cmd, Pipeline, Value, cmd};
-
 use super::journal::Token;
 use super::keeper::LEASE;
+use super::reply::{Item, Values};
+use super::request::Request;
 use super::script::{MOST_KEYS, READ};
 
 /// The length of the lease in front of each value.
@@ -33,7 +33,7 @@ pub(super) struct When {
 }
 
 /// A lease of 16 bytes; if there is a value behind it, 8 of when it expires and its frame.
-pub(super) type Found = (When, Option<Vec<u8>>);
+pub(super) type Found<'a> = (When, Option<&'a [u8]>);
 
 impl When {
     /// Whether what was found plainly is all that there is to know: the script would not find more.
@@ -53,28 +53,39 @@ impl When {
     }
 }
 
-/// Adds plain reads.
-pub(super) fn ask_plainly(calls: &mut Pipeline, state: &str, names: &[&[u8]]) {
-    for names in names.chunks(MOST_KEYS) {
-        let mut when = cmd("HMGET");
-        when.arg(state).arg("seq").arg("all").arg("tagged");
+/// Adds plain reads of so many names.
+pub(super) fn ask_plainly<'a>(
+    request: &mut Request,
+    state: &str,
+    mut names: impl Iterator<Item = &'a [u8]>,
+    mut count: usize,
+) {
+    let state = state.as_bytes();
+    while count > 0 {
+        request.begin(5);
+        for word in [b"HMGET", state, b"seq", b"all", b"tagged"] {
+            request.word(word);
+        }
         // Does nothing. But a server that has become a replica refuses it, as it does the script: what
         // it has may be old.
-        let mut primary = cmd("PERSIST");
-        primary.arg(state);
-        let length = names.iter().map(|name| name.len()).sum::<usize>();
-        let mut values = Cmd::with_capacity(1 + names.len(), 4 + length);
-        values.arg("MGET");
-        for name in names {
-            values.arg(name);
-        }
-        calls.add_command(when).add_command(primary);
-        calls.add_command(cmd("TIME")).add_command(values);
+        request.begin(2);
+        request.word(b"PERSIST");
+        request.word(state);
+        request.begin(1);
+        request.word(b"TIME");
+        let keys = count.min(MOST_KEYS);
+        request.begin(1 + keys);
+        request.word(b"MGET");
+        names
+            .by_ref()
+            .take(keys)
+            .for_each(|name| request.word(name));
+        count -= keys;
     }
 }
 
 /// Adds reads by the script, of names and whether they get a lease if they are missing.
-pub(super) fn ask_script(calls: &mut Pipeline, state: &str, names: &[(&[u8], bool)]) {
+pub(super) fn ask_script(request: &mut Request, state: &str, names: &[(&[u8], bool)]) {
     for names in names.chunks(MOST_KEYS) {
         let mut call = READ.call(state.as_bytes(), names.iter().map(|(name, _)| *name));
         let flags = names.iter().map(|(_, lease)| b'0' + u8::from(*lease));
@@ -83,26 +94,26 @@ pub(super) fn ask_script(calls: &mut Pipeline, state: &str, names: &[(&[u8], boo
         call.arg(LEASE.as_millis() as u64)
             .arg(&super::reads::token()[..12]);
         call.arg(flags);
-        calls.add_command(call);
+        request.call(&call);
     }
 }
 
 /// What was found of each name, in their order; `None` where the server has lost the state, or that is
 /// not what it was to answer.
-pub(super) struct Answers {
-    chunks: std::vec::IntoIter<Chunk>,
-    current: Option<Chunk>,
+pub(super) struct Answers<'a> {
+    chunks: std::vec::IntoIter<Chunk<'a>>,
+    current: Option<Chunk<'a>>,
 }
 
 /// What one command brought.
-struct Chunk {
+struct Chunk<'a> {
     names: usize,
-    found: Option<(When, std::vec::IntoIter<Value>)>,
+    found: Option<(When, Values<'a>)>,
 }
 
-impl Answers {
+impl<'a> Answers<'a> {
     /// What `ask_plainly` found.
-    pub(super) fn plain(answers: &mut impl Iterator<Item = Value>, names: usize) -> Self {
+    pub(super) fn plain(answers: &mut Values<'a>, names: usize) -> Self {
         Self::in_chunks(names, || {
             let when = answers.next();
             let _primary = answers.next();
@@ -112,17 +123,20 @@ impl Answers {
     }
 
     /// What `ask_script` found.
-    pub(super) fn by_script(answers: &mut impl Iterator<Item = Value>, names: usize) -> Self {
+    pub(super) fn by_script(answers: &mut Values<'a>, names: usize) -> Self {
         Self::in_chunks(names, || script(answers.next()?))
     }
 
-    fn in_chunks(names: usize, mut next: impl FnMut() -> Option<(When, Vec<Value>)>) -> Self {
+    fn in_chunks(
+        names: usize,
+        mut next: impl FnMut() -> Option<(When, Values<'a>, usize)>,
+    ) -> Self {
         let mut chunks = Vec::with_capacity(names.div_ceil(MOST_KEYS));
         let mut left = names;
         while left > 0 {
             let names = left.min(MOST_KEYS);
-            let found = next().filter(|(_, values)| values.len() == names);
-            let found = found.map(|(when, values)| (when, values.into_iter()));
+            let found = next().filter(|(_, _, length)| *length == names);
+            let found = found.map(|(when, values, _)| (when, values));
             chunks.push(Chunk { names, found });
             left -= names;
         }
@@ -133,10 +147,10 @@ impl Answers {
     }
 }
 
-impl Iterator for Answers {
-    type Item = Option<Found>;
+impl<'a> Iterator for Answers<'a> {
+    type Item = Option<Found<'a>>;
 
-    fn next(&mut self) -> Option<Option<Found>> {
+    fn next(&mut self) -> Option<Option<Found<'a>>> {
         loop {
             if let Some(chunk) = self.current.as_mut().filter(|chunk| chunk.names > 0) {
                 chunk.names -= 1;
@@ -151,9 +165,13 @@ impl Iterator for Answers {
     }
 }
 
-fn plain(when: Value, time: Value, values: Value) -> Option<(When, Vec<Value>)> {
-    let [sequence, all, tagged] = numbers(when)?;
-    let [seconds, micros] = numbers(time)?;
+fn plain<'a>(
+    when: Item<'a>,
+    time: Item<'a>,
+    values: Item<'a>,
+) -> Option<(When, Values<'a>, usize)> {
+    let [sequence, all, tagged] = numbers(array(when)?)?;
+    let [seconds, micros] = numbers(array(time)?)?;
     let now = seconds.saturating_mul(1_000).saturating_add(micros / 1_000);
     let when = When {
         sequence,
@@ -161,51 +179,57 @@ fn plain(when: Value, time: Value, values: Value) -> Option<(When, Vec<Value>)> 
         tagged,
         now,
     };
-    Some((when, array(values)?))
+    let (values, length) = array(values)?;
+    Some((when, values, length))
 }
 
-fn script(answer: Value) -> Option<(When, Vec<Value>)> {
-    let mut answer = array(answer)?;
-    let found = array(answer.pop()?)?;
-    let [sequence, all, tagged, now] = numbers(Value::Array(answer))?;
+fn script(answer: Item<'_>) -> Option<(When, Values<'_>, usize)> {
+    let (mut answer, length) = array(answer)?;
+    if length != 5 {
+        return None;
+    }
+    let [sequence, all, tagged, now] = numbers((answer, 4))?;
+    let (found, length) = array(answer.nth(4)?)?;
     let when = When {
         sequence,
         all,
         tagged,
         now,
     };
-    Some((when, found))
+    Some((when, found, length))
 }
 
-fn array(value: Value) -> Option<Vec<Value>> {
+fn array(value: Item<'_>) -> Option<(Values<'_>, usize)> {
     match value {
-        Value::Array(values) => Some(values),
+        Item::Array(values, length) => Some((values, length)),
         _ => None,
     }
 }
 
-fn bytes(value: Value) -> Option<Vec<u8>> {
+fn bytes(value: Item<'_>) -> Option<&[u8]> {
     match value {
-        Value::BulkString(bytes) => Some(bytes),
+        Item::Bytes(bytes) => Some(bytes),
         _ => None,
     }
 }
 
-fn numbers<const N: usize>(value: Value) -> Option<[u64; N]> {
-    let values = array(value)?;
+fn numbers<const N: usize>((values, length): (Values<'_>, usize)) -> Option<[u64; N]> {
     let mut numbers = [0; N];
-    if values.len() != N {
+    if length != N {
         return None;
     }
     for (number, value) in numbers.iter_mut().zip(values) {
-        *number = std::str::from_utf8(&bytes(value)?).ok()?.parse().ok()?;
+        *number = std::str::from_utf8(bytes(value)?).ok()?.parse().ok()?;
     }
     Some(numbers)
 }
 
 #[cfg(test)]
 mod tests {
+    use redis::Value;
+
     use super::*;
+    use crate::remote::redis::reply::Replies;
 
     fn texts(numbers: &[u64]) -> Value {
         let text = |number: &u64| Value::BulkString(number.to_string().into_bytes());
@@ -218,10 +242,11 @@ mod tests {
         let last = u64::MAX;
         let answers = |when: Value, time: Value| {
             let values = Value::Array(vec![Value::Nil]);
-            let mut answers = [when, Value::Int(0), time, values].into_iter();
-            Answers::plain(&mut answers, 1).next().flatten()
+            let replies = Replies::from(vec![when, Value::Int(0), time, values]);
+            let found = Answers::plain(&mut replies.values(), 1).next().flatten();
+            found.map(|(when, _)| when)
         };
-        let (when, _) = answers(texts(&[last; 3]), texts(&[last; 2])).unwrap();
+        let when = answers(texts(&[last; 3]), texts(&[last; 2])).unwrap();
         assert_eq!((when.sequence, when.now), (last, last));
         for stamp in [0, last - 1, last] {
             let value = [&[0; STAMP][..], &stamp.to_be_bytes(), &[0, 1]].concat();

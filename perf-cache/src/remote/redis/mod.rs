@@ -14,11 +14,14 @@ mod meters;
 mod reader;
 mod reads;
 mod remote;
+mod reply;
+mod request;
 mod script;
 mod server;
 #[cfg(test)]
 mod tests;
 mod tier;
+mod wire;
 
 pub use error::ConnectError;
 pub use frame::Codec;

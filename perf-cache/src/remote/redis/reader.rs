@@ -25,7 +25,7 @@ impl Reader {
     pub(super) fn found<V: DeserializeOwned>(
         &self,
         name: &[u8],
-        found: Found,
+        found: Found<'_>,
         before: &Before,
         lease: bool,
     ) -> Read<V> {
@@ -38,12 +38,10 @@ impl Reader {
     fn found_with_lease<V: DeserializeOwned>(
         &self,
         name: &[u8],
-        (when, value): Found,
+        (when, value): Found<'_>,
         before: &Before,
     ) -> Read<V> {
-        let Some((token, value)) = value
-            .as_deref()
-            .and_then(|value| value.split_first_chunk::<TOKEN>())
+        let Some((token, value)) = value.and_then(|value| value.split_first_chunk::<TOKEN>())
         else {
             return Read::Missing(None);
         };

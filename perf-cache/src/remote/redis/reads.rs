@@ -15,8 +15,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::journal::{Before, Token};
-use super::lookup::Found;
+use super::lookup::When;
 use super::reader::Reader;
+use super::reply::Replies;
+use super::request::Request;
 use crate::remote::{Read, Then};
 use trips::Trips;
 
@@ -25,7 +27,7 @@ const MOST_WAITING: usize = 10_000;
 /// Reads that are sent at once, unless one alone has more keys.
 const MOST_AT_ONCE: usize = 1_000;
 /// Round trips at the same time: those that come meanwhile gather for the next.
-const TRIPS: usize = 2;
+pub(super) const TRIPS: usize = 2;
 
 /// What is to be read.
 struct Ask<V> {
@@ -39,8 +41,11 @@ struct Ask<V> {
 /// Names of values, and what becomes of what is found.
 enum Of<V> {
     One(One<V>),
-    Many(Vec<Vec<u8>>, oneshot::Sender<(Vec<Vec<u8>>, Vec<Found>)>),
+    Many(Vec<Vec<u8>>, oneshot::Sender<(Vec<Vec<u8>>, Vec<Copied>)>),
 }
+
+/// What was found, for who takes it along.
+type Copied = (When, Option<Vec<u8>>);
 
 /// A read of one key, which is told however it ends.
 struct One<V> {
@@ -97,8 +102,27 @@ struct Inner<V> {
     queue: Mutex<Queue<V>>,
 }
 
+/// What a round trip needs room for. Kept, as allocations of this size cost more than what is done in them.
+struct Room<V> {
+    asks: Vec<Ask<V>>,
+    request: Request,
+    replies: Replies,
+}
+
+impl<V> Default for Room<V> {
+    fn default() -> Self {
+        Self {
+            asks: Vec::new(),
+            request: Request::default(),
+            replies: Replies::default(),
+        }
+    }
+}
+
 struct Queue<V> {
     asks: Vec<Ask<V>>,
+    /// Those of trips that are over, for the next.
+    rooms: Vec<Room<V>>,
     /// Under way, or about to be.
     trips: usize,
     ended: bool,
@@ -130,6 +154,7 @@ impl<V: DeserializeOwned + Send + Sync + 'static> Reads<V> {
     ) -> Self {
         let queue = Queue {
             asks: Vec::new(),
+            rooms: Vec::new(),
             trips: 0,
             ended: false,
             // Until it is known to be otherwise, Redis is as empty as this process.
@@ -165,7 +190,7 @@ impl<V: DeserializeOwned + Send + Sync + 'static> Reads<V> {
         &self,
         names: Vec<Vec<u8>>,
         lease: bool,
-    ) -> Option<(Vec<Vec<u8>>, Vec<Found>)> {
+    ) -> Option<(Vec<Vec<u8>>, Vec<Copied>)> {
         let (answer, answered) = oneshot::channel();
         self.inner.ask(Ask {
             of: Of::Many(names, answer),

@@ -56,7 +56,7 @@ impl<K, V: DeserializeOwned + Send + Sync + 'static> RedisRemote<K, V> {
         meters: Arc<RemoteMeters>,
     ) -> Arc<Self> {
         let keys = Arc::new(Keys::new(&tier.prefix, cache));
-        let server = Arc::new(Server::new(tier.client, tier.timeout, meters));
+        let server = Arc::new(Server::new(tier.client, tier.wires, tier.timeout, meters));
         let journal = Arc::new(Journal::default());
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
@@ -175,6 +175,7 @@ where
         }
         if let Some((names, found)) = self.reads.read(kept, lease).await {
             for ((i, name), found) in kept_at.into_iter().zip(&names).zip(found) {
+                let found = (found.0, found.1.as_deref());
                 reads[i] = self.reader.found(name, found, &before, lease);
             }
         }

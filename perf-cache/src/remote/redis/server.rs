@@ -7,11 +7,15 @@ use tokio::sync::Notify;
 
 use super::link::{Failure, Link};
 use super::meters::RemoteMeters;
+use super::reply::Replies;
+use super::request::Request;
 
 /// The server, while it can be used: the circuit breaker. It is open, and costs nothing, from the
 /// first thing that goes wrong until the keeper has a new link on which scripts run.
 pub(super) struct Server {
     pub(super) client: Client,
+    /// How many connections for reads there are.
+    pub(super) wires: usize,
     /// How long to wait for an answer.
     pub(super) timeout: Duration,
     pub(super) meters: Arc<RemoteMeters>,
@@ -26,9 +30,15 @@ pub(super) struct Server {
 pub(super) struct Down;
 
 impl Server {
-    pub(super) fn new(client: Client, timeout: Duration, meters: Arc<RemoteMeters>) -> Self {
+    pub(super) fn new(
+        client: Client,
+        wires: usize,
+        timeout: Duration,
+        meters: Arc<RemoteMeters>,
+    ) -> Self {
         Self {
             client,
+            wires,
             timeout,
             meters,
             link: Mutex::new(None),
@@ -92,13 +102,20 @@ impl Server {
         link: &Link,
         commands: &Pipeline,
     ) -> Result<Vec<Value>, Down> {
-        match link.exchange(commands, self.timeout).await {
-            Ok(answers) => Ok(answers),
-            Err(failure) => {
-                self.failed(&failure);
-                Err(Down)
-            }
-        }
+        self.done(link.exchange(commands, self.timeout).await)
+    }
+
+    /// As `exchange_on`, by who reads often.
+    pub(super) async fn read(&self, request: &Request, replies: &mut Replies) -> Result<(), Down> {
+        let link = self.link().ok_or(Down)?;
+        self.done(link.read(request, replies, self.timeout).await)
+    }
+
+    fn done<T>(&self, answer: Result<T, Failure>) -> Result<T, Down> {
+        answer.map_err(|failure| {
+            self.failed(&failure);
+            Down
+        })
     }
 
     pub(super) fn failed(&self, failure: &Failure) {

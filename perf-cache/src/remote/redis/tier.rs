@@ -7,6 +7,7 @@ use redis::{Client, ErrorKind, RedisError};
 use super::error::ConnectError;
 use super::frame::Codec;
 use super::link::{CONNECT_WITHIN, Failure, Link, has_code};
+use super::reads::TRIPS;
 
 /// A tier in Redis that processes share: Redis 7 or newer, or Valkey.
 ///
@@ -17,11 +18,15 @@ use super::link::{CONNECT_WITHIN, Failure, Link, has_code};
 /// All keys of a cache carry one hash tag, so a cluster keeps them on one node; give the URL of that
 /// node.
 ///
-/// A clone is the same connection, which several caches may use.
+/// It has three connections, two of them for reads alone. To a server by TLS, for which your application
+/// switches on a feature of the crate `redis`, it has one, over which reads take longer. A clone is the
+/// same connections, which several caches may use.
 #[derive(Clone)]
 pub struct RedisTier {
     pub(super) client: Client,
-    /// The first connection.
+    /// How many connections for reads there are.
+    pub(super) wires: usize,
+    /// The first connections.
     pub(super) link: Link,
     pub(super) ttl: Duration,
     pub(super) compress_above: Option<usize>,
@@ -32,7 +37,7 @@ pub struct RedisTier {
 
 impl RedisTier {
     /// Connects to the server at `url`: `redis://[user:password@]host[:port][/database]`, or
-    /// `redis+unix:///path`. When the connection is lost later, another is made in the background.
+    /// `redis+unix:///path`. When a connection is lost later, others are made in the background.
     ///
     /// What the user must be allowed to do stands in the [crate's docs](crate#redis). One who lacks some of it
     /// is named in a warning when that is missed, and the cache goes on without the tier.
@@ -51,11 +56,12 @@ impl RedisTier {
         })?;
         // Has no user, password or database.
         let address = client.get_connection_info().addr().to_string();
-        let link = Link::open(&client, CONNECT_WITHIN, None)
+        let link = Link::open(&client, TRIPS, CONNECT_WITHIN, None)
             .await
             .map_err(|failure| connect_error(address, failure))?;
         Ok(Self {
             client,
+            wires: TRIPS,
             link,
             ttl: Duration::from_secs(15 * 60),
             compress_above: None,

@@ -15,12 +15,12 @@ impl<V: DeserializeOwned + Send + Sync + 'static> Inner<V> {
     /// script; with them the part of the keys that plain reads did not settle.
     pub(super) fn settle_all(
         self: &Arc<Self>,
-        asks: Vec<Ask<V>>,
-        mut plain: Answers,
-        mut script: Answers,
+        asks: &mut Vec<Ask<V>>,
+        mut plain: Answers<'_>,
+        mut script: Answers<'_>,
     ) -> (Vec<Ask<V>>, f32) {
         let (mut keys, mut open, mut again) = (0, 0, Vec::new());
-        for ask in asks {
+        for ask in asks.drain(..) {
             keys += ask.names().len();
             again.extend(match ask.by_script {
                 true => self.settle(ask, &mut script, &mut open),
@@ -34,12 +34,12 @@ impl<V: DeserializeOwned + Send + Sync + 'static> Inner<V> {
     fn settle(
         self: &Arc<Self>,
         mut ask: Ask<V>,
-        found: &mut Answers,
+        found: &mut Answers<'_>,
         open: &mut usize,
     ) -> Option<Ask<V>> {
         let lease = ask.lease;
-        let settles = |found: &Option<Found>| {
-            let settled = |(when, value): &Found| when.settles(value.as_deref(), lease);
+        let settles = |found: &Option<Found<'_>>| {
+            let settled = |(when, value): &Found<'_>| when.settles(*value, lease);
             found.as_ref().is_some_and(settled)
         };
         match ask.of {
@@ -58,7 +58,7 @@ impl<V: DeserializeOwned + Send + Sync + 'static> Inner<V> {
                 }
             }
             Of::Many(names, answer) => {
-                let found: Vec<Option<Found>> = found.take(names.len()).collect();
+                let found: Vec<Option<Found<'_>>> = found.take(names.len()).collect();
                 let unsettled = found.iter().filter(|found| !settles(found)).count();
                 *open += unsettled;
                 if unsettled > 0 && !ask.by_script {
@@ -66,7 +66,10 @@ impl<V: DeserializeOwned + Send + Sync + 'static> Inner<V> {
                     ask.by_script = true;
                     return Some(ask);
                 }
-                let found: Option<Vec<Found>> = found.into_iter().collect();
+                let copied = |found: Option<Found<'_>>| {
+                    found.map(|(when, value)| (when, value.map(<[u8]>::to_vec)))
+                };
+                let found: Option<Vec<_>> = found.into_iter().map(copied).collect();
                 // Or the caller is gone.
                 let _ = found.map(|found| answer.send((names, found)));
             }
@@ -74,13 +77,15 @@ impl<V: DeserializeOwned + Send + Sync + 'static> Inner<V> {
         None
     }
 
-    fn tell(self: &Arc<Self>, mut one: One<V>, found: Found, lease: bool) {
-        if found.1.as_ref().is_none_or(|value| value.len() <= LONG) {
+    fn tell(self: &Arc<Self>, mut one: One<V>, found: Found<'_>, lease: bool) {
+        let (when, value) = found;
+        let Some(value) = value.filter(|value| value.len() > LONG) else {
             let read = self.reader.found(&one.name, found, &one.before, lease);
             return one.tell(read);
-        }
-        let reader = Arc::clone(&self.reader);
+        };
+        let (value, reader) = (value.to_vec(), Arc::clone(&self.reader));
         let tell = async move {
+            let found = (when, Some(value.as_slice()));
             let read = reader.found(&one.name, found, &one.before, lease);
             one.tell(read);
         };

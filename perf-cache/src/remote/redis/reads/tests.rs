@@ -12,7 +12,7 @@ fn reads() -> Reads<u32> {
     let meters = Arc::new(RemoteMeters::new("c"));
     let within = Duration::from_secs(10);
     let reader = Arc::new(Reader {
-        server: Arc::new(Server::new(client, within, meters)),
+        server: Arc::new(Server::new(client, TRIPS, within, meters)),
         journal: Arc::new(Journal::default()),
         format: Format {
             codec: crate::Codec::Postcard,
@@ -50,8 +50,8 @@ async fn who_comes_later_is_not_as_old_as_those_who_came_first() {
         tokio::time::advance(Duration::from_secs(1)).await;
         asked.extend((0..MOST_AT_ONCE).map(|_| ask(&reads)));
         let batch = trips.next().unwrap();
-        assert_eq!(batch.asks.len(), MOST_AT_ONCE);
-        let age = batch.asks[0].since - first;
+        assert_eq!(batch.room.asks.len(), MOST_AT_ONCE);
+        let age = batch.room.asks[0].since - first;
         assert_eq!(age, Duration::from_secs(round.max(1) - 1), "round {round}");
     }
 }

@@ -3,12 +3,12 @@
 use std::pin::pin;
 use std::sync::Arc;
 
-use redis::Pipeline;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
-use super::{Ask, Inner, MOST_AT_ONCE};
+use super::{Ask, Inner, MOST_AT_ONCE, Room};
 use crate::remote::redis::lookup::{Answers, ask_plainly, ask_script};
+use crate::remote::redis::request::Request;
 
 /// Round trips one after the other, as long as there are reads that wait.
 pub(super) struct Trips<V> {
@@ -38,10 +38,14 @@ impl<V: DeserializeOwned + Send + Sync + 'static> Trips<V> {
             self.over = true;
             return None;
         }
-        let most = queue.asks.len().min(MOST_AT_ONCE);
-        let rest = queue.asks.split_off(most);
+        let mut room = queue.rooms.pop().unwrap_or_default();
+        if queue.asks.len() <= MOST_AT_ONCE {
+            std::mem::swap(&mut queue.asks, &mut room.asks);
+        } else {
+            room.asks.extend(queue.asks.drain(..MOST_AT_ONCE));
+        }
         Some(Batch {
-            asks: std::mem::replace(&mut queue.asks, rest),
+            room,
             by_script: queue.unsettled > 0.5,
         })
     }
@@ -49,7 +53,7 @@ impl<V: DeserializeOwned + Send + Sync + 'static> Trips<V> {
 
 /// What is sent at once.
 pub(super) struct Batch<V> {
-    pub(super) asks: Vec<Ask<V>>,
+    pub(super) room: Room<V>,
     /// All of it by the script.
     by_script: bool,
 }
@@ -70,10 +74,12 @@ impl<V> Drop for Trips<V> {
 impl<V: DeserializeOwned + Send + Sync + 'static> Inner<V> {
     /// Those whose answers are dropped know that it did not work.
     async fn round_trip(self: &Arc<Self>, batch: Batch<V>) {
-        let Batch {
+        let Batch { room, by_script } = batch;
+        let Room {
             mut asks,
-            by_script,
-        } = batch;
+            mut request,
+            mut replies,
+        } = room;
         asks.retain(|ask| !ask.is_given_up());
         // Those that ask again come first.
         let Some(since) = asks.first().map(|ask| ask.since) else {
@@ -82,44 +88,58 @@ impl<V: DeserializeOwned + Send + Sync + 'static> Inner<V> {
         for ask in &mut asks {
             ask.by_script |= by_script;
         }
-        let (calls, plain, script) = self.calls(&asks);
+        let (plain, script) = self.calls(&asks, &mut request);
         let server = &self.reader.server;
-        let mut exchange = pin!(server.exchange(&calls));
         let left = server.timeout.saturating_sub(since.elapsed());
-        let answers = match timeout(left, &mut exchange).await {
-            Ok(answers) => answers,
-            Err(_) => {
-                // Some have waited for another trip before, and are not to wait longer. Whether the
-                // server is too slow is another matter.
-                drop(asks);
-                let _ = exchange.await;
-                return;
+        {
+            let mut exchange = pin!(server.read(&request, &mut replies));
+            match timeout(left, &mut exchange).await {
+                Ok(Ok(())) => (),
+                Ok(Err(_)) => return,
+                Err(_) => {
+                    // Some have waited for another trip before, and are not to wait longer. Whether the
+                    // server is too slow is another matter.
+                    drop(asks);
+                    let _ = exchange.await;
+                    return;
+                }
             }
-        };
-        let Ok(answers) = answers else { return };
-        let mut answers = answers.into_iter();
+        }
+        let mut answers = replies.values();
         let plain = Answers::plain(&mut answers, plain);
         let script = Answers::by_script(&mut answers, script);
-        let (again, open) = self.settle_all(asks, plain, script);
+        let (again, open) = self.settle_all(&mut asks, plain, script);
         let mut queue = self.queue();
         if !again.is_empty() {
             // They have waited longest.
             queue.asks.splice(..0, again);
         }
         queue.unsettled += (open - queue.unsettled) / 4.0;
+        if !replies.is_large() && !request.is_large() {
+            request.clear();
+            queue.rooms.push(Room {
+                asks,
+                request,
+                replies,
+            });
+        }
     }
 
     /// The calls for plain reads of so many names, and for so many by the script.
-    fn calls(&self, asks: &[Ask<V>]) -> (Pipeline, usize, usize) {
+    fn calls(&self, asks: &[Ask<V>], request: &mut Request) -> (usize, usize) {
         let names = |by_script: bool| {
             let asks = asks.iter().filter(move |ask| ask.by_script == by_script);
             asks.flat_map(|ask| ask.names().iter().map(|name| (name.as_slice(), ask.lease)))
         };
-        let plain: Vec<&[u8]> = names(false).map(|(name, _)| name).collect();
+        let plain = names(false).count();
+        ask_plainly(
+            request,
+            &self.state,
+            names(false).map(|(name, _)| name),
+            plain,
+        );
         let script: Vec<(&[u8], bool)> = names(true).collect();
-        let mut calls = redis::pipe();
-        ask_plainly(&mut calls, &self.state, &plain);
-        ask_script(&mut calls, &self.state, &script);
-        (calls, plain.len(), script.len())
+        ask_script(request, &self.state, &script);
+        (plain, script.len())
     }
 }

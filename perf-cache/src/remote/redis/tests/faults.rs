@@ -26,11 +26,11 @@ struct World {
 }
 
 impl World {
-    async fn start() -> Option<Self> {
+    async fn start(way: Way) -> Option<Self> {
         let server = testkit::Redis::start().await?;
         let address = super::address_of(&server);
         let proxy = Proxy::start(address.as_str()).await;
-        let tier = async |url: String| RedisTier::connect(url).await.unwrap();
+        let tier = async |url: String| way.of(RedisTier::connect(url).await.unwrap());
         let here = tier(proxy.url(&server.url())).await.timeout(WITHIN);
         let there = tier(server.url()).await.timeout(PATIENT);
         Some(Self {
@@ -108,9 +108,8 @@ impl World {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_black_hole_costs_one_timeout_and_what_was_deferred_is_applied_after_it() {
-    let Some(world) = World::start().await else {
+async fn a_black_hole_costs_one_timeout_and_what_was_deferred_is_applied_after_it(way: Way) {
+    let Some(world) = World::start(way).await else {
         return;
     };
     world.has_values().await;
@@ -123,9 +122,8 @@ async fn a_black_hole_costs_one_timeout_and_what_was_deferred_is_applied_after_i
     world.is_back().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_stopped_server_costs_one_timeout() {
-    let Some(world) = World::start().await else {
+async fn a_stopped_server_costs_one_timeout(way: Way) {
+    let Some(world) = World::start(way).await else {
         return;
     };
     world.has_values().await;
@@ -136,9 +134,8 @@ async fn a_stopped_server_costs_one_timeout() {
     world.is_back().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_killed_server_costs_nothing_and_comes_back() {
-    let Some(world) = World::start().await else {
+async fn a_killed_server_costs_nothing_and_comes_back(way: Way) {
+    let Some(world) = World::start(way).await else {
         return;
     };
     world.has_values().await;
@@ -153,9 +150,8 @@ async fn a_killed_server_costs_nothing_and_comes_back() {
     world.is_back().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_slow_server_costs_one_timeout_for_as_long_as_it_is_slow() {
-    let Some(world) = World::start().await else {
+async fn a_slow_server_costs_one_timeout_for_as_long_as_it_is_slow(way: Way) {
+    let Some(world) = World::start(way).await else {
         return;
     };
     world.has_values().await;
@@ -164,7 +160,7 @@ async fn a_slow_server_costs_one_timeout_for_as_long_as_it_is_slow() {
     world.invalidates_deferred().await;
     // Until it was tried again, and was too slow.
     let connections = world.proxy.connections();
-    let again = |counts: &testkit::Counts| counts.connections > connections + 1;
+    let again = |counts: &testkit::Counts| counts.connections > connections + way.connections();
     timeout(PATIENT, world.proxy.until(again)).await.unwrap();
     assert!(!world.here.server().is_up());
     world.proxy.heal();
@@ -173,15 +169,14 @@ async fn a_slow_server_costs_one_timeout_for_as_long_as_it_is_slow() {
 
 /// Those who come while others are on their way wait for these, and then for their own answer; both
 /// within the timeout of their own call.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_read_that_waited_for_another_waits_no_longer_than_one_timeout_in_all() {
-    let Some(world) = World::start().await else {
+async fn a_read_that_waited_for_another_waits_no_longer_than_one_timeout_in_all(way: Way) {
+    let Some(world) = World::start(way).await else {
         return;
     };
     world.has_values().await;
     let within = 5 * WITHIN;
     let url = world.proxy.url(&world.server.url());
-    let tier = RedisTier::connect(url).await.unwrap().timeout(within);
+    let tier = way.of(RedisTier::connect(url).await.unwrap().timeout(within));
     let here: Numbers = open(&tier, None);
     assert_eq!(here.value(4).await, Some(4));
     // A round trip takes three quarters of the timeout.
@@ -205,9 +200,8 @@ async fn a_read_that_waited_for_another_waits_no_longer_than_one_timeout_in_all(
     assert!(here.server().is_up());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn connections_that_are_cut_are_made_anew() {
-    let Some(world) = World::start().await else {
+async fn connections_that_are_cut_are_made_anew(way: Way) {
+    let Some(world) = World::start(way).await else {
         return;
     };
     for round in 0..8 {
@@ -231,9 +225,8 @@ async fn connections_that_are_cut_are_made_anew() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_fill_or_an_insertion_that_comes_late_brings_back_nothing() {
-    let Some(world) = World::start().await else {
+async fn a_fill_or_an_insertion_that_comes_late_brings_back_nothing(way: Way) {
+    let Some(world) = World::start(way).await else {
         return;
     };
     for round in 0..5 {
@@ -248,8 +241,9 @@ async fn a_fill_or_an_insertion_that_comes_late_brings_back_nothing() {
         }
         world.there.applied(Target::Key(&1)).await;
         world.proxy.heal();
-        // The old connection has ended, after all that was sent on it.
-        let ended = |counts: &testkit::Counts| counts.open == 1;
+        timeout(PATIENT, world.here.server().up()).await.unwrap();
+        // The old connections have ended, after all that was sent on them.
+        let ended = |counts: &testkit::Counts| counts.open == way.connections();
         timeout(PATIENT, world.proxy.until(ended)).await.unwrap();
         for _ in 0..20 {
             assert_eq!(world.there.value(1).await, None);
@@ -258,9 +252,8 @@ async fn a_fill_or_an_insertion_that_comes_late_brings_back_nothing() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn more_than_the_journal_holds_invalidates_everything() {
-    let Some(world) = World::start().await else {
+async fn more_than_the_journal_holds_invalidates_everything(way: Way) {
+    let Some(world) = World::start(way).await else {
         return;
     };
     world.has_values().await;
@@ -280,9 +273,9 @@ async fn more_than_the_journal_holds_invalidates_everything() {
     }
 }
 
-#[tokio::test]
-async fn an_invalidation_that_is_dropped_is_applied_all_the_same() {
+async fn an_invalidation_that_is_dropped_is_applied_all_the_same(way: Way) {
     let Some(tier) = tier().await else { return };
+    let tier = way.of(tier);
     let (one, two) = (open::<u32, u32>(&tier, None), open::<u32, u32>(&tier, None));
     one.load(1, 1).await;
     let mut telling = one.invalidate(Target::Key(&1));
@@ -298,9 +291,9 @@ async fn an_invalidation_that_is_dropped_is_applied_all_the_same() {
     assert_eq!(one.value(1).await, Some(2));
 }
 
-#[tokio::test]
-async fn reads_that_are_dropped_do_not_disturb_the_others() {
+async fn reads_that_are_dropped_do_not_disturb_the_others(way: Way) {
     let Some(tier) = tier().await else { return };
+    let tier = way.of(tier);
     let remote = open::<u32, u32>(&tier, None);
     for key in 0..50 {
         remote.load(key, key).await;
@@ -326,9 +319,8 @@ async fn reads_that_are_dropped_do_not_disturb_the_others() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_end_makes_one_attempt_to_apply_what_is_deferred() {
-    let Some(world) = World::start().await else {
+async fn the_end_makes_one_attempt_to_apply_what_is_deferred(way: Way) {
+    let Some(world) = World::start(way).await else {
         return;
     };
     world.has_values().await;
@@ -353,9 +345,8 @@ async fn the_end_makes_one_attempt_to_apply_what_is_deferred() {
 }
 
 /// A server without room refuses values, and nothing else.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_server_without_memory_takes_no_values_and_still_invalidates() {
-    let Some(world) = World::start().await else {
+async fn a_server_without_memory_takes_no_values_and_still_invalidates(way: Way) {
+    let Some(world) = World::start(way).await else {
         return;
     };
     world.has_values().await;
@@ -376,9 +367,8 @@ async fn a_server_without_memory_takes_no_values_and_still_invalidates() {
     assert_eq!(world.here.value(1).await, Some(3));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_handle_that_is_dropped_ends_its_tasks_and_connections() {
-    let Some(world) = World::start().await else {
+async fn a_handle_that_is_dropped_ends_its_tasks_and_connections(way: Way) {
+    let Some(world) = World::start(way).await else {
         return;
     };
     world.has_values().await;
@@ -387,4 +377,20 @@ async fn a_handle_that_is_dropped_ends_its_tasks_and_connections() {
     timeout(PATIENT, proxy.until(|counts| counts.open == 0))
         .await
         .unwrap();
+}
+
+in_each_way! {
+    a_black_hole_costs_one_timeout_and_what_was_deferred_is_applied_after_it,
+    a_stopped_server_costs_one_timeout,
+    a_killed_server_costs_nothing_and_comes_back,
+    a_slow_server_costs_one_timeout_for_as_long_as_it_is_slow,
+    a_read_that_waited_for_another_waits_no_longer_than_one_timeout_in_all,
+    connections_that_are_cut_are_made_anew,
+    a_fill_or_an_insertion_that_comes_late_brings_back_nothing,
+    more_than_the_journal_holds_invalidates_everything,
+    an_invalidation_that_is_dropped_is_applied_all_the_same,
+    reads_that_are_dropped_do_not_disturb_the_others,
+    the_end_makes_one_attempt_to_apply_what_is_deferred,
+    a_server_without_memory_takes_no_values_and_still_invalidates,
+    a_handle_that_is_dropped_ends_its_tasks_and_connections,
 }

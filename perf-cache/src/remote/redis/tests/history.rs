@@ -110,13 +110,14 @@ struct World {
 }
 
 impl World {
-    async fn start(plainly: bool) -> Option<Self> {
+    async fn start(plainly: bool, way: Way) -> Option<Self> {
         let server = testkit::Redis::start().await?;
         let address = super::address_of(&server);
         let (mut proxies, mut caches, mut state) = (Vec::new(), Vec::new(), String::new());
         for _ in 0..CACHES {
             let proxy = Proxy::start(address.as_str()).await;
             let tier = RedisTier::connect(proxy.url(&server.url())).await.unwrap();
+            let tier = way.of(tier);
             let remote = open::<u64, u64>(&tier, Some(BUS));
             if plainly {
                 remote.reads().always_plainly();
@@ -231,8 +232,8 @@ impl World {
     }
 }
 
-async fn nothing_is_staler_than_promised(faults: usize, plainly: bool) {
-    let Some(world) = World::start(plainly).await else {
+async fn nothing_is_staler_than_promised(faults: usize, plainly: bool, way: Way) {
+    let Some(world) = World::start(plainly, way).await else {
         return;
     };
     let (rows, over) = (&world.rows, &world.over);
@@ -266,19 +267,22 @@ async fn nothing_is_staler_than_promised(faults: usize, plainly: bool) {
     assert!(all.fresh > 1_000);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_staler_than_promised_whatever_goes_wrong() {
-    nothing_is_staler_than_promised(18, false).await;
+async fn nothing_is_staler_than_promised_whatever_goes_wrong(way: Way) {
+    nothing_is_staler_than_promised(18, false, way).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn nor_when_all_reads_are_tried_plainly_first() {
-    nothing_is_staler_than_promised(18, true).await;
+async fn nor_when_all_reads_are_tried_plainly_first(way: Way) {
+    nothing_is_staler_than_promised(18, true, way).await;
+}
+
+in_each_way! {
+    nothing_is_staler_than_promised_whatever_goes_wrong,
+    nor_when_all_reads_are_tried_plainly_first,
 }
 
 /// Run by hand: `cargo test -p perf-cache --features redis -- --ignored --nocapture many_faults`.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes minutes"]
 async fn nothing_is_staler_than_promised_in_many_faults() {
-    nothing_is_staler_than_promised(500, fastrand::bool()).await;
+    nothing_is_staler_than_promised(500, fastrand::bool(), Way::ByWires).await;
 }

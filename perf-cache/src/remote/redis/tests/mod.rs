@@ -2,14 +2,18 @@ mod basics;
 mod bus;
 mod cancel;
 mod cluster;
+mod extremes;
 mod faults;
 mod frames;
 mod history;
 mod journal;
+#[path = "../../../../tests/it/logs.rs"]
+mod logs;
 mod permissions;
 mod plain;
 mod speed;
 mod support;
+mod wires;
 
 /// The host and the port of a server, as a proxy takes them.
 fn address_of(server: &testkit::OwnRedis) -> String {

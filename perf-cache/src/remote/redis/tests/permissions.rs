@@ -1,15 +1,13 @@
 //! Users of the server who may do all that is needed, and those who lack something of it.
 
 use std::sync::Arc;
-use std::sync::Mutex;
 use std::time::Duration;
 
 use testkit::OwnRedis;
 use tokio::time::{Instant, timeout};
-use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Level, Metadata, Subscriber};
+use tracing::Level;
 
+use super::logs::{Log, Said};
 use super::support::*;
 use crate::remote::redis::error::NEEDED;
 use crate::remote::redis::remote::RedisRemote;
@@ -134,37 +132,11 @@ async fn a_user_who_lacks_anything_of_it_is_refused_that() {
     }
 }
 
-/// Notes the warnings.
-#[derive(Clone, Default)]
-struct Warnings(Arc<Mutex<Vec<String>>>);
-
-struct Words<'a>(&'a mut String);
-
-impl Visit for Words<'_> {
-    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
-        self.0.push_str(&format!("{field}={value:?} "));
-    }
-}
-
-impl Subscriber for Warnings {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() == Level::WARN
-    }
-
-    fn event(&self, event: &Event<'_>) {
-        let mut words = String::new();
-        event.record(&mut Words(&mut words));
-        self.0.lock().unwrap().push(words);
-    }
-
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-    fn enter(&self, _: &Id) {}
-    fn exit(&self, _: &Id) {}
+/// What was warned of.
+fn warnings(log: &Log) -> Vec<Said> {
+    let mut said = log.take();
+    said.retain(|said| said.level == Level::WARN);
+    said
 }
 
 /// On one thread, so that the subscriber is that of all tasks.
@@ -173,10 +145,7 @@ async fn what_a_user_lacks_is_said_once_and_the_tier_is_left_alone() {
     let Some(server) = testkit::Redis::start().await else {
         return;
     };
-    let warnings = Warnings::default();
-    // While there is but one, other threads' tests, which have none, decide what it is asked for.
-    let _other = tracing::Dispatch::new(Warnings::default());
-    let _subscriber = tracing::subscriber::set_default(warnings.clone());
+    let log = Log::start();
     let url = user(&server, "cache", &NEEDED.replace("+mget", "-mget")).await;
     let tier = RedisTier::connect(url).await.unwrap();
     let remote = open::<u32, u32>(&tier.prefix("cache").timeout(PATIENT), None);
@@ -191,14 +160,10 @@ async fn what_a_user_lacks_is_said_once_and_the_tier_is_left_alone() {
     }
     assert!(reads > 1);
     assert_eq!(refused(&server, "cache").await, ["mget"]);
-    {
-        let warnings = warnings.0.lock().unwrap();
-        assert_eq!(warnings.len(), 1, "{warnings:?}");
-        assert!(
-            warnings[0].contains("'mget'") && warnings[0].contains(NEEDED),
-            "{warnings:?}"
-        );
-    }
+    let said = warnings(&log);
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].fields["reason"].contains("'mget'"), "{said:?}");
+    assert_eq!(said[0].fields["needed"], NEEDED);
     // Of anything else it is said why, too.
     let url = server.url();
     let tier = RedisTier::connect(&url).await.unwrap();
@@ -206,16 +171,17 @@ async fn what_a_user_lacks_is_said_once_and_the_tier_is_left_alone() {
     let _ = other.read_one(1).await;
     server.stop().await;
     let said = async {
-        while warnings.0.lock().unwrap().len() == 1 {
+        loop {
+            let said = warnings(&log);
+            if !said.is_empty() {
+                break said;
+            }
             let _ = other.read_one(1).await;
             tokio::task::yield_now().await;
         }
     };
-    timeout(PATIENT, said).await.unwrap();
-    let warnings = warnings.0.lock().unwrap();
-    let last = &warnings[1];
-    assert!(
-        last.contains("cannot be used") && last.contains("reason="),
-        "{last}"
-    );
+    let said = timeout(PATIENT, said).await.unwrap();
+    let message = &said[0].fields["message"];
+    assert!(message.contains("cannot be used"), "{said:?}");
+    assert!(said[0].fields.contains_key("reason"), "{said:?}");
 }

@@ -15,6 +15,54 @@ pub(super) const PATIENT: Duration = Duration::from_secs(10);
 
 pub(super) type Texts = RedisRemote<u32, String>;
 
+/// How reads go to the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    ByWires,
+    /// As where there can be no wires.
+    ByTheClient,
+}
+
+impl Way {
+    pub(super) fn of(self, mut tier: RedisTier) -> RedisTier {
+        if self == Self::ByTheClient {
+            tier.wires = 0;
+            tier.link.wires().clear();
+        }
+        tier
+    }
+}
+
+impl Way {
+    /// How many a link has.
+    pub(super) const fn connections(self) -> u64 {
+        match self {
+            Self::ByWires => 3,
+            Self::ByTheClient => 1,
+        }
+    }
+}
+
+/// Makes each a test of its own, for each way.
+macro_rules! in_each_way {
+    ($($name:ident,)*) => {
+        mod by_wires {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                super::$name(super::Way::ByWires).await;
+            })*
+        }
+
+        mod by_the_client {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                super::$name(super::Way::ByTheClient).await;
+            })*
+        }
+    };
+}
+pub(super) use in_each_way;
+
 /// A tier on the shared server below a prefix of its own.
 pub(super) async fn tier() -> Option<RedisTier> {
     let server = testkit::Redis::shared().await?;
