@@ -10,9 +10,9 @@ pub(super) struct Past {
     last: Option<Time>,
     /// The last that a process before this one can have made.
     earlier: Option<Time>,
-    /// It is not known of which keys those were.
-    unknown: bool,
-    /// Those that are known.
+    /// The last of those that a key may have had of which nothing is known.
+    vague: Option<Time>,
+    /// The keys that are known.
     #[cfg(feature = "sqlite")]
     pub(super) kept: super::kept::Kept,
     /// For all grants after this, the queue's limit was the one that it is now.
@@ -29,7 +29,7 @@ impl Past {
         Self {
             last: None,
             earlier: None,
-            unknown: false,
+            vague: None,
             #[cfg(feature = "sqlite")]
             kept: super::kept::Kept::default(),
             queue_since: Time::ZERO,
@@ -49,7 +49,7 @@ impl Past {
     pub(super) fn forgotten(&self) -> Option<Time> {
         match self.forgotten {
             Some(before) => Some(before.newest),
-            None => self.earlier.filter(|_| self.unknown),
+            None => self.vague,
         }
     }
 
@@ -62,17 +62,22 @@ impl Past {
     ) -> Limiter {
         let mut limiter = Limiter::default();
         let Some(pace) = pace else {
+            #[cfg(feature = "sqlite")]
+            self.kept.forget(name);
             return limiter;
         };
         #[cfg(feature = "sqlite")]
-        if let Some(limiter) = self.kept.take(name, pace, now) {
-            return limiter;
+        if !self.kept.is_empty() {
+            let any = self.any();
+            if let Some(limiter) = self.kept.take(name, pace, now, any) {
+                return limiter;
+            }
         }
         #[cfg(not(feature = "sqlite"))]
         let _ = name;
-        let before = match self.earlier {
-            Some(earlier) if self.unknown => Some(Before::paced(earlier, pace, self.key_since)),
-            _ => self.forgotten,
+        let before = match self.vague {
+            Some(vague) => Some(Before::paced(vague, pace, self.key_since)),
+            None => self.forgotten,
         };
         if let Some(before) = before
             && before.newest.plus_nanos(pace.period) > now
@@ -84,10 +89,8 @@ impl Past {
 
     /// Any number of grants until the last.
     fn any(&self) -> Option<Before> {
-        match self.last {
-            Some(last) => Some(Before::unlimited(last)),
-            None => self.earlier.map(Before::unpaced),
-        }
+        let last = self.last.or(self.earlier)?;
+        Some(Before::unlimited(last).also_earlier(self.earlier.is_some()))
     }
 
     /// What keys that are not known may have been granted until now, by the limit `old`.
@@ -106,7 +109,7 @@ impl Past {
             };
             before.also_earlier(earlier.is_some())
         });
-        self.unknown = false;
+        self.vague = None;
     }
 }
 
@@ -115,6 +118,12 @@ impl<T, K> Machine<T, K> {
     #[cfg(feature = "sqlite")]
     pub(crate) fn last_grant(&self) -> Option<Time> {
         self.past.last.or(self.past.earlier)
+    }
+
+    /// How many jobs run.
+    #[cfg(feature = "sqlite")]
+    pub(crate) const fn in_flight(&self) -> usize {
+        self.in_flight
     }
 }
 
@@ -137,25 +146,35 @@ impl<T, K: Hash + Eq + Clone> Machine<T, K> {
         self.rules
     }
 
-    /// Begins where processes before this one have granted jobs by this limit of the queue, which was in
-    /// force for all grants after `since`: the last of them no later than `newest`, and more is not known.
-    /// The same goes for each key and its limit, except where `keys` are all those that had grants of late.
-    /// Keys may have had limits of their own, or `own` says that they had not.
+    /// Begins where processes before this one have granted jobs by these rules, which were in force for
+    /// all grants after `since`: the last of them no later than `newest`, and more is not known, but for
+    /// what `keys` tells of single keys. `own` says whether keys may have had limits of their own then,
+    /// and whether they may have them now.
     #[cfg(feature = "sqlite")]
     pub(crate) fn go_on(
         &mut self,
         newest: Time,
         since: Time,
-        keys: Option<Vec<super::KeptKey>>,
-        own: bool,
+        keys: Option<super::KnownKeys>,
+        own: [bool; 2],
     ) {
-        let since = since.min(newest);
-        self.past.earlier = Some(newest);
-        self.past.queue_since = since;
-        self.past.key_since = since;
-        self.past.own = own;
-        self.past.unknown = keys.is_none();
-        self.past.kept = super::kept::Kept::new(keys.unwrap_or_default(), newest);
+        // What was granted in that very instant may have been by others.
+        let since = since.plus_nanos(1);
+        let past = &mut self.past;
+        past.earlier = Some(newest);
+        past.queue_since = since;
+        past.own = own.contains(&true);
+        // When a limit of its own began is not known.
+        past.key_since = if past.own { Time::NEVER } else { since };
+        past.vague = Some(newest);
+        if let Some((common, vague, keys)) = keys {
+            // By another limit, a key of which nothing was to be told may have had too much.
+            if own[0] == own[1] {
+                past.vague = vague.map(|at| newest.offset(at));
+            }
+            past.kept = super::kept::Kept::new(keys, newest);
+            self.rules.key = common.map(Pace::from_parts);
+        }
         if let Some(pace) = &self.rules.queue {
             self.limiter.assume(Before::paced(newest, pace, since));
         }

@@ -4,7 +4,7 @@ use super::{Pace, Time};
 
 /// The instants of past grants, as many as a limit's quota asks for. A key with one job, or a limit
 /// with a quota of 1, needs no memory beside this.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) enum Grants {
     #[default]
     None,
@@ -12,7 +12,7 @@ pub(super) enum Grants {
     Many(Box<Many>),
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Many {
     /// Oldest first.
     times: VecDeque<Time>,
@@ -170,17 +170,21 @@ impl Grants {
             Self::Many(many) => (many.times.len(), many.times.front().copied(), many.before),
         };
         let dropped = (noted == pace.quota).then(|| {
-            // Where processes before this one have granted some, they have others, too.
+            // Where processes before this one have granted some, they have others, too. Those of this one
+            // may be all that is noted, and what was forgotten tells.
             let first = match oldest {
                 Some(oldest) if oldest < Time::ZERO => Time::LONG_AGO,
                 _ => Time::ZERO,
             };
+            let first = before
+                .or(forgotten)
+                .map_or(first, |known| known.first.min(first));
             // Each was a period before the one that is a quota later, if that was by this pace.
             let oldest = oldest.unwrap_or(Time::ZERO);
             let later = self.back(1).filter(|later| *later >= since);
             let newest = later.map_or(oldest, |later| later.minus_nanos(pace.period).min(oldest));
             Before {
-                first: before.map_or(first, |before| before.first),
+                first,
                 ..Before::limited(newest, pace, since)
             }
         });

@@ -29,8 +29,6 @@ impl Pace {
         }
     }
 
-    /// How far apart grants are, and by how much a later one may have come before its turn, or an
-    /// earlier one after it.
     /// For who keeps it elsewhere.
     #[cfg(feature = "sqlite")]
     pub(super) const fn parts(&self) -> [u64; 3] {
@@ -49,6 +47,8 @@ impl Pace {
         }
     }
 
+    /// How far apart grants are, and by how much a later one may have come before its turn, or an
+    /// earlier one after it.
     pub(super) const fn spacing(&self) -> (u64, u64) {
         (self.interval, self.lead + CATCH_UP_NANOS)
     }
@@ -62,7 +62,7 @@ impl Pace {
 /// - *window*, exact: not before the grant `quota` places back has left the period. This alone
 ///   makes the limit hold in every window.
 /// - *pace*: slots spaced evenly over the period, so that the window is not emptied in one rush.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Limiter {
     slot: Time,
     /// The last `quota` grants.

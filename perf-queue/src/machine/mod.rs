@@ -27,7 +27,7 @@ use change::Past;
 pub(crate) use claimed::{Batch, Claimed, NewJob, Return, Ticket};
 use jobs::{Job, Jobs};
 #[cfg(feature = "sqlite")]
-pub(crate) use kept::{KeptKey, stable_hash};
+pub(crate) use kept::{KnownKeys, stable_hash};
 use key::{Key, Place};
 pub(crate) use limiter::{Limiter, Pace};
 use list::Side;
@@ -286,6 +286,8 @@ impl<T, K: Hash + Eq + Clone> Machine<T, K> {
         T: Send + 'static,
     {
         self.sweep(now, 10_000);
+        #[cfg(feature = "sqlite")]
+        self.past.kept.tidy(now);
         self.jobs.compact();
         self.jobs.shrink();
         self.timers.shrink();

@@ -3,7 +3,7 @@ use std::hash::Hash;
 use std::time::Duration;
 
 use super::store::{Settings, Store};
-use crate::machine::{KeptKey, Machine, Pace, Rules, Time, stable_hash};
+use crate::machine::{KnownKeys, Machine, Pace, Rules, Time, stable_hash};
 use crate::panics::contained;
 
 /// What is known of the jobs that processes before this one have started.
@@ -15,13 +15,14 @@ pub(crate) struct Past {
     pub(crate) quiet: Duration,
     /// For how long those were the limits, if that is known.
     pub(crate) unchanged: Option<Duration>,
+    /// Keys may have had limits of their own.
+    pub(crate) own: bool,
     /// What [`Store::leave_behind`] gave, if nothing was started after it.
     pub(crate) keys: Option<Vec<u8>>,
 }
 
-/// The last grants of keys: what says whether they can be found again by their hashes, whether keys had
-/// limits of their own, and the keys.
-type Keys = (String, bool, Vec<KeptKey>);
+/// What says whether keys can be found again by their hashes, and what is known of them.
+type Keys = (String, KnownKeys);
 
 impl Past {
     /// A machine that goes on after what there was, if anything.
@@ -41,14 +42,9 @@ impl Past {
         let keys = past
             .keys
             .and_then(|keys| serde_json::from_slice::<Keys>(&keys).ok())
-            .filter(|(hash, ..)| *hash == hash_of::<K>());
-        // Limits of their own that are new are not those of the grants before.
-        let since = match &keys {
-            Some((_, false, _)) if own => newest,
-            _ => since,
-        };
-        let keys = keys.filter(|(_, before, _)| *before || !own);
-        machine.go_on(newest, since, keys.map(|(.., keys)| keys), own);
+            .filter(|(hash, _)| *hash == hash_of::<K>());
+        let keys = keys.map(|(_, keys)| keys);
+        machine.go_on(newest, since, keys, [past.own, own]);
         machine.set_rules(settings.rules, Time::ZERO);
         machine
     }
@@ -56,17 +52,17 @@ impl Past {
 
 impl<T, K: Hash> Store<T, K> {
     /// How long ago a job was last started, also by processes before this one, `None` if none ever was;
-    /// and for [`Past::keys`], what is known of the keys.
-    pub(crate) fn leave_behind(&self) -> (Option<Duration>, Option<Vec<u8>>) {
+    /// for [`Past::keys`], what is known of the keys; and whether no job runs.
+    pub(crate) fn leave_behind(&self) -> (Option<Duration>, Option<Vec<u8>>, bool) {
         let state = self.lock();
         let now = self.now();
         let last = state.machine.last_grant().map(|last| now.since(last));
         // The hash of a key is the user's code.
-        let own = self.settings.rate_per_key.is_some();
-        let keys = contained(|| state.machine.keep(now, own)).flatten();
+        let keys = contained(|| state.machine.keep(now)).flatten();
+        let idle = state.machine.in_flight() == 0;
         drop(state);
-        let keys = keys.and_then(|keys| serde_json::to_vec(&(hash_of::<K>(), own, keys)).ok());
-        (last, keys)
+        let keys = keys.and_then(|keys| serde_json::to_vec(&(hash_of::<K>(), keys)).ok());
+        (last, keys, idle)
     }
 }
 

@@ -12,7 +12,6 @@ use super::state::Setting;
 use crate::backend::{
     Backend, Boxed, Claim, Ended, Enqueued, NotReplayed, Role, Started, Submission, Why, rejected,
 };
-use crate::job_error::chain;
 use crate::remote::{NewJob, Quota};
 use crate::{
     BackendError, Connection, DeadLetter, EnqueueInError, EnqueueOptions, JobId, Rate, Scope, Stats,
@@ -50,19 +49,16 @@ where
         if let Some(started) = to
             && let Some(row) = row(&started.taken.hold)
         {
-            if !self.suspects().is_empty() && self.suspects().remove(&row) {
-                let journal = Arc::clone(&self.journal);
-                started.first = Some(Box::pin(async move {
-                    if let Err(error) = journal.started_for_sure(row).await {
-                        let error = chain(&error);
-                        tracing::warn!(
-                            error,
-                            "a job that may have killed the process was not marked"
-                        );
-                    }
-                }));
-            } else {
+            let suspect = !self.suspects().is_empty() && self.suspects().remove(&row);
+            if !suspect {
                 self.journal.started(row);
+            }
+            if suspect || !self.told.is_starting() {
+                let (told, journal) = (Arc::clone(&self.told), Arc::clone(&self.journal));
+                let suspect = suspect.then_some(row);
+                started.first = Some(Box::pin(async move {
+                    told.start(&journal, suspect).await;
+                }));
             }
         }
         claim
@@ -84,12 +80,20 @@ where
     fn drained(&self) -> Boxed<'_, Result<(), BackendError>> {
         Box::pin(async move {
             self.store.drained().await?;
-            self.journal.flush().await
+            self.journal.flush().await?;
+            // Where no more jobs come, this may be the last that is asked.
+            match self.signals.room.is_closed() {
+                true => self.leave_behind().await,
+                false => Ok(()),
+            }
         })
     }
 
     fn flush(&self) -> Boxed<'_, Result<(), BackendError>> {
-        Box::pin(self.journal.flush())
+        Box::pin(async move {
+            self.journal.flush().await?;
+            self.leave_behind().await
+        })
     }
 
     fn enqueue_in<'a>(

@@ -20,8 +20,8 @@ pub(super) struct Changes {
     /// In the order in which they died.
     dead: Vec<Death>,
     running: HashMap<i64, Run>,
-    /// Until when a penalty stops the queue; zero where the file knows.
-    hold: i64,
+    /// Until when a penalty stops the queue, and when that was said; zero where the file knows.
+    hold: [i64; 2],
     /// Running jobs without a mark, in the order in which they started.
     unmarked: std::collections::VecDeque<(i64, Instant)>,
 }
@@ -114,7 +114,7 @@ impl Changes {
     fn put_back(&mut self, row: i64, now: i64, after: Duration, place: Place) -> &mut Update {
         let due = now.saturating_add(millis(after));
         if place == Place::HoldsAll {
-            self.hold = self.hold.max(due);
+            self.hold = self.hold.max([due, now]);
         }
         let update = self.updates.entry(row).or_default();
         update.due = Some(due);
@@ -157,7 +157,10 @@ impl Changes {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.done.is_empty() && self.updates.is_empty() && self.dead.is_empty() && self.hold == 0
+        self.done.is_empty()
+            && self.updates.is_empty()
+            && self.dead.is_empty()
+            && self.hold == [0; 2]
     }
 
     /// How many jobs there is something to write about.
@@ -174,10 +177,12 @@ impl Changes {
         queue: i64,
         dead_letters: usize,
     ) -> sqlx::Result<Buried> {
-        if self.hold > 0 {
+        if self.hold > [0; 2] {
+            let [until, said] = self.hold;
             script.statement(include_str!("sql/set_hold.sql"));
             script.bind(queue)?;
-            script.bind(self.hold)?;
+            script.bind(until)?;
+            script.bind(said)?;
         }
         if !self.updates.is_empty() {
             let updates: Vec<_> = self.updates.iter().map(as_json).collect();
@@ -227,7 +232,7 @@ impl Changes {
         self.done.clear();
         self.updates.clear();
         self.dead.clear();
-        self.hold = 0;
+        self.hold = [0; 2];
     }
 }
 

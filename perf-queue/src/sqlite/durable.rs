@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::TryAcquireError;
 
 use super::state::Setting;
+use super::told::Told;
 use super::{Added, End, Journal, Place, RowId, Sqlite, Stored};
 use crate::backend::{
     Backend, Boxed, Ended, Hold, Limits, Open, Parts, QueueBackend, Ready, Submission, Taken, Why,
@@ -26,6 +27,7 @@ pub(super) struct Durable<T, K: Hash> {
     pub(super) store: Store<T, K>,
     pub(super) journal: Arc<Journal>,
     pub(super) signals: Arc<Signals>,
+    pub(super) told: Arc<Told>,
     capacity: usize,
     max_payload: usize,
     max_attempts: u32,
@@ -67,14 +69,19 @@ where
         let rules = limits.rules()?;
         let capacity = sqlite.bound();
         parts.signals.room.add_permits(capacity);
+        let own = parts.rate_per_key.is_some();
+        let mut changed = kept != before;
         let past = match journal.state.past.take() {
             None => None,
             Some(past) => {
+                // Also where it is not known any more when they last changed, or the clock says later.
+                changed |= own != past.own || past.unchanged.is_none_or(|past| past.is_zero());
                 let before = Limits::from(before).rules()?;
                 Some(Past {
                     paces: [before.queue, before.key],
                     quiet: past.quiet,
                     unchanged: past.unchanged,
+                    own: past.own,
                     keys: past.keys,
                 })
             }
@@ -93,6 +100,7 @@ where
         let durable = Arc::new(Self {
             store: Store::new(settings, parts.key),
             journal: Arc::new(journal),
+            told: Arc::new(Told::new(own)),
             signals: parts.signals,
             capacity,
             max_payload: parts.max_payload,
@@ -104,7 +112,7 @@ where
             queue: RandomState::new().build_hasher().finish(),
             next: AtomicU64::new(0),
         });
-        if kept != before {
+        if changed {
             durable.journal.set(Setting::Changed).await?;
         }
         durable.store.hold(durable.journal.state.hold);
@@ -285,14 +293,6 @@ where
 
     pub(super) fn suspects(&self) -> std::sync::MutexGuard<'_, HashSet<RowId>> {
         self.suspects.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl<T, K: Hash> Drop for Durable<T, K> {
-    fn drop(&mut self) {
-        // The task that takes in arrivals has the journal, too.
-        let (last_start, keys) = self.store.leave_behind();
-        self.journal.close_after(last_start, keys);
     }
 }
 

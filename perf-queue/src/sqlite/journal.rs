@@ -299,17 +299,14 @@ impl Journal {
         }
     }
 
-    /// Writes all that was told, and what was started of late, then closes the file and lets others open the queue; does not wait for
-    /// that.
-    pub(super) fn close_after(&self, last_start: Option<Duration>, keys: Option<Vec<u8>>) {
-        let now = wall_clock();
-        let at = last_start.map_or(0, |ago| now.saturating_sub(millis(ago)));
-        let _ = self.inbox.push(Op::Starts(Starts { at, keys }));
+    /// As [`close`](Self::close), and writes what was started of late.
+    pub(super) fn close_after(&self, starts: Starts) {
+        let _ = self.inbox.push(Op::Starts(starts));
         self.close();
     }
 
-    /// Lets go of the queue as [`close_after`](Self::close_after) does, where it is not known when a job was
-    /// last started.
+    /// Writes all that was told, then closes the file and lets others open the queue; does not wait for
+    /// that.
     pub(crate) fn close(&self) {
         self.inbox.close();
     }

@@ -23,6 +23,7 @@ mod start;
 mod state;
 #[cfg(test)]
 mod tests;
+mod told;
 mod transaction;
 mod watch;
 mod writer;
@@ -42,17 +43,25 @@ pub(crate) use rows::{Added, End, Place, RowId, Stored};
 ///
 /// The file is in WAL mode, and a job is on the disk (`synchronous = FULL`) when its enqueue returns.
 ///
-/// The limits of the queue and of each key hold in windows that span the end of a process, too, also of one
-/// that was killed. Starts are not written one by one. Who lets go of the queue leaves in the file what each
-/// key has had of late; of the queue as a whole, and of each key of a process that was killed, the starts
-/// count as the most that the limit can have let through, up to the last start, or up to now after a kill. So
-/// after a restart a first job may have to wait for one slot and 50 ms; with a burst, or where the limit had
-/// just been changed, for a period. The wall clock tells how long ago it was: set forward while no process
-/// has the queue, less time has to pass.
+/// The limits of the queue and of each key hold in windows that span the end of a process, too, also of
+/// one that was killed. Starts are not written one by one. What each key has had of late is written by
+/// [`Workers::shutdown`](crate::Workers::shutdown), by [`Queue::drain`](crate::Queue::drain) of a queue
+/// that is closed, and when the queue is dropped while its runtime goes on; keys go on from there. A
+/// process that ends without any of these after a start counts as killed, and one that has started
+/// nothing leaves all as it was.
 ///
-/// Keys are found again by their [`Hash`](std::hash::Hash). Where that has changed, as by another version of
-/// Rust, what keys have had is as unknown as after a kill. A closure that gives a key another rate than it
-/// did to a process that was killed counts as if it always had.
+/// Of the queue as a whole, and of each key after a kill, starts count as the most that the limit can
+/// have let through, up to the last start, or after a kill up to the next build. So a first job may have
+/// to wait for one slot and 50 ms; for a period with a burst, where the limit was changed after that time,
+/// or where a closure gives or gave keys limits of their own. It waits once for each process that was
+/// killed after it had started something. With more than some 260,000 keys whose limits bind at the end,
+/// each key waits as after a kill.
+///
+/// The wall clock tells how long ago it was: set forward while no process has the queue, less time has to
+/// pass. Keys are found again by their [`Hash`](std::hash::Hash). A type of another name, or another
+/// version of Rust, is noticed, and what keys have had is as unknown as after a kill; another `Hash` of
+/// the same type is not noticed, and its keys count as new. So does a key that was free by the limit
+/// that a closure gave to it, where the closure of the next process gives it one that lasts longer.
 #[derive(Debug, Clone)]
 pub struct Sqlite {
     path: PathBuf,

@@ -45,7 +45,7 @@ pub(super) async fn start_on(
     dead_letters: usize,
 ) -> Result<(Journal, Vec<Stored>), BackendError> {
     let (queue, clean) = register(&mut conn, queue).await?;
-    let state = state::load(&mut conn, queue, clean).await;
+    let state = state::load(&mut conn, queue).await;
     let state = state.map_err(backend)?;
     let read = read(&mut conn, queue, clean).await;
     let (jobs, watch, letters) = read.map_err(backend)?;

@@ -1,10 +1,12 @@
+use std::time::Duration;
+
 use sqlx::query::Query;
 use sqlx::sqlite::SqliteArguments;
 use sqlx::{Row, Sqlite, SqliteConnection};
 
-use super::rows::{between, wall_clock};
+use super::rows::{between, millis, wall_clock};
+use super::transaction;
 use crate::remote::Rules;
-use std::time::Duration;
 
 /// What the file keeps of a queue beside its jobs.
 #[derive(Debug, Clone, Default)]
@@ -27,17 +29,27 @@ pub(super) struct Past {
     pub(super) quiet: Duration,
     /// For this long, all by the limits that are in force now. Unknown where they were being changed.
     pub(super) unchanged: Option<Duration>,
+    /// Keys may have had limits of their own.
+    pub(super) own: bool,
     /// As [`Starts::keys`].
     pub(super) keys: Option<Vec<u8>>,
 }
 
-/// What is told of the jobs that were started, by who lets go of the queue.
-#[derive(Debug)]
+/// What is told of the jobs that were started.
+#[derive(Debug, Clone)]
 pub(super) struct Starts {
     /// When the last one was, by the wall clock; zero if none ever was.
     pub(super) at: i64,
     /// Those of single keys, where they are known.
     pub(super) keys: Option<Vec<u8>>,
+}
+
+impl Starts {
+    pub(super) fn new(last: Option<Duration>, keys: Option<Vec<u8>>) -> Self {
+        let now = wall_clock();
+        let at = last.map_or(0, |ago| now.saturating_sub(millis(ago)));
+        Self { at, keys }
+    }
 }
 
 /// What is set while the queue runs.
@@ -54,39 +66,48 @@ pub(super) enum Setting {
     Changing,
     /// Those of the file are in force.
     Changed,
+    /// Jobs are about to start, of keys that may have limits of their own or not.
+    Starting {
+        own: bool,
+    },
+    /// These are all that were started, and none of them runs, or some may.
+    Quiet {
+        starts: Starts,
+        idle: bool,
+    },
 }
 
-pub(super) async fn load(
-    conn: &mut SqliteConnection,
-    queue: i64,
-    clean: bool,
-) -> sqlx::Result<State> {
+pub(super) async fn load(conn: &mut SqliteConnection, queue: i64) -> sqlx::Result<State> {
+    let now = wall_clock();
     let row = sqlx::query(include_str!("sql/load_state.sql"))
         .bind(queue)
+        .bind(now)
         .fetch_one(conn)
         .await?;
     let rules = |text: Option<String>| {
         let rules = text.and_then(|text| Rules::from_text(&text));
         rules.unwrap_or_default()
     };
-    let now = wall_clock();
     let ago = |time: i64| between(time, now);
     let closed: Option<i64> = row.try_get(5)?;
     let past = Past {
-        // Both times are rounded down.
+        // All times are rounded down.
         quiet: closed
-            .filter(|_| clean)
             .map_or(Duration::ZERO, ago)
             .saturating_sub(Duration::from_millis(1)),
-        unchanged: row.try_get::<Option<i64>, _>(6)?.map(ago),
-        keys: row.try_get::<Option<Vec<u8>>, _>(7)?.filter(|_| clean),
+        unchanged: row
+            .try_get::<Option<i64>, _>(6)?
+            .map(|at| ago(at).saturating_sub(Duration::from_millis(1))),
+        own: row.try_get::<Option<bool>, _>(7)?.unwrap_or(false),
+        keys: row.try_get(8)?,
     };
     Ok(State {
         past: row.try_get::<bool, _>(4)?.then_some(past),
         rules: rules(row.try_get(0)?),
         built: rules(row.try_get(3)?),
         paused: row.try_get::<Option<bool>, _>(1)?.unwrap_or(false),
-        hold: between(now, row.try_get::<Option<i64>, _>(2)?.unwrap_or(0)),
+        // No longer than it was to be, wherever the clock was set to.
+        hold: between(0, row.try_get::<Option<i64>, _>(2)?.unwrap_or(0)),
     })
 }
 
@@ -96,36 +117,68 @@ pub(super) async fn set_taken(conn: &mut SqliteConnection, queue: i64) -> sqlx::
     sqlx::query(include_str!("sql/set_opened.sql"))
         .bind(queue)
         .bind(wall_clock())
-        .execute(&mut *conn)
-        .await?;
-    sqlx::query(include_str!("sql/forget_keys.sql"))
-        .bind(queue)
         .execute(conn)
         .await?;
     Ok(())
 }
 
-/// The queue is let go of.
+/// The queue is let go of, or could be now. Without `starts`, the file has them.
 pub(super) async fn set_free(
     conn: &mut SqliteConnection,
     queue: i64,
-    starts: Starts,
+    starts: Option<Starts>,
+    clean: bool,
 ) -> sqlx::Result<()> {
-    sqlx::query(include_str!("sql/set_closed.sql"))
-        .bind(queue)
-        .bind(starts.at)
-        .execute(&mut *conn)
-        .await?;
-    if let Some(keys) = starts.keys {
-        sqlx::query(include_str!("sql/set_keys.sql"))
+    if let Some(starts) = starts {
+        let keys = match starts.keys {
+            Some(keys) => sqlx::query(include_str!("sql/set_keys.sql"))
+                .bind(queue)
+                .bind(starts.at)
+                .bind(keys),
+            None => forget_keys(queue),
+        };
+        keys.execute(&mut *conn).await?;
+        // They count by this.
+        sqlx::query(include_str!("sql/set_closed.sql"))
             .bind(queue)
-            .bind(keys)
+            .bind(starts.at)
             .execute(&mut *conn)
             .await?;
     }
     // Who ends before this has not let go of it.
-    set_clean(queue, true).execute(conn).await?;
+    set_clean(queue, clean).execute(conn).await?;
     Ok(())
+}
+
+/// From now on jobs may start.
+async fn set_starting(conn: &mut SqliteConnection, queue: i64, own: bool) -> sqlx::Result<()> {
+    let starting = sqlx::query(include_str!("sql/set_starting.sql"));
+    starting.bind(queue).bind(own).execute(&mut *conn).await?;
+    forget_keys(queue).execute(&mut *conn).await?;
+    set_clean(queue, false).execute(conn).await?;
+    Ok(())
+}
+
+/// All of it or nothing, and in one go to the disk.
+async fn whole(
+    conn: &mut SqliteConnection,
+    work: impl AsyncFnOnce(&mut SqliteConnection) -> sqlx::Result<()>,
+) -> sqlx::Result<()> {
+    let done = async {
+        sqlx::raw_sql(transaction::BEGIN)
+            .execute(&mut *conn)
+            .await?;
+        work(&mut *conn).await?;
+        sqlx::raw_sql(transaction::COMMIT).execute(&mut *conn).await
+    };
+    match done.await {
+        Ok(_) => Ok(()),
+        Err(error) => Err(transaction::roll_back(conn, error).await),
+    }
+}
+
+fn forget_keys(queue: i64) -> Query<'static, Sqlite, SqliteArguments> {
+    sqlx::query(include_str!("sql/forget_keys.sql")).bind(queue)
 }
 
 fn set_clean(queue: i64, clean: bool) -> Query<'static, Sqlite, SqliteArguments> {
@@ -151,6 +204,15 @@ pub(super) async fn save(
             sqlx::query(include_str!("sql/set_built.sql"))
                 .bind(queue)
                 .bind(built.to_text())
+        }
+        Setting::Starting { own } => {
+            return whole(conn, async |conn| set_starting(conn, queue, own).await).await;
+        }
+        Setting::Quiet { starts, idle } => {
+            return whole(conn, async |conn| {
+                set_free(conn, queue, Some(starts), idle).await
+            })
+            .await;
         }
         Setting::Paused(paused) => sqlx::query(include_str!("sql/set_paused.sql"))
             .bind(queue)

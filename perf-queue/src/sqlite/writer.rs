@@ -13,7 +13,6 @@ use super::error::{backend, is_busy, keeps_connection};
 use super::file::OwnedFile;
 use super::group::{Group, commit};
 use super::inbox::{Append, Due, Inbox, Op};
-use super::rows::wall_clock;
 use super::state::{self, Starts};
 use super::watch::Watch;
 use crate::BackendError;
@@ -343,12 +342,7 @@ impl Writer {
         let Some(mut conn) = self.conn.take() else {
             return;
         };
-        // It may have been until now, if nobody has said.
-        let starts = self.starts.take().unwrap_or_else(|| Starts {
-            at: wall_clock(),
-            keys: None,
-        });
-        let clean = state::set_free(&mut conn, self.queue, starts).await;
+        let clean = state::set_free(&mut conn, self.queue, self.starts.take(), true).await;
         if let Err(error) = clean.and(conn.close().await) {
             tracing::warn!(%error, "the queue's file was not closed well");
         }

@@ -10,6 +10,8 @@ use super::*;
 #[derive(Debug, Clone)]
 struct Life {
     key: Option<Pace>,
+    /// The limit is another one from then on.
+    change: Option<(u64, Option<Pace>)>,
     /// Limits of their own for every other key.
     own: Option<Pace>,
     /// How long after the last one it starts, and how long it lives.
@@ -29,25 +31,41 @@ fn pace() -> impl Strategy<Value = Pace> {
     })
 }
 
+/// The limit where it is another one, when, whether it is orderly and has limits of its own, the change,
+/// and the jobs.
+type Drawn = (
+    Option<Option<Pace>>,
+    (u64, u64),
+    (bool, bool),
+    Option<(u64, Option<Pace>)>,
+    Vec<(u64, u64)>,
+);
+
 prop_compose! {
     fn lives()(
         first in prop::option::weighted(0.8, pace()),
-        own in prop::option::weighted(0.4, pace()),
+        own in pace(),
         list in prop::collection::vec(
             (
                 prop::option::weighted(0.3, prop::option::weighted(0.9, pace())),
                 (0..40_u64, 1..150_u64),
-                any::<bool>(),
+                (any::<bool>(), prop::bool::weighted(0.3)),
+                prop::option::weighted(0.3, (0..150_u64, prop::option::weighted(0.9, pace()))),
                 prop::collection::vec((0..150_u64, 0..4_u64), 0..40),
             ),
             2..6,
         )
     ) -> Vec<Life> {
         let mut key = first;
-        let life = |(other, (after, lives), orderly, mut jobs): (Option<Option<Pace>>, _, _, Vec<_>)| {
-            key = other.unwrap_or(key);
+        let life = |drawn: Drawn| {
+            let (other, (after, lives), (orderly, own_ones), change, mut jobs) = drawn;
+            let first = other.unwrap_or(key);
+            // Keys would lose limits of their own, and get them again by the next job.
+            let change = change.filter(|(at, _)| *at < lives && !own_ones);
+            key = change.map_or(first, |(_, other)| other);
             jobs.sort();
-            Life { key, own, after, lives, orderly, jobs }
+            let own = own_ones.then_some(own);
+            Life { key: first, change, own, after, lives, orderly, jobs }
         };
         list.into_iter().map(life).collect()
     }
@@ -59,8 +77,9 @@ struct Left {
     /// That was the limit.
     since: u64,
     last: Option<u64>,
-    keys: Option<Vec<KeptKey>>,
+    keys: Option<KnownKeys>,
     orderly: bool,
+    own: bool,
 }
 
 /// Of a key: its limit then, and when by the clock of all.
@@ -90,9 +109,9 @@ fn live(lives: &[Life]) -> Grants {
                     before(quiet),
                     before(born - past.since),
                     past.keys,
-                    life.own.is_some(),
+                    [past.own, life.own.is_some()],
                 );
-                if past.key == life.key {
+                if past.key == life.key && past.own == life.own.is_some() {
                     since = past.since;
                 }
                 machine.set_rules(rules(life.key), at(0));
@@ -100,15 +119,23 @@ fn live(lives: &[Life]) -> Grants {
             }
         };
         let mut jobs = life.jobs.iter().peekable();
+        let mut key = life.key;
         for time in 0..life.lives {
+            if let Some((when, other)) = life.change
+                && when == time
+                && other != key
+            {
+                machine.set_rules(rules(other), at(time));
+                (key, since) = (other, born + time);
+            }
             while let Some((_, key)) = jobs.next_if(|(at, _)| *at <= time) {
                 let mut job = NewJob::new(time, *key, *key, at(time), at(time));
                 job.pace = life.own.filter(|_| key % 2 == 1);
                 machine.push(job, at(time));
             }
-            for key in work(&mut machine, at(time)) {
-                let pace = life.own.filter(|_| key % 2 == 1).or(life.key);
-                grants.entry(key).or_default().push((pace, born + time));
+            for name in work(&mut machine, at(time)) {
+                let pace = life.own.filter(|_| name % 2 == 1).or(key);
+                grants.entry(name).or_default().push((pace, born + time));
             }
         }
         let end = at(life.lives);
@@ -117,13 +144,12 @@ fn live(lives: &[Life]) -> Grants {
             now - u64::try_from(ago).unwrap()
         });
         left = Some(Left {
-            key: life.key,
+            key,
             since,
             last,
-            keys: machine
-                .keep(end, life.own.is_some())
-                .filter(|_| life.orderly),
+            keys: machine.keep(end).filter(|_| life.orderly),
             orderly: life.orderly,
+            own: life.own.is_some(),
         });
     }
     grants
@@ -162,7 +188,7 @@ fn after(machine: &Machine<u64, u64>, key: Pace, end: u64) -> Machine<u64, u64> 
     let mut next = Machine::new(rules(key));
     let last = machine.last_grant().unwrap();
     let newest = at(0).before(at(end).since(last));
-    next.go_on(newest, Time::LONG_AGO, machine.keep(at(end), false), false);
+    next.go_on(newest, Time::LONG_AGO, machine.keep(at(end)), [false; 2]);
     next
 }
 
@@ -192,15 +218,17 @@ fn a_key_goes_on_where_the_last_process_left_it_and_others_are_new() {
 fn after_a_kill_every_key_waits_for_one_slot_or_with_a_burst_for_a_period() {
     for (pace, wait) in [(paced(10, 1_000), 150), (at_once(10, 1_000), 1_000)] {
         let mut machine = Machine::new(rules(pace));
-        machine.go_on(at(0), Time::LONG_AGO, None, false);
+        machine.go_on(at(0), Time::LONG_AGO, None, [false; 2]);
         push(&mut machine, 0, 1, at(0));
         push(&mut machine, 1, 2, at(20));
         assert_eq!(work(&mut machine, at(wait - 1)), [0; 0]);
+        // Who lets go of it in between waits for the rest of it.
+        let mut next = after(&machine, pace, wait - 10);
+        push(&mut next, 0, 1, at(0));
+        push(&mut next, 1, 3, at(0));
+        assert_eq!(work(&mut next, at(9)), [0; 0]);
+        assert_eq!(work(&mut next, at(10)), [0, 1]);
         assert_eq!(work(&mut machine, at(wait)), [0, 1]);
-        // Also for who lets go of it in between.
-        let mut next = after(&machine, pace, wait + 1);
-        push(&mut next, 0, 3, at(0));
-        assert_eq!(work(&mut next, at(0)).is_empty(), wait < 1_000);
     }
 }
 
@@ -215,7 +243,126 @@ fn keys_that_cannot_be_told_apart_are_not_kept() {
     for key in 0..2 {
         push(&mut machine, key, Alike(key), at(0));
         work(&mut machine, at(0));
-        assert_eq!(machine.keep(at(1), false).is_some(), key == 0);
+        assert_eq!(machine.keep(at(1)).is_some(), key == 0);
     }
-    assert_eq!(machine.keep(at(1_000), false), Some(Vec::new()));
+    let known = machine.keep(at(1_000)).unwrap();
+    assert_eq!((known.1, known.2.len()), (None, 0));
+}
+
+#[test]
+fn a_longer_period_set_while_it_runs_counts_what_was_granted_before() {
+    let pace = at_once(3, 1_000);
+    let mut m = Machine::new(rules(pace));
+    for (seq, time) in [600, 700, 800, 1_600, 1_700, 1_800].into_iter().enumerate() {
+        push(&mut m, seq as u64, 1, at(time));
+        assert_eq!(work(&mut m, at(time)), [seq as u64]);
+    }
+    m.set_rules(rules(at_once(6, 10_000)), at(1_850));
+    for seq in 6..12 {
+        push(&mut m, seq, 1, at(1_850));
+    }
+    assert_eq!(work(&mut m, at(1_850)), [0; 0]);
+}
+
+#[test]
+fn a_longer_period_set_while_it_runs_counts_what_the_process_before_granted() {
+    let pace = at_once(3, 1_000);
+    let mut machine = Machine::new(rules(pace));
+    for (seq, time) in [(0, 600), (1, 700), (2, 800)] {
+        push(&mut machine, seq, 1, at(time));
+        assert_eq!(work(&mut machine, at(time)), [seq]);
+    }
+    let mut next = after(&machine, pace, 900);
+    for (seq, time) in [(0, 700), (1, 800), (2, 900)] {
+        push(&mut next, seq, 1, at(time));
+        assert_eq!(work(&mut next, at(time)), [seq]);
+    }
+    next.set_rules(rules(at_once(6, 10_000)), at(950));
+    for seq in 3..9 {
+        push(&mut next, seq, 1, at(950));
+    }
+    // Three at -300, -200, -100, and three at 700, 800, 900.
+    assert_eq!(work(&mut next, at(950)), [0; 0]);
+}
+
+fn push_own(machine: &mut Machine<u64, u64>, seq: u64, key: u64, pace: Pace, time: u64) {
+    let mut job = NewJob::new(seq, key, seq, at(time), at(time));
+    job.pace = Some(pace);
+    machine.push(job, at(time));
+}
+
+#[test]
+fn another_rate_of_its_own_counts_what_the_process_before_granted() {
+    let (short, long) = (at_once(5, 1_000), at_once(5, 10_000));
+    let mut machine = Machine::new(Rules::default());
+    for seq in 0..4 {
+        push_own(&mut machine, seq, 1, short, 0);
+    }
+    assert_eq!(work(&mut machine, at(0)).len(), 4);
+    push_own(&mut machine, 4, 1, short, 1_900);
+    assert_eq!(work(&mut machine, at(1_900)), [4]);
+    let mut next = Machine::new(Rules::default());
+    next.go_on(
+        at(0).before(ms(100)),
+        Time::LONG_AGO,
+        machine.keep(at(2_000)),
+        [true; 2],
+    );
+    push_own(&mut next, 100, 2, short, 0);
+    push_own(&mut next, 0, 1, short, 0);
+    assert_eq!(work(&mut next, at(0)), [100, 0]);
+    for seq in 1..6 {
+        push_own(&mut next, seq, 1, long, 10);
+    }
+    // Four at -2000, one at -100, one at 0.
+    assert_eq!(work(&mut next, at(10)), [0; 0]);
+}
+
+#[test]
+fn a_key_is_not_taken_for_another_of_the_same_hash() {
+    #[derive(Clone, PartialEq, Eq)]
+    struct Chat(u64);
+    impl Hash for Chat {
+        fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+            (self.0 / 10).hash(state);
+        }
+    }
+    let pace = paced(1, 1_000);
+    let mut machine = Machine::new(rules(pace));
+    push(&mut machine, 0, Chat(1), at(0));
+    work(&mut machine, at(0));
+    let mut next = Machine::new(rules(pace));
+    next.go_on(
+        at(0).before(ms(50)),
+        Time::LONG_AGO,
+        machine.keep(at(50)),
+        [false; 2],
+    );
+    push(&mut next, 2, Chat(2), at(0));
+    push(&mut next, 1, Chat(1), at(0));
+    assert!(!work(&mut next, at(0)).contains(&1));
+}
+
+#[test]
+fn a_kill_costs_a_key_one_wait_however_often_it_is_restarted_after() {
+    let hour = 3_600_000;
+    let (short, long) = (paced(1, 1_000), paced(1, 20 * hour));
+    let (mut newest, mut keys) = (at(0), None);
+    let end = 19 * hour;
+    let mut started = 0;
+    for _ in 0..30 {
+        let mut m = Machine::new(Rules::default());
+        m.go_on(newest, Time::LONG_AGO, keys, [true; 2]);
+        push_own(&mut m, 2, 2, long, 0);
+        for hours in 1..19 {
+            push_own(&mut m, 1, 1, short, hours * hour);
+            started += work(&mut m, at(hours * hour))
+                .iter()
+                .filter(|it| **it == 2)
+                .count();
+        }
+        keys = m.keep(at(end));
+        newest = at(0).before(at(end).since(m.last_grant().unwrap()));
+    }
+    assert!(started > 0, "in 570 hours");
 }

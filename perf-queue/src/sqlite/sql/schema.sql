@@ -61,22 +61,26 @@ CREATE TABLE IF NOT EXISTS perf_queue_state (
     -- The limits in JSON.
     rules TEXT,
     paused INTEGER NOT NULL DEFAULT 0,
-    -- Until when a penalty stops the queue, in milliseconds since 1970.
-    hold INTEGER NOT NULL DEFAULT 0
+    -- Until when a penalty stops the queue, and when that was said, in milliseconds since 1970.
+    hold INTEGER NOT NULL DEFAULT 0,
+    held INTEGER NOT NULL DEFAULT 0
 );
 
--- What is known of the jobs that were started: none after who had the queue last let go of it (`closed`),
--- if that one did; and all that were after `changed` by the limits that are in force, but unknown where
--- that is null. In milliseconds since 1970.
+-- What is known of the jobs that were started: none after `closed`, which is null from the first start of a
+-- process until it says what it has started; and all that were after `changed` by the limits that are in
+-- force, but unknown where that is null. In milliseconds since 1970.
 CREATE TABLE IF NOT EXISTS perf_queue_past (
     queue INTEGER PRIMARY KEY,
     closed INTEGER,
-    changed INTEGER
+    changed INTEGER,
+    -- Whether keys had limits of their own, in the last process that has started a job.
+    own INTEGER NOT NULL DEFAULT 0
 );
 
--- The keys that had jobs started of late, as of `closed`, in JSON. Unknown where there is no such row.
+-- The keys that had jobs started of late, in JSON, as of that `closed`. Unknown where there is no such row.
 CREATE TABLE IF NOT EXISTS perf_queue_keys (
     queue INTEGER PRIMARY KEY,
+    closed INTEGER NOT NULL,
     keys BLOB NOT NULL
 );
 

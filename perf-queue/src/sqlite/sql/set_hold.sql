@@ -1,2 +1,3 @@
-INSERT INTO perf_queue_state (queue, hold) VALUES (?, ?)
-ON CONFLICT (queue) DO UPDATE SET hold = max(hold, excluded.hold)
+INSERT INTO perf_queue_state (queue, hold, held) VALUES (?, ?, ?)
+ON CONFLICT (queue) DO UPDATE
+SET held = iif(excluded.hold > hold, excluded.held, held), hold = max(hold, excluded.hold)

@@ -1,1 +1,1 @@
-INSERT OR REPLACE INTO perf_queue_keys (queue, keys) VALUES (?1, ?2)
+INSERT OR REPLACE INTO perf_queue_keys (queue, closed, keys) VALUES (?1, ?2, ?3)

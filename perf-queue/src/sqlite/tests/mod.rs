@@ -10,6 +10,7 @@ mod names;
 mod order;
 mod owners;
 mod queue_model;
+mod restarts;
 mod speed;
 mod windows;
 

@@ -1,4 +1,5 @@
-//! The limits of a queue and of its keys hold in windows that span the end of a process, also of one that is killed.
+//! The limits of a queue and of its keys hold in windows that span the end of a process, also of one that
+//! is killed.
 
 use std::io::{BufRead, BufReader, Write};
 use std::time::SystemTime;
@@ -12,7 +13,7 @@ const LIMITS: &str = "PERF_QUEUE_TEST_LIMITS";
 const PERIOD: Duration = Duration::from_secs(1);
 
 /// How much later than its grant a start may be said, on a loaded machine.
-const LATE: Duration = Duration::from_millis(500);
+pub(super) const LATE: Duration = Duration::from_millis(500);
 
 /// Limits by their names, and how many may start in a period: of all, or of each key.
 const QUOTAS: [(&str, usize); 5] = [
@@ -23,7 +24,7 @@ const QUOTAS: [(&str, usize); 5] = [
     ("keys of their own", 1),
 ];
 
-fn key(job: u32) -> u32 {
+pub(super) fn key(job: u32) -> u32 {
     job % 3
 }
 
@@ -42,7 +43,7 @@ async fn queue(file: &Path, limits: &str) -> Queue<u32> {
     built.build().await.unwrap()
 }
 
-fn micros() -> u64 {
+pub(super) fn micros() -> u64 {
     let since = SystemTime::UNIX_EPOCH.elapsed().unwrap();
     u64::try_from(since.as_micros()).unwrap()
 }
