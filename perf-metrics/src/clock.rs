@@ -117,6 +117,11 @@ impl Instant {
         Self(raw)
     }
 
+    #[cfg(test)]
+    pub(crate) fn plus(self, time: Duration) -> Self {
+        Self(self.0 + (time.as_secs_f64() / source().tick()).ceil() as u64)
+    }
+
     /// The time from this moment to `later`; zero where that seems to be before, as cycle counters
     /// of two processors can be a few cycles apart.
     pub(crate) fn until(self, later: Self) -> Duration {

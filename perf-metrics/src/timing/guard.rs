@@ -54,24 +54,12 @@ struct Rare {
 
 impl At {
     #[cold]
-    fn rare<B: Body>(
-        series: Found,
-        listed: Option<&'static Slot>,
-        started: Instant,
-        request: &Request<B>,
-    ) -> Self {
-        let table = series.table;
-        if listed.is_none() {
-            table.untracked();
-        }
-        let at = Self::Rare(Box::new(Rare {
+    fn rare(series: Found, listed: Option<&'static Slot>, started: Instant) -> Self {
+        Self::Rare(Box::new(Rare {
             series,
             listed,
             unlisted: Slot::unlisted(started),
-        }));
-        look(table, at.slot(), request.headers());
-        set_request(at.slot(), request);
-        at
+        }))
     }
 
     #[inline]
@@ -98,22 +86,34 @@ impl Guard {
     /// caller: what it returns is then made where it is needed, and not copied.
     #[inline(never)]
     pub(super) fn start<B: Body>(table: &'static Table, request: &mut Request<B>) -> Option<Self> {
-        let series = match table.of(request)? {
+        let found = table.of(request)?;
+        Some(Self::start_of(found, request))
+    }
+
+    /// Counts a request that was not to get so far: the user's code panicked over its route.
+    #[cold]
+    pub(super) fn panicked<B: Body>(table: &'static Table, request: &mut Request<B>) {
+        drop(
+            table
+                .of_unmatched(request)
+                .map(|found| Self::start_of(found, request)),
+        );
+    }
+
+    #[inline(always)]
+    fn start_of<B: Body>(found: Found, request: &Request<B>) -> Self {
+        let series = match found {
             Found::Kept(series) => series,
-            unkept => return Some(Self::start_unkept(unkept, request)),
+            unkept => return Self::start_unkept(unkept, request),
         };
         let shard = Shard::current();
         series.active().enter(shard);
         let started = Instant::now();
-        let Some(slot) = table.running.enter(shard, series.id, started) else {
-            let series = Found::Kept(series);
-            return Some(Self::new(At::rare(series, None, started, request)));
+        let at = match series.table.running.enter(shard, series.id, started) {
+            Some(slot) => At::Usual(series, slot),
+            None => At::rare(Found::Kept(series), None, started),
         };
-        if table.attentive {
-            look(table, slot, request.headers());
-        }
-        set_request(slot, request);
-        Some(Self::new(At::Usual(series, slot)))
+        Self::new(at).of_request(request)
     }
 
     /// The same where there is no recorder to count for.
@@ -123,7 +123,24 @@ impl Guard {
         series.active().enter(shard);
         let started = Instant::now();
         let listed = series.table.running.enter(shard, series.id, started);
-        Self::new(At::rare(series, listed, started, request))
+        Self::new(At::rare(series, listed, started)).of_request(request)
+    }
+
+    /// Notes what has to be known of the request. Its body is the user's code, and so is what the
+    /// lines of the log go to: if they panic, the guard counts that.
+    #[inline(always)]
+    fn of_request<B: Body>(self, request: &Request<B>) -> Self {
+        let (table, slot) = (self.at.series().table, self.at.slot());
+        if let At::Rare(rare) = &self.at
+            && rare.listed.is_none()
+        {
+            table.untracked();
+        }
+        if table.attentive {
+            look(table, slot, request.headers());
+        }
+        set_request(slot, request);
+        self
     }
 
     #[inline]
@@ -171,6 +188,7 @@ impl Guard {
         slot.headers();
         let shard = Shard::current();
         series.status(status).headers(shard, seconds, slot.length());
+        self.on_drop = OnDrop::Panic;
         if series.table.attentive {
             self.look_at(response.headers_mut(), seconds);
         }
@@ -178,10 +196,9 @@ impl Guard {
         if series.method == MethodKind::Post {
             self.grpc = GrpcStatus::of_headers(response.headers());
         }
-        self.on_drop = OnDrop::Panic;
         let length = length_of(response.body(), response.headers());
-        let ended = length.is_none_or(|length| length == 0) && response.body().is_end_stream()
-            || has_no_body(series.method, status);
+        let empty = length.is_none_or(|length| length == 0) && response.body().is_end_stream();
+        let ended = empty || has_no_body(series.method, status);
         self.on_drop = OnDrop::Dropped;
         slot.set_length(length);
         slot.set_sent(0);
@@ -247,44 +264,45 @@ impl Guard {
                 headers.insert(PROCESS_TIME, value);
             }
         }
-        self.slow(seconds, self.status, None);
+        if let Some(slow) = self.slow(seconds, None) {
+            self.at.series().table.slow_log.write(&slow);
+        }
     }
 
-    /// Counts and logs the request if it took too long.
-    fn slow(&self, seconds: f64, status: Option<StatusCode>, reason: Option<Reason>) {
+    /// Counts the request if it took too long; what there is to log of it then.
+    fn slow(&self, seconds: f64, reason: Option<Reason>) -> Option<Slow<'_>> {
         let time = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
         let series = self.at.series();
-        let table = series.table;
-        if table.settings.slow_log.is_none_or(|limit| time < limit) {
-            return;
+        let limit = series.table.settings.slow_log?;
+        if time < limit {
+            return None;
         }
         series.slow();
-        table.slow_log.write(&Slow {
+        Some(Slow {
             method: series.id.method_name(),
             route: &series.route,
-            status,
+            status: self.status,
             reason: reason.map(Reason::name),
             time,
             trace: self.at.slot().trace(),
-        });
+        })
     }
 
     #[cold]
     fn aborted(&self, reason: Reason) {
-        let end = if self.status.is_some() {
-            End::Body
+        let (series, slot) = (self.at.series(), self.at.slot());
+        let slow = if self.status.is_some() {
+            series.aborted(End::Body, reason);
+            None
         } else {
-            End::Headers
+            series.aborted(End::Headers, reason);
+            self.slow(slot.started().elapsed_seconds(), Some(reason))
         };
-        self.at.series().aborted(end, reason);
-        if end == End::Headers {
-            self.slow(
-                self.at.slot().started().elapsed_seconds(),
-                None,
-                Some(reason),
-            );
+        leave(series, slot, Shard::current());
+        // The last, as it may panic.
+        if let Some(slow) = slow {
+            series.table.slow_log.write(&slow);
         }
-        leave(self.at.series(), self.at.slot(), Shard::current());
     }
 }
 
@@ -299,9 +317,10 @@ fn leave(series: &RouteSeries, slot: &Slot, shard: Shard) {
 /// type for the inner service.
 #[inline]
 fn set_request<B: Body>(slot: &Slot, request: &Request<B>) {
-    slot.set_length(match request.body().is_end_stream() {
-        true => Some(0),
-        false => request.body().size_hint().exact(),
+    slot.set_length(if request.body().is_end_stream() {
+        Some(0)
+    } else {
+        request.body().size_hint().exact()
     });
 }
 
@@ -310,7 +329,7 @@ fn set_request<B: Body>(slot: &Slot, request: &Request<B>) {
 fn look(table: &Table, slot: &Slot, headers: &HeaderMap) {
     if table.settings.slow_log.is_some() {
         slot.set_trace(TraceId::of(headers));
-        table.slow_log.tell(false);
+        table.slow_log.tell(Some(slot.started()));
     }
     let started = slot.started();
     if table.watchdog.due(started) {

@@ -16,8 +16,9 @@ use super::watchdog::RunningRequest;
 use crate::clock::{self, Instant};
 
 /// Routes that a layer tells apart unless it is told otherwise: a large service has some hundred.
-/// Each method and status of a route makes 54 lines of a scrape, and takes up to 3 KB of memory for
-/// each thread that answers with it (16 at most: further ones share).
+/// Each method and status of a route makes 54 lines of a scrape, and takes memory for each thread that
+/// answers with it (16 at most: further ones share): 3 KB where its times lie close together, 11 KB
+/// where they are spread from microseconds to minutes.
 pub(crate) const DEFAULT_MAX_ROUTES: usize = 256;
 
 /// Times every request of a tower HTTP service and counts it exactly once.
@@ -58,7 +59,7 @@ struct Shared(OnceLock<&'static Table>);
 impl Drop for Shared {
     fn drop(&mut self) {
         if let Some(table) = self.0.get() {
-            table.slow_log.tell(true);
+            table.slow_log.tell(None);
         }
     }
 }
@@ -177,11 +178,13 @@ impl TimingLayer {
     /// The line is a `tracing` event at the level WARN in the current span, with the fields
     /// `http.request.method`, `http.route`, `http.response.status_code` or `aborted` (`dropped`,
     /// `panic`, `error`), `seconds`, `trace_id` (of the request's `traceparent` header), `span_id`
-    /// (`tracing`'s, of the current span) and `suppressed`: at most ten lines are written a second,
-    /// and the next says how many were not. If none follows, a line of its own does (`slow requests
-    /// were not logged`): when a request starts or the monitor is read after that second, or when
-    /// the last clone of the layer and its monitor are dropped. The time to the end of the body does not matter here,
-    /// as streams may well be long.
+    /// (`tracing`'s, of the current span) and `suppressed`: at most ten such lines are written a
+    /// second, and the next says how many were not, unless a line of its own has (`slow requests were
+    /// not logged`): that is written when a request starts or the monitor is read a second after the
+    /// first that was left out, and when the last clone of the layer is dropped, of which a
+    /// [`Monitor`](crate::Monitor) keeps one. A layer that is alone is often dropped once its service
+    /// is made, so keep a clone of it until the end for what the last second left out. The time to the
+    /// end of the body does not matter here, as streams may well be long.
     #[must_use]
     pub fn slow_log(self, threshold: Duration) -> Self {
         self.with(|settings| settings.slow_log = Some(threshold))
@@ -193,10 +196,11 @@ impl TimingLayer {
     /// The line is a `tracing` event at the level WARN, one for each method and route
     /// (`http.request.method`, `http.route`) with requests that were not told of before: the age of
     /// its oldest (`seconds`), the threshold (`limit_seconds`), how many are new (`found`) and how
-    /// many exceed it in all (`running`). A look writes ten lines at most, those of the oldest requests, and says how many
-    /// routes it left out (`unnamed_routes`). The layer has no task: it looks when a request starts,
-    /// or when [`running`](Self::running) is called or the monitor rendered (by a scrape), at most
-    /// once a second.
+    /// many exceed it in all (`running`). A look writes ten lines at most, those of the oldest
+    /// requests, and says how many routes it left out (`unnamed_routes`), whose turn comes at the
+    /// next looks. The layer has no task: it looks when a request starts, or when
+    /// [`running`](Self::running) is called or the monitor rendered (by a scrape), at most once a
+    /// second.
     #[must_use]
     pub fn watchdog(self, threshold: Duration) -> Self {
         self.watch_by(Patience::new(threshold))
@@ -218,8 +222,8 @@ impl TimingLayer {
     /// The requests that are running now, the oldest first: those that wait for headers, and those
     /// whose body is being sent.
     ///
-    /// There is room for 65,472 on each thread where requests start, in memory that grows as it is
-    /// needed; requests beyond that are not listed, and counted in
+    /// There is room for 65,472 on each of the first twelve threads where requests start, and for as
+    /// many on each of four that all others share, in memory that grows as it is needed; requests beyond that are not listed, and counted in
     /// `http_server_untracked_requests_total`.
     #[must_use]
     pub fn running(&self) -> Vec<RunningRequest> {
@@ -259,8 +263,9 @@ impl TimingLayer {
     pub(crate) fn watch(&self) {
         if let Some(table) = self.table.0.get() {
             clock::compare();
-            table.watch(Instant::now());
-            table.slow_log.tell(false);
+            let now = Instant::now();
+            table.watch(now);
+            table.slow_log.tell(Some(now));
         }
     }
 }

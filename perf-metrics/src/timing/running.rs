@@ -45,7 +45,7 @@ pub(super) struct Slot {
     started: AtomicU64,
     /// Twice the number of its [`SeriesId`], plus one once it has headers.
     what: AtomicU64,
-    /// The start of the request for which [`first_report`](Seen::first_report) was true.
+    /// The start of the request that was [reported](Seen::report) last.
     reported: AtomicU64,
     /// The halves of the id of the trace that the request belongs to, where that matters.
     trace: [AtomicU64; 2],
@@ -68,10 +68,13 @@ pub(super) struct Seen<'a> {
 }
 
 impl Seen<'_> {
-    /// True the first time that this is asked of the request.
-    pub(super) fn first_report(&self) -> bool {
-        let started = self.started.raw();
-        self.slot.reported.swap(started, Relaxed) != started
+    /// Whether [`report`](Self::report) was called for this request.
+    pub(super) fn reported(&self) -> bool {
+        self.slot.reported.load(Relaxed) == self.started.raw()
+    }
+
+    pub(super) fn report(&self) {
+        self.slot.reported.store(self.started.raw(), Relaxed);
     }
 }
 
@@ -143,6 +146,12 @@ impl Slots {
             })
         };
         let mut index = self.last.load(Relaxed);
+        // Back to the slots that are tried first, once they are free again.
+        if index >= FIRST
+            && let Some(taken) = probe(0)
+        {
+            return Some(taken);
+        }
         for _ in 0..PROBES.min(len) {
             if let Some(taken) = probe(index) {
                 return Some(taken);
@@ -282,8 +291,12 @@ mod tests {
             let slot = slot.unwrap();
             assert!(std::ptr::eq(slot, *first.get_or_insert(slot)));
             let mut reports = Vec::new();
-            running.visit(|seen| reports.extend([seen.first_report(), seen.first_report()]));
-            assert_eq!(reports, [true, false]);
+            running.visit(|seen| {
+                reports.push(seen.reported());
+                seen.report();
+                reports.push(seen.reported());
+            });
+            assert_eq!(reports, [false, true]);
             slot.leave();
         }
     }
@@ -299,6 +312,18 @@ mod tests {
         assert_eq!(seen(&running).len(), taken);
         slots.into_iter().for_each(Slot::leave);
         assert_eq!(seen(&running), []);
+    }
+
+    #[test]
+    fn after_a_burst_the_slots_that_are_tried_first_are_used_again() {
+        let running = Running::default();
+        let shard = Shard::current();
+        let enter = || running.enter(shard, series(1), Instant::now()).unwrap();
+        let burst: Vec<_> = (0..10 * FIRST).map(|_| enter()).collect();
+        burst.into_iter().for_each(Slot::leave);
+        enter().leave();
+        let slots = running.shards[shard.index()].get().unwrap();
+        assert!(slots.last.load(Relaxed) < FIRST);
     }
 
     #[test]

@@ -1,8 +1,10 @@
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
+
+use crate::clock::Instant;
 
 /// Lines of a kind in a second. More say little that the first do not, and cost the service what
 /// it is already short of.
@@ -13,8 +15,9 @@ const WINDOW: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(super) struct Limit {
     window: Mutex<Window>,
-    /// Whether some were counted that nobody was told of.
-    untold: AtomicBool,
+    /// The clock's reading at the first that was counted and that nobody was told of; zero if there
+    /// is none. Who starts a request looks at it, and takes no lock before it is time.
+    untold: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -28,33 +31,36 @@ impl Limit {
     /// Whether a line may be written now; if so, how many were not since the last.
     pub(super) fn allow(&self, now: Instant) -> Option<u64> {
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
-        let fresh = window.began.is_none_or(|began| now >= began + WINDOW);
+        let fresh = window.began.is_none_or(|began| began.until(now) >= WINDOW);
         if fresh {
             window.began = Some(now);
             window.lines = 0;
         }
         if window.lines >= LINES {
             window.suppressed += 1;
-            self.untold.store(true, Relaxed);
+            if window.suppressed == 1 {
+                self.untold.store(now.raw(), Relaxed);
+            }
             return None;
         }
         window.lines += 1;
         Some(self.tell(&mut window))
     }
 
-    /// How many were not written, if nobody was told: once their second is over, or `at_once`.
-    fn untold(&self, at_once: bool) -> Option<u64> {
-        if !self.untold.load(Relaxed) {
+    /// How many were not written, if nobody was told: a second after the first of them, or at once
+    /// where there is no `now`.
+    fn untold(&self, now: Option<Instant>) -> Option<u64> {
+        let first = self.untold.load(Relaxed);
+        let due = |now| Instant::from_raw(first).until(now) >= WINDOW;
+        if first == 0 || !now.is_none_or(due) {
             return None;
         }
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
-        let over = |began: Instant| began.elapsed() >= WINDOW;
-        let tell = at_once || window.began.is_none_or(over);
-        tell.then(|| self.tell(&mut window)).filter(|n| *n > 0)
+        Some(self.tell(&mut window)).filter(|n| *n > 0)
     }
 
     fn tell(&self, window: &mut Window) -> u64 {
-        self.untold.store(false, Relaxed);
+        self.untold.store(0, Relaxed);
         std::mem::take(&mut window.suppressed)
     }
 }
@@ -79,9 +85,10 @@ pub(super) struct Slow<'a> {
 }
 
 impl SlowLog {
-    /// Writes how many lines were left out since the last, once their second is over, or `at_once`.
-    pub(super) fn tell(&self, at_once: bool) {
-        if let Some(suppressed) = self.limit.untold(at_once) {
+    /// Writes how many lines were left out since the last, once their second is over; at once where
+    /// there is no `now`.
+    pub(super) fn tell(&self, now: Option<Instant>) {
+        if let Some(suppressed) = self.limit.untold(now) {
             // Not in the span of whoever happens to look.
             tracing::warn!(parent: None, suppressed, "slow requests were not logged");
         }
@@ -150,7 +157,8 @@ mod tests {
     fn ten_lines_pass_a_second_and_the_next_tells_of_the_others() {
         let limit = Limit::default();
         let start = Instant::now();
-        let allow = |ms| limit.allow(start + Duration::from_millis(ms));
+        let at = |ms| start.plus(Duration::from_millis(ms));
+        let allow = |ms| limit.allow(at(ms));
         for _ in 0..LINES {
             assert_eq!(allow(0), Some(0));
         }
@@ -159,6 +167,23 @@ mod tests {
         }
         assert_eq!(allow(1000), Some(500));
         assert_eq!(allow(1001), Some(0));
+    }
+
+    #[test]
+    fn what_was_left_out_is_told_a_second_after_the_first_of_it_or_at_the_end() {
+        let limit = Limit::default();
+        let start = Instant::now();
+        let at = |ms| start.plus(Duration::from_millis(ms));
+        assert_eq!(limit.untold(None), None);
+        for _ in 0..LINES + 3 {
+            limit.allow(at(500));
+        }
+        assert_eq!(limit.untold(Some(at(1499))), None);
+        assert_eq!(limit.untold(Some(at(1500))), Some(3));
+        assert_eq!(limit.untold(None), None);
+        limit.allow(at(1499));
+        assert_eq!(limit.untold(Some(at(1500))), None);
+        assert_eq!(limit.untold(None), Some(1));
     }
 
     #[test]

@@ -1,13 +1,16 @@
 use std::ops::Deref;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
 #[cfg(feature = "axum")]
 use axum::extract::MatchedPath;
 use http::Request;
+use http_body::Body;
 use metrics::Key;
 
 use super::exclude::{Excluded, Exclusions};
+use super::guard::Guard;
 use super::label::{METHODS, OVERFLOW, RequestHead, RouteLabel, UNMATCHED, method_index};
 use super::names::{METADATA, UNTRACKED_REQUESTS, describe};
 use super::patience::Patience;
@@ -127,7 +130,7 @@ impl Table {
 
     /// The series that the request counts in; `None` if it is excluded, or counted already.
     #[inline(always)]
-    pub(super) fn of<B>(&'static self, request: &mut Request<B>) -> Option<Found> {
+    pub(super) fn of<B: Body>(&'static self, request: &mut Request<B>) -> Option<Found> {
         match &self.settings.label {
             #[cfg(feature = "axum")]
             RouteLabel::Matched => match request.extensions().get() {
@@ -136,10 +139,18 @@ impl Table {
             },
             #[cfg(not(feature = "axum"))]
             RouteLabel::Matched => self.of_unmatched(request),
-            RouteLabel::Custom(label) => match label(RequestHead::new(request)) {
-                Some(name) => self.of_label(&name, request),
-                None => self.of_unmatched(request),
-            },
+            RouteLabel::Custom(label) => {
+                let head = RequestHead::new(request);
+                // What it may have left half done is the user's, who sees the panic.
+                match catch_unwind(AssertUnwindSafe(|| label(head))) {
+                    Ok(Some(name)) => self.of_label(&name, request),
+                    Ok(None) => self.of_unmatched(request),
+                    Err(panic) => {
+                        Guard::panicked(self, request);
+                        resume_unwind(panic)
+                    }
+                }
+            }
         }
     }
 
@@ -184,7 +195,7 @@ impl Table {
     }
 
     #[inline(never)]
-    fn of_unmatched<B>(&'static self, request: &mut Request<B>) -> Option<Found> {
+    pub(super) fn of_unmatched<B>(&'static self, request: &mut Request<B>) -> Option<Found> {
         if self.excludes(Excluded::ByPath, request) {
             return None;
         }

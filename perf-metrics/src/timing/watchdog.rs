@@ -117,14 +117,26 @@ impl Table {
             });
             if age >= late.limit {
                 late.oldest = late.oldest.max(age);
-                late.found += u64::from(seen.first_report());
+                late.found += u64::from(!seen.reported());
                 late.running += 1;
             }
         });
         let mut late: Vec<_> = all.into_iter().filter(|(_, late)| late.found > 0).collect();
         late.sort_by_key(|(_, late)| std::cmp::Reverse(late.oldest));
         let unnamed = late.len().saturating_sub(LINES);
-        for (series, late) in late.into_iter().take(LINES) {
+        late.truncate(LINES);
+        // Those that are left out have their turn at a later look.
+        let named: HashMap<_, _> = late
+            .iter()
+            .map(|(series, it)| (*series, it.limit))
+            .collect();
+        self.running.visit(|seen| {
+            let limit = named.get(&seen.series).filter(|_| !seen.has_headers);
+            if limit.is_some_and(|limit| seen.started.until(now) >= *limit) {
+                seen.report();
+            }
+        });
+        for (series, late) in late {
             // Not in the span of the request that happens to look.
             tracing::warn!(
                 parent: None,

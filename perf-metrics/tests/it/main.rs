@@ -46,6 +46,7 @@ mod openmetrics;
 #[cfg(test)]
 #[cfg(feature = "axum")]
 mod options;
+mod panics;
 #[cfg(test)]
 mod process;
 #[cfg(test)]
