@@ -38,6 +38,8 @@ local share, columns = 1, {}
 local visits, returns = want + 1000, 1000
 local waiting = first(W)
 local full, put_off = false, false
+-- Whether a pack was left because it does not fit: this is the last round then.
+local short = false
 -- Whether a limit gave one of the jobs its slot.
 local slotted = queue_limit and true or false
 
@@ -66,7 +68,7 @@ local function has_to_wait(key, known)
   return true
 end
 
--- The first jobs of the key, taken out of it: ids and packs, and how many jobs that is.
+-- The first jobs of the key, taken out of it: ids and packs, how many jobs that is, and whether a pack was left.
 local function take_jobs(key, n)
   local others = base .. 'z:' .. key
   if call('EXISTS', others) == 0 then return pop(key, n) end
@@ -74,9 +76,10 @@ local function take_jobs(key, n)
   if #jobs > 0 then call('ZREMRANGEBYRANK', others, 0, #jobs - 1) end
   local got = #jobs
   if got < n then
-    local some, more = pop(key, n - got)
+    local some, more, left = pop(key, n - got)
     for i = 1, #some do jobs[#jobs + 1] = some[i] end
     got = got + more
+    if left then return jobs, got, true end
   end
   if got < n then
     local some = call('ZPOPMIN', others, n - got)
@@ -99,8 +102,9 @@ local function visit(key)
     end
     take = math.min(take, cap - running)
   end
-  local jobs, got = take_jobs(key, take)
+  local jobs, got, left = take_jobs(key, take)
   if got == 0 then return end
+  short = short or left
   count = count + got
   columns[#columns + 1] = jobs
   if cap then call('HINCRBY', F, key, got) end
@@ -121,7 +125,7 @@ local function visit(key)
     for i = #starts + 1, count - got do starts[i] = 0 end
     for i = count - got + 1, count do starts[i] = t - now end
   end
-  if got < take or not has_jobs(key) then
+  if (got < take and not left) or not has_jobs(key) then
     if limit and limit.own then
       local till = math.max(last + limit.step, t + limit.period)
       call('PEXPIREAT', base .. 'r:' .. key, expiry(till))
@@ -155,6 +159,10 @@ while state.paused ~= 1 and count < want and visits > 0 do
   end
   if at > #ring then
     deal()
+    if short then
+      want = count
+      break
+    end
     ring, at = call('LPOP', R, math.min(want - count, 1000)) or {}, 1
     if #ring == 0 then ring, served = served, {} end
     if queue_limit or key_limit or state.own == 1 then

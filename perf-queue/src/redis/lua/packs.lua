@@ -68,7 +68,9 @@ local function take_apart(key, packed)
   return true
 end
 
--- Up to `n` jobs from the start of the key's list, as ids and packs, and how many jobs that is.
+-- Up to `n` jobs from the start of the key's list, as ids and packs, and how many jobs that is. A pack that does
+-- not fit behind others is left there, since its jobs would be leased one by one, and all before them as well:
+-- then also true.
 local function pop(key, n)
   local list = base .. 'q:' .. key
   if (state.packed or 0) == 0 then
@@ -76,6 +78,7 @@ local function pop(key, n)
     return ids, #ids
   end
   local entries, got, packs, packed, gone = {}, 0, 0, 0, 0
+  local left = false
   -- Where there are no packs, or those of one job alone, entries are jobs.
   local at_once = call('HEXISTS', Q, key) == 0 and call('LPOP', list, n) or {}
   local next_one = 0
@@ -96,6 +99,10 @@ local function pop(key, n)
         bury_pack(key, entry)
         gone = gone + 1
       end
+    elseif is_pack(entry) and packs > 0 and got + size > n and #at_once == 0 then
+      call('LPUSH', list, entry)
+      left = true
+      break
     -- How many jobs of a key run is counted job by job.
     elseif is_pack(entry) and (cap or got + size > n) then
       if not take_apart(key, entry) then
@@ -113,7 +120,7 @@ local function pop(key, n)
   end
   if packs > 0 then fewer_packs(key, packs, packed) end
   if gone > 0 then recount(key, gone) end
-  return entries, got
+  return entries, got, left
 end
 
 -- Leases the packs that come after all other entries, with tokens after those of the others: jobs that come

@@ -76,6 +76,25 @@ async fn packs_come_as_they_were_enqueued_in_any_number_at_a_time() {
 }
 
 #[tokio::test]
+async fn packs_are_leased_whole_and_one_that_does_not_fit_waits_for_the_next_claim() {
+    let Some(remote) = open_by_ten().await else {
+        return;
+    };
+    remote.add(&jobs("k", 0..35)).await;
+    let first = remote.claim(25).await;
+    assert_eq!(first.granted.len(), 20);
+    assert_eq!(first.next, Some(Duration::ZERO));
+    // Jobs of packs are in the packs alone.
+    let mut length = redis::cmd("HLEN");
+    length.arg(&remote.keys.all()[1]);
+    assert_eq!(remote.server.query::<u64>(&length).await.unwrap(), 0);
+    let second = remote.claim(25).await;
+    let all: Vec<_> = first.granted.into_iter().chain(second.granted).collect();
+    assert!(all.iter().map(number).eq(0..35));
+    end_all(&remote, &all).await;
+}
+
+#[tokio::test]
 async fn keys_take_turns_whatever_of_them_is_packed() {
     let Some(remote) = open_by_ten().await else {
         return;
