@@ -313,6 +313,10 @@ fn leave(series: &RouteSeries, slot: &Slot, shard: Shard) {
     series.active().leave(shard);
 }
 
+/// What a client declares beyond this, a tebibyte, counts as unknown: a stranger may declare nearly 2^64
+/// without sending a byte, and 2^53 added to a sum of floating-point numbers takes the small ones from it.
+const MAX_DECLARED: u64 = 1 << 40;
+
 /// Notes the declared length of the request's body: to count the bytes as they come would change its
 /// type for the inner service.
 #[inline]
@@ -320,7 +324,8 @@ fn set_request<B: Body>(slot: &Slot, request: &Request<B>) {
     slot.set_length(if request.body().is_end_stream() {
         Some(0)
     } else {
-        request.body().size_hint().exact()
+        let declared = request.body().size_hint().exact();
+        declared.filter(|length| *length <= MAX_DECLARED)
     });
 }
 

@@ -108,7 +108,7 @@ impl StatusSeries {
     }
 }
 
-/// No body is longer than 2^63 bytes, and signed numbers are converted in one instruction.
+/// Nobody has sent 2^63 bytes, nor are so many taken for declared; and signed numbers are converted in one instruction.
 #[inline]
 fn size(bytes: u64) -> f64 {
     bytes.cast_signed() as f64
