@@ -332,6 +332,10 @@ impl<T: Send + 'static> Queue<T> {
 
     /// Replaces the limit per key; everything else as [`set_rate_limit`](Self::set_rate_limit).
     ///
+    /// Keys that have a rate by a closure ([`RatePerKey`](crate::RatePerKey)) have this one instead, until
+    /// their next job brings theirs again. What they were granted in between counts then, except where
+    /// theirs has the longer period and they were idle for this one's, or where this is none.
+    ///
     /// # Errors
     ///
     /// As [`set_rate_limit`](Self::set_rate_limit).

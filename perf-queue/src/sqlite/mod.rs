@@ -6,6 +6,7 @@
 mod arrivals;
 mod backend;
 mod changes;
+mod clock;
 mod dead;
 mod durable;
 mod error;
@@ -57,8 +58,9 @@ pub(crate) use rows::{Added, End, Place, RowId, Stored};
 /// killed after it had started something. With more than some 260,000 keys whose limits bind at the end,
 /// each key waits as after a kill.
 ///
-/// The wall clock tells how long ago it was: set forward while no process has the queue, less time has to
-/// pass. Keys are found again by their [`Hash`](std::hash::Hash). A type of another name, or another
+/// How long ago that was is told by the time since the start of the system, which Linux has. Elsewhere, and
+/// after the next start, the wall clock tells: set forward while no process has the queue, less time has
+/// to pass. Delays, retries and penalties go by the wall clock anywhere. Keys are found again by their [`Hash`](std::hash::Hash). A type of another name, or another
 /// version of Rust, is noticed, and what keys have had is as unknown as after a kill; another `Hash` of
 /// the same type is not noticed, and its keys count as new. So does a key that was free by the limit
 /// that a closure gave to it, where the closure of the next process gives it one that lasts longer.

@@ -4,7 +4,8 @@ use sqlx::query::Query;
 use sqlx::sqlite::SqliteArguments;
 use sqlx::{Row, Sqlite, SqliteConnection};
 
-use super::rows::{between, millis, wall_clock};
+use super::clock::{self, Moment};
+use super::rows::between;
 use super::transaction;
 use crate::remote::Rules;
 
@@ -38,16 +39,15 @@ pub(super) struct Past {
 /// What is told of the jobs that were started.
 #[derive(Debug, Clone)]
 pub(super) struct Starts {
-    /// When the last one was, by the wall clock; zero if none ever was.
-    pub(super) at: i64,
+    /// When the last one was.
+    at: Moment,
     /// Those of single keys, where they are known.
-    pub(super) keys: Option<Vec<u8>>,
+    keys: Option<Vec<u8>>,
 }
 
 impl Starts {
     pub(super) fn new(last: Option<Duration>, keys: Option<Vec<u8>>) -> Self {
-        let now = wall_clock();
-        let at = last.map_or(0, |ago| now.saturating_sub(millis(ago)));
+        let at = last.map_or(Moment::never(), |ago| Moment::now().before(ago));
         Self { at, keys }
     }
 }
@@ -78,26 +78,25 @@ pub(super) enum Setting {
 }
 
 pub(super) async fn load(conn: &mut SqliteConnection, queue: i64) -> sqlx::Result<State> {
-    let now = wall_clock();
+    let now = Moment::now();
     let row = sqlx::query(include_str!("sql/load_state.sql"))
         .bind(queue)
-        .bind(now)
-        .fetch_one(conn)
+        .bind(now.wall)
+        .fetch_one(&mut *conn)
         .await?;
     let rules = |text: Option<String>| {
         let rules = text.and_then(|text| Rules::from_text(&text));
         rules.unwrap_or_default()
     };
-    let ago = |time: i64| between(time, now);
-    let closed: Option<i64> = row.try_get(5)?;
+    let [mut quiet, mut unchanged] = [None; 2];
+    for (column, ago) in [(5, &mut quiet), (6, &mut unchanged)] {
+        if let Some(wall) = row.try_get(column)? {
+            *ago = Some(now.since(&clock::load(conn, queue, wall).await?));
+        }
+    }
     let past = Past {
-        // All times are rounded down.
-        quiet: closed
-            .map_or(Duration::ZERO, ago)
-            .saturating_sub(Duration::from_millis(1)),
-        unchanged: row
-            .try_get::<Option<i64>, _>(6)?
-            .map(|at| ago(at).saturating_sub(Duration::from_millis(1))),
+        quiet: quiet.unwrap_or_default(),
+        unchanged,
         own: row.try_get::<Option<bool>, _>(7)?.unwrap_or(false),
         keys: row.try_get(8)?,
     };
@@ -114,9 +113,11 @@ pub(super) async fn load(conn: &mut SqliteConnection, queue: i64) -> sqlx::Resul
 /// The queue is taken.
 pub(super) async fn set_taken(conn: &mut SqliteConnection, queue: i64) -> sqlx::Result<()> {
     set_clean(queue, false).execute(&mut *conn).await?;
+    let now = Moment::now();
+    now.save(conn, queue).await?;
     sqlx::query(include_str!("sql/set_opened.sql"))
         .bind(queue)
-        .bind(wall_clock())
+        .bind(now.wall)
         .execute(conn)
         .await?;
     Ok(())
@@ -129,11 +130,12 @@ pub(super) async fn set_free(
     starts: Option<Starts>,
     clean: bool,
 ) -> sqlx::Result<()> {
-    if let Some(starts) = starts {
-        let keys = match starts.keys {
+    if let Some(Starts { at, keys }) = starts {
+        at.save(conn, queue).await?;
+        let keys = match keys {
             Some(keys) => sqlx::query(include_str!("sql/set_keys.sql"))
                 .bind(queue)
-                .bind(starts.at)
+                .bind(at.wall)
                 .bind(keys),
             None => forget_keys(queue),
         };
@@ -141,7 +143,7 @@ pub(super) async fn set_free(
         // They count by this.
         sqlx::query(include_str!("sql/set_closed.sql"))
             .bind(queue)
-            .bind(starts.at)
+            .bind(at.wall)
             .execute(&mut *conn)
             .await?;
     }
@@ -198,7 +200,11 @@ pub(super) async fn save(
             set_rules(queue, rules)
         }
         Setting::Changing => set_changed(queue, None),
-        Setting::Changed => set_changed(queue, Some(wall_clock())),
+        Setting::Changed => {
+            let now = Moment::now();
+            now.save(conn, queue).await?;
+            set_changed(queue, Some(now.wall))
+        }
         Setting::Built { rules, built } => {
             set_rules(queue, rules).execute(&mut *conn).await?;
             sqlx::query(include_str!("sql/set_built.sql"))

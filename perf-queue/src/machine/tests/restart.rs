@@ -1,6 +1,6 @@
 //! Machines one after the other: limits hold in windows that span the end of one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use proptest::prelude::*;
 
@@ -10,7 +10,8 @@ use super::*;
 #[derive(Debug, Clone)]
 struct Life {
     key: Option<Pace>,
-    /// The limit is another one from then on.
+    /// The limit is another one from then on, that of all keys: those with one of their own get it again by
+    /// their next job.
     change: Option<(u64, Option<Pace>)>,
     /// Limits of their own for every other key.
     own: Option<Pace>,
@@ -60,8 +61,9 @@ prop_compose! {
         let life = |drawn: Drawn| {
             let (other, (after, lives), (orderly, own_ones), change, mut jobs) = drawn;
             let first = other.unwrap_or(key);
-            // Keys would lose limits of their own, and get them again by the next job.
-            let change = change.filter(|(at, _)| *at < lives && !own_ones);
+            // What a key had by a shorter period is not counted where it was idle for that one.
+            let counts = |to: Option<Pace>| to.is_some_and(|to| to.period >= own.period);
+            let change = change.filter(|(at, to)| *at < lives && (!own_ones || counts(*to)));
             key = change.map_or(first, |(_, other)| other);
             jobs.sort();
             let own = own_ones.then_some(own);
@@ -119,7 +121,7 @@ fn live(lives: &[Life]) -> Grants {
             }
         };
         let mut jobs = life.jobs.iter().peekable();
-        let mut key = life.key;
+        let (mut key, mut own) = (life.key, HashSet::new());
         for time in 0..life.lives {
             if let Some((when, other)) = life.change
                 && when == time
@@ -127,14 +129,18 @@ fn live(lives: &[Life]) -> Grants {
             {
                 machine.set_rules(rules(other), at(time));
                 (key, since) = (other, born + time);
+                own.clear();
             }
-            while let Some((_, key)) = jobs.next_if(|(at, _)| *at <= time) {
-                let mut job = NewJob::new(time, *key, *key, at(time), at(time));
-                job.pace = life.own.filter(|_| key % 2 == 1);
+            while let Some((_, name)) = jobs.next_if(|(at, _)| *at <= time) {
+                let mut job = NewJob::new(time, *name, *name, at(time), at(time));
+                job.pace = life.own.filter(|_| name % 2 == 1);
+                if job.pace.is_some() {
+                    own.insert(*name);
+                }
                 machine.push(job, at(time));
             }
             for name in work(&mut machine, at(time)) {
-                let pace = life.own.filter(|_| name % 2 == 1).or(key);
+                let pace = life.own.filter(|_| own.contains(&name)).or(key);
                 grants.entry(name).or_default().push((pace, born + time));
             }
         }

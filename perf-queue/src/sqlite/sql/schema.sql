@@ -77,6 +77,17 @@ CREATE TABLE IF NOT EXISTS perf_queue_past (
     own INTEGER NOT NULL DEFAULT 0
 );
 
+-- Those two times once more, by a clock that nobody can set: in milliseconds since a start of the system, which
+-- has an id. What was written by another version, or where there is no such clock, has no row.
+CREATE TABLE IF NOT EXISTS perf_queue_clock (
+    queue INTEGER NOT NULL,
+    -- The same time as it is there.
+    wall INTEGER NOT NULL,
+    boot TEXT NOT NULL,
+    up INTEGER NOT NULL,
+    PRIMARY KEY (queue, wall)
+) WITHOUT ROWID;
+
 -- The keys that had jobs started of late, in JSON, as of that `closed`. Unknown where there is no such row.
 CREATE TABLE IF NOT EXISTS perf_queue_keys (
     queue INTEGER PRIMARY KEY,

@@ -8,17 +8,22 @@ use std::time::Instant;
 use super::kill::{FILE, child_of};
 use super::windows::{key, micros};
 use super::*;
-use crate::{JobContext, Queue, QueueBuilder, Rate};
+use crate::{JobContext, Queue, QueueBackend, QueueBuilder, Rate};
 
-const SOON: Duration = Duration::from_secs(10);
+pub(super) const SOON: Duration = Duration::from_secs(10);
 
-fn plain(file: &Path) -> QueueBuilder<u32, u32, Sqlite> {
+pub(super) fn plain(file: &Path) -> QueueBuilder<u32, u32, Sqlite> {
     let builder = Queue::<u32>::builder("test").backend(Sqlite::open(file));
     builder.key(|job: &u32| key(*job))
 }
 
 /// Built once who had it before has let go of it.
-async fn built(build: impl Fn() -> QueueBuilder<u32, u32, Sqlite>) -> Queue<u32> {
+pub(super) async fn built<T: Send + 'static, B: Fn() -> QueueBuilder<T, u32, Sqlite>>(
+    build: B,
+) -> Queue<T>
+where
+    Sqlite: QueueBackend<T, u32>,
+{
     let began = Instant::now();
     loop {
         match build().build().await {
@@ -30,7 +35,7 @@ async fn built(build: impl Fn() -> QueueBuilder<u32, u32, Sqlite>) -> Queue<u32>
 }
 
 /// How many of these jobs start, until all have or the time is over.
-async fn starts(queue: Queue<u32>, jobs: Vec<u32>, within: Duration) -> usize {
+pub(super) async fn starts(queue: Queue<u32>, jobs: Vec<u32>, within: Duration) -> usize {
     let all = jobs.len();
     queue.enqueue_batch(jobs).await.unwrap();
     let count = Arc::new(AtomicU32::new(0));
@@ -48,7 +53,7 @@ async fn starts(queue: Queue<u32>, jobs: Vec<u32>, within: Duration) -> usize {
 }
 
 /// As if the process had been killed after it has started jobs, with limits that were the same for an hour.
-const KILLED: &str = "UPDATE perf_queue SET clean = 0;
+pub(super) const KILLED: &str = "UPDATE perf_queue SET clean = 0;
     UPDATE perf_queue_past SET closed = NULL, changed = changed - 3600000";
 
 /// The file as a process leaves it that is killed now.
@@ -95,9 +100,19 @@ const PERIOD: Duration = Duration::from_secs(2);
 fn the_documented_end_of_a_process_leaves_what_was_started() {
     let dir = Dir::new();
     let mut before: Option<u64> = None;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     // Straight after the other, then so late that the key is free again.
-    for wait in [Duration::ZERO, Duration::ZERO, PERIOD] {
-        std::thread::sleep(wait);
+    for late in [false, false, true] {
+        if late {
+            let earlier = "closed = closed - 2000";
+            let earlier =
+                ["past", "keys"].map(|of| format!("UPDATE perf_queue_{of} SET {earlier};"));
+            runtime.block_on(sql(&dir.file(), &earlier.concat()));
+            before = None;
+        }
         let mut child = child_of("restarts::ends_as_documented", &dir.file(), &[]);
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let said = |line: String| Some(line.split_once(' ')?.1.parse::<u64>().ok());
@@ -114,15 +129,11 @@ fn the_documented_end_of_a_process_leaves_what_was_started() {
             let apart = Duration::from_micros(start - before);
             assert!(apart + super::windows::LATE >= PERIOD, "{apart:?}");
         }
-        if !wait.is_zero() {
+        if late {
             let took = Duration::from_micros(start - built);
             assert!(took < PERIOD, "{took:?}, as after a kill");
         }
         before = Some(start);
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
         for whole in ["clean FROM perf_queue", "closed > 0 FROM perf_queue_past"] {
             let (file, sql) = (dir.file(), format!("SELECT {whole}"));
             assert_eq!(runtime.block_on(number(&file, &sql)), 1);
@@ -266,14 +277,16 @@ async fn when_limits_have_changed_is_known_again_after_the_next_build() {
 async fn a_limit_that_came_to_the_file_alone_counts_what_the_last_one_let_through() {
     let dir = Dir::new();
     let file = dir.file();
-    let limited = || plain(&file).rate_limit_per_key(Rate::per_second(1));
+    let rate = Rate::new(1, Duration::from_millis(50));
+    let limited = || plain(&file).rate_limit_per_key(rate);
     let queue = built(limited).await;
     let workers = queue.workers(1, |_: u32, _: JobContext| async { Ok(()) });
     let workers = workers.spawn();
     queue.enqueue(0).await.unwrap();
     queue.drain().await.unwrap();
-    // The key is free again by the limit that it had.
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    // The second one of another key starts a period later: the first is free again by the limit that it had.
+    queue.enqueue_batch(vec![1, 1]).await.unwrap();
+    queue.drain().await.unwrap();
     workers.shutdown(SOON).await;
     drop((queue, workers));
     drop(built(limited).await);
