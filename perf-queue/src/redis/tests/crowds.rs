@@ -24,7 +24,7 @@ async fn drain(remote: &RedisRemote, mut seen: u64, all: u64) {
         let exchange = timed(remote, want(1_000)).await;
         let granted = done(&exchange.granted);
         seen += granted.len() as u64;
-        remote.exchange(&granted, want(0)).await.unwrap();
+        remote.tell(&granted).await;
         assert!(exchange.next.is_some() || seen == all, "{seen} of {all}");
     }
     assert_eq!(remote.claim(1).await.next, None);
@@ -71,10 +71,7 @@ async fn twenty_thousand_leases_that_end_at_once_are_taken_over_in_short_calls()
         tokio::time::sleep(over.saturating_duration_since(Instant::now())).await;
         let exchange = timed(&remote, want(1)).await;
         assert_eq!(exchange.granted[0].attempt, 2);
-        remote
-            .exchange(&done(&exchange.granted), want(0))
-            .await
-            .unwrap();
+        remote.tell(&done(&exchange.granted)).await;
         drain(&remote, 1, 20_000).await;
     }
 }
@@ -102,7 +99,7 @@ async fn twenty_thousand_keys_whose_rules_change_are_looked_at_in_short_calls() 
         let granted = done(&timed(&remote, want(2_000)).await.granted);
         assert!(!granted.is_empty());
         seen += granted.len();
-        remote.exchange(&granted, want(0)).await.unwrap();
+        remote.tell(&granted).await;
     }
     assert!(timed(&remote, want(10)).await.granted.is_empty());
     let counts = remote.counts().await.unwrap();
@@ -138,7 +135,7 @@ async fn a_queue_without_jobs_leaves_hardly_anything_behind() {
             }
         }
         seen += ended.len();
-        remote.exchange(&ended, want(0)).await.unwrap();
+        remote.tell(&ended).await;
     }
     let client = redis::Client::open(backend.url.as_str()).unwrap();
     let mut connection = client.get_connection().unwrap();

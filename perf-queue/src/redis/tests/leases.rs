@@ -3,13 +3,6 @@ use std::time::Duration;
 use super::support::*;
 use crate::remote::{How, Lease, Remote, Want};
 
-fn brief(jobs: usize) -> Want {
-    Want {
-        lease: 20 * MS,
-        ..want(jobs)
-    }
-}
-
 #[tokio::test]
 async fn when_a_lease_ends_the_job_runs_again_first_of_its_key_as_the_next_attempt() {
     for rules in [crate::remote::Rules::default(), one_per_key()] {
@@ -17,7 +10,7 @@ async fn when_a_lease_ends_the_job_runs_again_first_of_its_key_as_the_next_attem
             return;
         };
         remote.add(&jobs("k", 0..3)).await;
-        let exchange = remote.exchange(&[], brief(1)).await.unwrap();
+        let exchange = remote.lend(1, 20 * MS).await;
         let old = exchange.granted[0].lease;
         assert!(exchange.next.is_some_and(|next| next <= 20 * MS));
         tokio::time::sleep(25 * MS).await;
@@ -49,17 +42,7 @@ async fn when_a_lease_ends_the_job_runs_again_first_of_its_key_as_the_next_attem
 async fn a_lease_that_is_prolonged_does_not_end() {
     let Some(remote) = open().await else { return };
     remote.add(&jobs("k", 0..2)).await;
-    let granted = remote
-        .exchange(
-            &[],
-            Want {
-                lease: 200 * MS,
-                ..want(2)
-            },
-        )
-        .await
-        .unwrap()
-        .granted;
+    let granted = remote.lend(2, 200 * MS).await.granted;
     let start = std::time::Instant::now();
     while start.elapsed() < 500 * MS {
         assert!(
@@ -70,16 +53,7 @@ async fn a_lease_that_is_prolonged_does_not_end() {
                 .is_empty()
         );
         tokio::time::sleep(20 * MS).await;
-        let exchange = remote
-            .exchange(
-                &[],
-                Want {
-                    lease: 200 * MS,
-                    ..want(2)
-                },
-            )
-            .await
-            .unwrap();
+        let exchange = remote.lend(2, 200 * MS).await;
         assert!(exchange.granted.iter().all(|granted| number(granted) == 1));
     }
     assert!(
@@ -99,7 +73,7 @@ async fn a_lease_that_is_prolonged_does_not_end() {
 async fn a_lease_that_is_over_counts_until_somebody_takes_the_job() {
     let Some(remote) = open().await else { return };
     remote.add(&jobs("k", 0..1)).await;
-    let granted = remote.exchange(&[], brief(1)).await.unwrap().granted;
+    let granted = remote.lend(1, 20 * MS).await.granted;
     tokio::time::sleep(30 * MS).await;
     // The work is done, so better not again.
     assert!(
@@ -128,8 +102,7 @@ async fn nobody_ends_a_job_with_a_lease_that_never_was() {
         },
     ];
     let ended: Vec<_> = forged.iter().map(|lease| end(*lease, How::Done)).collect();
-    let exchange = remote.exchange(&ended, want(0)).await.unwrap();
-    assert_eq!(exchange.lost, [forged[0].id, forged[1].id]);
+    assert_eq!(remote.tell(&ended).await, [forged[0].id, forged[1].id]);
     assert_eq!(remote.counts().await.unwrap().ready, 1);
     assert_eq!(remote.extend(&[], LEASE).await.unwrap(), []);
 }
@@ -197,12 +170,9 @@ async fn of_ends_that_are_told_with_some_that_were_told_before_those_are_lost() 
             .map(|e: &crate::remote::Ended| e.lease.id)
             .collect::<Vec<_>>()
     };
-    let exchange = remote.exchange(&all[..2], want(0)).await.unwrap();
-    assert_eq!(exchange.lost, []);
-    let exchange = remote.exchange(&all[..3], want(0)).await.unwrap();
-    assert_eq!(exchange.lost, lost(&all[..2]));
-    let exchange = remote.exchange(&all[..3], want(0)).await.unwrap();
-    assert_eq!(exchange.lost, lost(&all[..3]));
+    assert_eq!(remote.tell(&all[..2]).await, []);
+    assert_eq!(remote.tell(&all[..3]).await, lost(&all[..2]));
+    assert_eq!(remote.tell(&all[..3]).await, lost(&all[..3]));
     assert_eq!(remote.counts().await.unwrap().in_flight, 1);
 }
 
@@ -210,14 +180,13 @@ async fn of_ends_that_are_told_with_some_that_were_told_before_those_are_lost() 
 async fn a_lease_that_was_taken_over_is_lost_among_later_ones_that_hold() {
     let Some(remote) = open().await else { return };
     remote.add(&jobs("k", 0..2)).await;
-    let old = remote.exchange(&[], brief(1)).await.unwrap().granted;
+    let old = remote.lend(1, 20 * MS).await.granted;
     tokio::time::sleep(25 * MS).await;
     let new = remote.claim_some(2).await.granted;
     assert_eq!(new.len(), 2);
     // The first job is the new holder's, and still runs.
     let ended = [done(&old), done(&new[1..])].concat();
-    let exchange = remote.exchange(&ended, want(0)).await.unwrap();
-    assert_eq!(exchange.lost, [old[0].lease.id]);
+    assert_eq!(remote.tell(&ended).await, [old[0].lease.id]);
     let exchange = remote.settle(new[0].lease, How::Done).await;
     assert_eq!(exchange.lost, []);
 }

@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::support::*;
 use crate::redis::RedisRemote;
 use crate::redis::packs::Packing;
-use crate::remote::{Ended, Granted, How, Remote, Rules, Want};
+use crate::remote::{Ended, Granted, How, Remote, Rules};
 
 const BY_TEN: Packing = Packing {
     fewest: 10,
@@ -15,12 +15,8 @@ async fn open_by_ten() -> Option<RedisRemote> {
     open_packing(BY_TEN).await
 }
 
-fn brief(jobs: usize) -> Want {
-    Want {
-        lease: 20 * MS,
-        ..want(jobs)
-    }
-}
+/// How long leases last that are to end.
+const BRIEF: Duration = Duration::from_millis(20);
 
 /// Asks until no more than so many leases are left.
 async fn leases_end(remote: &RedisRemote, left: u64) {
@@ -37,18 +33,13 @@ async fn leases_end(remote: &RedisRemote, left: u64) {
 
 /// Ends all, and finds nothing left.
 async fn end_all(remote: &RedisRemote, granted: &[Granted]) {
-    let exchange = remote.exchange(&done(granted), want(0)).await.unwrap();
-    assert_eq!(exchange.lost, []);
+    assert_eq!(remote.tell(&done(granted)).await, []);
     assert_eq!(remote.claim(1).await.next, None);
     let counts = remote.counts().await.unwrap();
     assert_eq!((counts.ready, counts.in_flight, counts.limited), (0, 0, 0));
     // Not one key is left of them but the state and the notes.
-    let mut keys = redis::cmd("KEYS");
-    keys.arg(format!("{}*", remote.keys.base().replace('[', "\\[")));
-    let names: Vec<Vec<u8>> = remote.server.query(&keys).await.unwrap();
-    for name in names {
-        let rest = &name[remote.keys.base().len()..];
-        assert!(rest == b"state" || rest == b"added", "{rest:?}");
+    for name in remote.names("").await {
+        assert!(name == b"state" || name == b"added", "{name:?}");
     }
 }
 
@@ -135,8 +126,7 @@ async fn packs_count_towards_the_capacity_while_they_wait_and_run() {
     assert_eq!(remote.enqueue(&jobs("k", 20..31)).await.unwrap(), None);
     let granted = remote.claim(20).await.granted;
     assert_eq!(remote.enqueue(&jobs("k", 20..31)).await.unwrap(), None);
-    let exchange = remote.exchange(&done(&granted[..1]), want(0)).await;
-    assert_eq!(exchange.unwrap().lost, []);
+    assert_eq!(remote.tell(&done(&granted[..1])).await, []);
     remote.add(&jobs("k", 20..31)).await;
     assert_eq!(remote.enqueue(&jobs("k", 31..32)).await.unwrap(), None);
 }
@@ -153,15 +143,15 @@ async fn jobs_of_a_batch_end_in_any_order_and_each_once() {
     fastrand::shuffle(&mut ended);
     let mut told = 0;
     for part in ended.chunks(7) {
-        assert_eq!(remote.exchange(part, want(0)).await.unwrap().lost, []);
+        assert_eq!(remote.tell(part).await, []);
         told += part.len();
         let counts = remote.counts().await.unwrap();
         assert_eq!(counts.in_flight, 60 - told as u64);
         // Once more, as after an answer that was lost, with some that are new.
-        let lost = remote.exchange(part, want(0)).await.unwrap().lost;
+        let lost = remote.tell(part).await;
         assert_eq!(lost.len(), part.len());
     }
-    let lost = remote.exchange(&ended, want(0)).await.unwrap().lost;
+    let lost = remote.tell(&ended).await;
     assert_eq!(lost.len(), 60);
     end_all(&remote, &[]).await;
 }
@@ -172,10 +162,10 @@ async fn of_a_batch_that_nobody_prolonged_the_jobs_that_are_not_done_run_again_i
         return;
     };
     remote.add(&jobs("k", 0..30)).await;
-    let old = remote.exchange(&[], brief(20)).await.unwrap();
+    let old = remote.lend(20, BRIEF).await;
     assert!(old.next.is_some_and(|next| next <= 20 * MS));
     let old = old.granted;
-    remote.exchange(&done(&old[3..6]), want(0)).await.unwrap();
+    remote.tell(&done(&old[3..6])).await;
     leases_end(&remote, 0).await;
     let again = remote.claim_some(100).await.granted;
     let expected = (0..3).chain(6..30);
@@ -186,7 +176,7 @@ async fn of_a_batch_that_nobody_prolonged_the_jobs_that_are_not_done_run_again_i
     assert_eq!(remote.extend(&leases, LEASE).await.unwrap().len(), 20);
     for how in [How::Done, How::Released, retry(MS), snooze(MS, None)] {
         let ended: Vec<Ended> = leases.iter().map(|it| end(*it, how.clone())).collect();
-        let lost = remote.exchange(&ended, want(0)).await.unwrap().lost;
+        let lost = remote.tell(&ended).await;
         assert_eq!(lost.len(), 20, "{how:?}");
     }
     assert_eq!(remote.counts().await.unwrap().in_flight, 27);
@@ -201,7 +191,7 @@ async fn packs_and_single_jobs_that_were_leased_at_once_come_back_in_their_order
     remote.add(&jobs("k", 0..20)).await;
     remote.add(&jobs("k", 20..22)).await;
     remote.add(&jobs("k", 22..32)).await;
-    let leased = remote.exchange(&[], brief(32)).await.unwrap().granted;
+    let leased = remote.lend(32, BRIEF).await.granted;
     assert!(leased.iter().map(number).eq(0..32));
     assert!(leased.is_sorted_by_key(|job| job.lease.token));
     leases_end(&remote, 0).await;
@@ -211,7 +201,7 @@ async fn packs_and_single_jobs_that_were_leased_at_once_come_back_in_their_order
         .iter()
         .map(|job| end(job.lease, How::Released))
         .collect();
-    remote.exchange(&released, want(0)).await.unwrap();
+    remote.tell(&released).await;
     let third = remote.claim_some(32).await.granted;
     assert!(third.iter().map(number).eq(0..32));
     end_all(&remote, &third).await;
@@ -224,7 +214,7 @@ async fn batches_that_end_at_once_come_back_before_what_waits_behind_them() {
     };
     remote.add(&jobs("k", 0..40)).await;
     for _ in 0..3 {
-        let leased = remote.exchange(&[], brief(10)).await.unwrap();
+        let leased = remote.lend(10, BRIEF).await;
         assert_eq!(leased.granted.len(), 10);
     }
     leases_end(&remote, 0).await;
@@ -239,14 +229,12 @@ async fn a_batch_that_the_server_lost_keeps_no_other_job() {
         return;
     };
     remote.add(&jobs("k", 0..20)).await;
-    let leased = remote.exchange(&[], brief(10)).await.unwrap().granted;
-    remote.exchange(&done(&leased[..3]), want(0)).await.unwrap();
-    let mut keys = redis::cmd("KEYS");
-    keys.arg(format!("{}b:*", remote.keys.base().replace('[', "\\[")));
-    let names: Vec<Vec<u8>> = remote.server.query(&keys).await.unwrap();
+    let leased = remote.lend(10, BRIEF).await.granted;
+    remote.tell(&done(&leased[..3])).await;
+    let names = remote.names("b:").await;
     assert_eq!(names.len(), 1);
     let mut delete = redis::cmd("DEL");
-    delete.arg(&names);
+    delete.arg([remote.keys.base().as_bytes(), &names[0]].concat());
     let _: u64 = remote.server.query(&delete).await.unwrap();
     leases_end(&remote, 0).await;
     let rest = remote.claim_some(100).await.granted;
@@ -268,19 +256,16 @@ async fn what_is_not_done_leaves_its_batch_and_the_others_in_it() {
     ended[4].how = How::Dead {
         error: "no".to_owned(),
     };
-    let exchange = remote.exchange(&ended, want(0)).await.unwrap();
-    assert_eq!(exchange.lost, []);
+    assert_eq!(remote.tell(&ended).await, []);
     // All of it again: the answer was lost.
-    let exchange = remote.exchange(&ended, want(0)).await.unwrap();
-    assert_eq!(exchange.lost.len(), 7);
+    assert_eq!(remote.tell(&ended).await.len(), 7);
     let counts = remote.counts().await.unwrap();
     assert_eq!((counts.in_flight, counts.ready), (13, 2));
     assert_eq!((counts.scheduled, counts.dead), (1, 1));
     let back = remote.claim(10).await.granted;
     assert_eq!(back.iter().map(number).collect::<Vec<_>>(), [1, 3]);
     let rest = [&granted[7..], &back].concat();
-    let exchange = remote.exchange(&done(&rest), want(0)).await.unwrap();
-    assert_eq!(exchange.lost, []);
+    assert_eq!(remote.tell(&done(&rest)).await, []);
     assert_eq!(remote.counts().await.unwrap().in_flight, 0);
 }
 
@@ -290,7 +275,7 @@ async fn each_lease_of_a_batch_is_prolonged_by_itself() {
         return;
     };
     remote.add(&jobs("k", 0..20)).await;
-    let granted = remote.exchange(&[], brief(20)).await.unwrap().granted;
+    let granted = remote.lend(20, BRIEF).await.granted;
     let kept: Vec<_> = granted[5..15].iter().map(|job| job.lease).collect();
     assert_eq!(remote.extend(&kept, LEASE).await.unwrap(), []);
     leases_end(&remote, 10).await;
@@ -312,8 +297,7 @@ async fn nobody_ends_a_job_of_a_batch_with_a_lease_that_never_was() {
     forged[1].token += 1_000;
     forged[2].id = granted[1].lease.id;
     let ended: Vec<Ended> = forged.iter().map(|it| end(*it, How::Done)).collect();
-    let exchange = remote.exchange(&ended, want(0)).await.unwrap();
-    assert_eq!(exchange.lost.len(), 3);
+    assert_eq!(remote.tell(&ended).await.len(), 3);
     assert_eq!(remote.counts().await.unwrap().in_flight, 20);
     end_all(&remote, &granted).await;
 }

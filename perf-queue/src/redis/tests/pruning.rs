@@ -8,7 +8,7 @@ use redis::cmd;
 use super::support::*;
 use crate::Scope;
 use crate::redis::{Redis, RedisRemote};
-use crate::remote::{Exchange, NewJob, Remote, Rules};
+use crate::remote::{Exchange, NewJob, Rules};
 
 /// The names below the prefix, without it.
 async fn names(url: &str, prefix: &str) -> BTreeSet<String> {
@@ -27,7 +27,7 @@ async fn work_off(remote: &RedisRemote, mut left: usize) {
     while left > 0 {
         let Exchange { granted, .. } = remote.claim(100).await;
         left -= granted.len();
-        remote.exchange(&done(&granted), want(0)).await.unwrap();
+        remote.tell(&done(&granted)).await;
     }
 }
 
@@ -66,7 +66,7 @@ async fn nothing_grows_with_keys_and_names_that_are_done_with() {
             let penalty = snooze(20 * MS, Some(Scope::Key));
             remote.settle(one[0].lease, penalty).await;
             let one = remote.claim_some(1).await.granted;
-            remote.exchange(&done(&one), want(0)).await.unwrap();
+            remote.tell(&done(&one)).await;
             // All that is left is the state.
             let start = Instant::now();
             loop {

@@ -29,10 +29,7 @@ async fn drain(remotes: &[&RedisRemote], n: usize) -> Vec<(Granted, (u64, u64))>
             ..want(7)
         };
         let (answer, now) = remote.exchange_by_clock(&[], ask).await.unwrap();
-        remote
-            .exchange(&done(&answer.granted), want(0))
-            .await
-            .unwrap();
+        remote.tell(&done(&answer.granted)).await;
         all.extend(answer.granted.into_iter().map(|job| {
             let slot = now + u64::try_from(job.starts.as_micros()).unwrap();
             (job, (slot, now))

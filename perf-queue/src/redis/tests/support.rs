@@ -122,11 +122,35 @@ impl RedisRemote {
         self.exchange(&[], want(jobs)).await.unwrap()
     }
 
+    /// Claims jobs that are leased for so long.
+    pub(super) async fn lend(&self, jobs: usize, lease: Duration) -> Exchange {
+        let want = Want {
+            lease,
+            ..want(jobs)
+        };
+        self.exchange(&[], want).await.unwrap()
+    }
+
     /// Ends a job and claims nothing.
     pub(super) async fn settle(&self, lease: Lease, how: How) -> Exchange {
         let exchange = self.exchange(&[end(lease, how)], want(0)).await.unwrap();
         assert!(exchange.granted.is_empty());
         exchange
+    }
+
+    /// Ends jobs and claims nothing; the jobs whose leases were others' or none.
+    pub(super) async fn tell(&self, ended: &[Ended]) -> Vec<JobId> {
+        self.exchange(ended, want(0)).await.unwrap().lost
+    }
+
+    /// The names of the keys of the queue that begin so, without what all of them begin with.
+    pub(super) async fn names(&self, begin: &str) -> Vec<Vec<u8>> {
+        let base = self.keys.base();
+        let mut keys = redis::cmd("KEYS");
+        keys.arg(format!("{}{begin}*", base.replace('[', "\\[")));
+        let names: Vec<Vec<u8>> = self.server.query(&keys).await.unwrap();
+        let rest = |name: &Vec<u8>| name[base.len()..].to_vec();
+        names.iter().map(rest).collect()
     }
 
     /// Asks until something is granted.
