@@ -1,11 +1,15 @@
-//! apalis on its three backends.
+//! apalis in memory and on its three other backends.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use apalis::prelude::*;
 use apalis_postgres::PostgresStorage;
 use apalis_redis::RedisStorage;
 use apalis_sqlite::SqliteStorage;
+use futures::channel::mpsc;
+use futures::lock::Mutex;
+use futures::{SinkExt, StreamExt};
 use perf_benches::queue::{JOBS, WORKERS, payload};
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgPoolOptions;
@@ -55,12 +59,10 @@ macro_rules! run {
             Ok::<(), std::io::Error>(())
         };
         let worker = tokio::spawn(worker.run_until(stopped));
-        let mut left = jobs(n);
+        let batches: Vec<_> = (0..n / BATCH).map(|_| jobs(BATCH)).collect();
         let start = Instant::now();
-        while !left.is_empty() {
-            let rest = left.split_off(left.len().min(BATCH));
-            storage.push_bulk(left).await?;
-            left = rest;
+        for batch in batches {
+            storage.push_bulk(batch).await?;
         }
         count.over($left).await?;
         let took = start.elapsed();
@@ -68,6 +70,25 @@ macro_rules! run {
         let _ = tokio::time::timeout(Duration::from_secs(5), worker).await;
         took
     }};
+}
+
+/// A storage to push to and the one that a worker polls. They are two, since a push to a storage panics
+/// if its worker looks at it in that instant.
+fn halves() -> (MemoryStorage<Job>, MemoryStorage<Job>) {
+    let ((pushed, polled), (unused, silent)) = (mpsc::unbounded(), mpsc::unbounded());
+    let half = |sender: mpsc::UnboundedSender<_>, receiver: mpsc::UnboundedReceiver<_>| {
+        let sender = sender.sink_map_err(MemoryStorageError::from);
+        let sender = MemorySink::new(Arc::new(Mutex::new(Box::new(sender))));
+        MemoryStorage::new_with(sender, receiver.boxed())
+    };
+    (half(pushed, silent), half(unused, polled))
+}
+
+pub(crate) async fn memory() -> Result<Duration, Failure> {
+    let (storage, polled) = halves();
+    // There is no end of a job to be stored.
+    let left = || async { Ok::<i64, Failure>(0) };
+    Ok(run!(storage, polled, JOBS, left))
 }
 
 pub(crate) async fn sqlite() -> Result<Duration, Failure> {

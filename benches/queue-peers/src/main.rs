@@ -1,12 +1,14 @@
 //! `cargo run --release --manifest-path benches/queue-peers/Cargo.toml [-- --only queue/redis] [--rounds 10]`
 //!
-//! The groups of perf-queue on disk and on servers with the peers that would double the build of the
-//! benches, interleaved with the other entries: 20,000 jobs enqueued in as large batches as the peer
-//! takes, then run by 10 workers, from the first enqueue to when the last job's end is stored. The peers
-//! cannot tell that, so from the start of the last job on the store is asked every 2 ms whether any is left.
+//! The groups of perf-queue with the peers that would double the build of the benches, interleaved with
+//! the other entries: 20,000 jobs enqueued in as large batches as the peer takes, then run by 10 workers,
+//! from the first enqueue to when the last job's end is stored. The peers cannot tell that, so from the
+//! start of the last job on the store is asked every 2 ms whether any is left. In memory nothing is
+//! stored, and the start of the last job is the end.
 //!
 //! | entry | how it is set |
 //! |---|---|
+//! | `apalis-memory` | its channel; a worker with a concurrency of 10 |
 //! | `apalis-sqlite` | WAL and `synchronous=FULL` like the others; batches of 1,000; 5,000 jobs, whose time counts four times: its cost of a job grows with the backlog |
 //! | `apalis-postgres` | batches of 1,000, asked for every 10 ms |
 //! | `graphile_worker` | a local queue of 500, completions batched |
@@ -21,7 +23,7 @@ mod oxana_peer;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use perf_benches::queue::durable;
+use perf_benches::queue::{durable, memory};
 use perf_benches::{Entry, Group, Works};
 use tokio::runtime::Runtime;
 
@@ -30,14 +32,15 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 fn main() -> ExitCode {
     let works: Works = |rt| {
         let mut groups = Vec::new();
-        groups.extend(with_peers(durable::sqlite(rt), sqlite(rt)));
+        groups.extend(with_peers(memory::groups(rt), in_memory(rt)));
+        groups.extend(with_peers(durable::sqlite(rt), sqlite(rt)).map(slow));
         if let Some(server) = rt.block_on(testkit::Postgres::shared()) {
             let peers = postgres(rt, &server);
-            groups.extend(with_peers(durable::postgres(rt, &server), peers));
+            groups.extend(with_peers(durable::postgres(rt, &server), peers).map(slow));
         }
         if let Some(server) = rt.block_on(testkit::Redis::shared()) {
             let peers = redis(rt, &server);
-            groups.extend(with_peers(durable::redis(rt, &server), peers));
+            groups.extend(with_peers(durable::redis(rt, &server), peers).map(slow));
         }
         groups
     };
@@ -46,9 +49,14 @@ fn main() -> ExitCode {
 
 /// The group of 20,000 jobs alone, with the peers.
 fn with_peers(groups: Vec<Group>, peers: Vec<Entry>) -> Option<Group> {
-    let mut group = groups.into_iter().next()?.at_most(10);
+    let mut group = groups.into_iter().next()?;
     peers.into_iter().for_each(|peer| group.push(peer));
     Some(group)
+}
+
+/// A group whose peers take seconds.
+fn slow(group: Group) -> Group {
+    group.at_most(10)
 }
 
 /// An entry whose failure is said, and ends the program: a ratio to nothing would be worse.
@@ -65,6 +73,10 @@ where
             })
         }
     })
+}
+
+fn in_memory(rt: &Arc<Runtime>) -> Vec<Entry> {
+    vec![entry("apalis-memory", rt, apalis_peers::memory)]
 }
 
 fn sqlite(rt: &Arc<Runtime>) -> Vec<Entry> {

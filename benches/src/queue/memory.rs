@@ -18,7 +18,8 @@ const NO_LIMIT: Rate = Rate::new(1_000_000, Duration::from_millis(10)).burst(1_0
 /// A job of 100 bytes that is a no-op.
 type Job = [u8; 100];
 
-pub(super) fn groups(rt: &Arc<Runtime>) -> Vec<Group> {
+/// The groups in memory; the first is that without limits.
+pub fn groups(rt: &Arc<Runtime>) -> Vec<Group> {
     vec![
         Group::new(
             format!("queue/memory/{JOBS}"),

@@ -13,7 +13,7 @@
 pub mod durable;
 mod floors;
 pub mod latency;
-mod memory;
+pub mod memory;
 
 use std::sync::Arc;
 
