@@ -16,4 +16,4 @@ pub mod shim;
 
 pub use group::{Entry, Group, criterion_main};
 pub use program::{Works, ratios_main};
-pub use ratio::{Ratio, measure};
+pub use ratio::{Ratio, interval, measure, median};

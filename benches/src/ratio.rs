@@ -75,7 +75,8 @@ pub fn measure(group: &mut Group, rounds: usize) -> Vec<Ratio> {
         .collect()
 }
 
-fn median(values: &mut [f64]) -> f64 {
+/// The median; NaN of no values.
+pub fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     let n = values.len();
     match n {
@@ -88,7 +89,7 @@ fn median(values: &mut [f64]) -> f64 {
 /// The distribution-free 95% interval of the median: order statistics k and n - 1 - k with
 /// k = (n - 1.96 sqrt(n)) / 2, the normal approximation of the binomial. Fewer than six values
 /// allow no such interval; theirs goes from the least to the greatest.
-fn interval(values: &mut [f64]) -> (f64, f64) {
+pub fn interval(values: &mut [f64]) -> (f64, f64) {
     values.sort_by(f64::total_cmp);
     let n = values.len();
     if n == 0 {

@@ -3,7 +3,8 @@
 mod least;
 
 use std::fmt;
-use std::sync::{Arc, Barrier};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -94,29 +95,66 @@ impl Timed {
     /// Sends so many requests on each of so many threads, one after another; the time that the
     /// slowest takes.
     pub fn run(&self, threads: usize, requests: u64) -> Duration {
-        let ready = Barrier::new(threads);
+        let runs = self.run_between(threads, requests, || ());
+        let times = runs.into_iter().map(|(time, _)| time);
+        times.max().unwrap_or_default()
+    }
+
+    /// The same; the time that each thread takes, with what `look` says on it before and after.
+    pub fn run_between<T: Send>(
+        &self,
+        threads: usize,
+        requests: u64,
+        look: impl Fn() -> T + Sync,
+    ) -> Vec<(Duration, [T; 2])> {
+        let ready = Ready::of(threads);
         std::thread::scope(|scope| {
             let threads: Vec<_> = (0..threads)
-                .map(|_| scope.spawn(|| self.on_this_thread(&ready, requests)))
+                .map(|_| scope.spawn(|| self.on_this_thread(&ready, requests, &look)))
                 .collect();
-            let times = threads.into_iter().filter_map(|t| t.join().ok());
-            times.max().unwrap_or_default()
+            let runs = threads.into_iter().filter_map(|t| t.join().ok());
+            runs.flatten().collect()
         })
     }
 
-    fn on_this_thread(&self, ready: &Barrier, requests: u64) -> Duration {
+    fn on_this_thread<T>(
+        &self,
+        ready: &Ready,
+        requests: u64,
+        look: impl Fn() -> T,
+    ) -> Option<(Duration, [T; 2])> {
         // Of its own, as `axum::serve` has one for each connection.
         let app = self.app.clone().with_state(());
         metrics::with_local_recorder(&self.recorder, || {
-            let Ok(rt) = Builder::new_current_thread().build() else {
-                return Duration::ZERO;
-            };
-            rt.block_on(send(&app, 10));
+            let rt = Builder::new_current_thread().build();
+            if let Ok(rt) = &rt {
+                rt.block_on(send(&app, 10));
+            }
             ready.wait();
+            let rt = rt.ok()?;
+            let before = look();
             let start = Instant::now();
             timed_requests(&rt, &app, requests);
-            start.elapsed()
+            let time = start.elapsed();
+            Some((time, [before, look()]))
         })
+    }
+}
+
+/// Where threads wait for each other. They keep their processors, as those that are woken up one
+/// after the other would run alone for a while, or on the same processor.
+struct Ready(AtomicUsize);
+
+impl Ready {
+    fn of(threads: usize) -> Self {
+        Self(AtomicUsize::new(threads))
+    }
+
+    fn wait(&self) {
+        self.0.fetch_sub(1, SeqCst);
+        while self.0.load(SeqCst) > 0 {
+            std::hint::spin_loop();
+        }
     }
 }
 
