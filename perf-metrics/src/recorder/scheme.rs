@@ -33,7 +33,7 @@ pub(crate) struct Scheme {
     /// By cell: its middle.
     middles: Box<[f64]>,
     greatest: f64,
-    offset: i32,
+    offset: i64,
     shift: u32,
 }
 
@@ -42,7 +42,7 @@ pub(crate) struct Scheme {
 pub(super) struct Finder {
     slots: &'static [Slot],
     scheme: &'static Scheme,
-    offset: i32,
+    offset: i64,
     shift: u32,
 }
 
@@ -61,9 +61,9 @@ impl Finder {
 /// The order of the bits as integers is that of the values, as far as they are positive; those of
 /// negative values are negative, too.
 #[inline]
-fn unsplit(value: f64, shift: u32, offset: i32) -> usize {
+fn unsplit(value: f64, shift: u32, offset: i64) -> usize {
     let bits = value.to_bits() as i64 >> shift;
-    (bits - i64::from(offset)).max(0) as usize
+    (bits - offset).max(0) as usize
 }
 
 /// A cell before it was split: twice the index of its first part, plus one if it is split.
@@ -110,7 +110,7 @@ impl Scheme {
     fn new(bounds: &[f64], low: i32, high: i32, bits: u32) -> Self {
         let (least, greatest) = (2f64.powi(low), 2f64.powi(high));
         let shift = f64::MANTISSA_DIGITS - 1 - bits;
-        let offset = unsplit(least, shift, 1) as i32;
+        let offset = unsplit(least, shift, 1) as i64;
         let mut scheme = Self {
             bounds: bounds.into(),
             slots: Box::default(),

@@ -8,7 +8,7 @@ use super::grpc::GrpcStatus;
 use super::running::Slot;
 use super::series::{End, MethodKind, Reason, RouteSeries};
 use super::slow::{Slow, TraceId};
-use super::table::{Found, Table};
+use super::table::{Found, Glance, Table};
 use crate::clock::Instant;
 use crate::shard::Shard;
 
@@ -86,6 +86,16 @@ impl Guard {
     /// caller: what it returns is then made where it is needed, and not copied.
     #[inline(never)]
     pub(super) fn start<B: Body>(table: &'static Table, request: &mut Request<B>) -> Option<Self> {
+        match table.glance(request) {
+            Glance::Series(series) => Some(Self::start_kept(series, request)),
+            Glance::Excluded => None,
+            Glance::Unclear => Self::start_unclear(table, request),
+        }
+    }
+
+    /// The same where a glance does not tell.
+    #[inline(never)]
+    fn start_unclear<B: Body>(table: &'static Table, request: &mut Request<B>) -> Option<Self> {
         let found = table.of(request)?;
         Some(Self::start_of(found, request))
     }
@@ -100,12 +110,15 @@ impl Guard {
         );
     }
 
-    #[inline(always)]
     fn start_of<B: Body>(found: Found, request: &Request<B>) -> Self {
-        let series = match found {
-            Found::Kept(series) => series,
-            unkept => return Self::start_unkept(unkept, request),
-        };
+        match found {
+            Found::Kept(series) => Self::start_kept(series, request),
+            unkept => Self::start_unkept(unkept, request),
+        }
+    }
+
+    #[inline(always)]
+    fn start_kept<B: Body>(series: &'static RouteSeries, request: &Request<B>) -> Self {
         let shard = Shard::current();
         series.active().enter(shard);
         let started = Instant::now();
@@ -288,8 +301,15 @@ impl Guard {
         })
     }
 
+    /// Counts a request that nothing else has counted as ended.
     #[cold]
-    fn aborted(&self, reason: Reason) {
+    fn end(&self) {
+        let reason = match self.on_drop {
+            OnDrop::Nothing => return,
+            OnDrop::Dropped => Reason::Dropped,
+            OnDrop::PanicOfCall | OnDrop::Panic => Reason::Panic,
+            OnDrop::Error => Reason::Error,
+        };
         let (series, slot) = (self.at.series(), self.at.slot());
         let slow = if self.status.is_some() {
             series.aborted(End::Body, reason);
@@ -366,11 +386,8 @@ fn length_of<B: Body>(body: &B, headers: &HeaderMap) -> Option<u64> {
 impl Drop for Guard {
     #[inline]
     fn drop(&mut self) {
-        match self.on_drop {
-            OnDrop::Nothing => {}
-            OnDrop::Dropped => self.aborted(Reason::Dropped),
-            OnDrop::PanicOfCall | OnDrop::Panic => self.aborted(Reason::Panic),
-            OnDrop::Error => self.aborted(Reason::Error),
+        if self.on_drop != OnDrop::Nothing {
+            self.end();
         }
     }
 }

@@ -2,11 +2,12 @@ use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use http::Method;
 use rapidhash::fast::RandomState;
 
 use super::cells::Present;
 use super::exclude::Excluded;
-use super::label::METHODS;
+use super::label::{METHODS, method_index};
 use super::series::RouteSeries;
 
 /// One route and its series by method.
@@ -33,6 +34,13 @@ impl Route {
             pinned: Default::default(),
             methods: Default::default(),
         }
+    }
+
+    /// The series of a method, if it is kept.
+    #[inline]
+    pub(super) fn series(&self, method: &Method) -> Option<&RouteSeries> {
+        let kept = self.methods.get(method_index(method))?;
+        kept.get().map(Box::as_ref)
     }
 }
 

@@ -105,6 +105,20 @@ impl Deref for Found {
     }
 }
 
+/// What is seen of a request in the fewest steps.
+#[cfg_attr(
+    not(feature = "axum"),
+    expect(dead_code, reason = "routes are pinned by what axum matched")
+)]
+pub(super) enum Glance {
+    /// Its route is pinned, and had such a request before.
+    Series(&'static RouteSeries),
+    /// Its route is pinned, and left out.
+    Excluded,
+    /// It takes a longer look.
+    Unclear,
+}
+
 /// Marks a request that a table has counted as unmatched.
 #[derive(Debug, Clone)]
 struct Counted(&'static Table);
@@ -128,8 +142,27 @@ impl Table {
         }
     }
 
-    /// The series that the request counts in; `None` if it is excluded, or counted already.
+    /// What there is to see at once of where the request counts.
     #[inline(always)]
+    pub(super) fn glance<B>(&'static self, request: &Request<B>) -> Glance {
+        #[cfg(feature = "axum")]
+        if self.settings.label.is_route()
+            && let Some(path) = request.extensions().get()
+            && let Some(route) = self.pins.get(path)
+        {
+            return match route.excluded {
+                Excluded::Never => route
+                    .series(request.method())
+                    .map_or(Glance::Unclear, Glance::Series),
+                Excluded::Always => Glance::Excluded,
+                Excluded::ByPath => Glance::Unclear,
+            };
+        }
+        let _ = request;
+        Glance::Unclear
+    }
+
+    /// The series that the request counts in; `None` if it is excluded, or counted already.
     pub(super) fn of<B: Body>(&'static self, request: &mut Request<B>) -> Option<Found> {
         match &self.settings.label {
             #[cfg(feature = "axum")]
@@ -155,7 +188,6 @@ impl Table {
     }
 
     #[cfg(feature = "axum")]
-    #[inline]
     fn of_matched<B>(&'static self, path: &MatchedPath, request: &Request<B>) -> Option<Found> {
         match self.pins.get(path) {
             Some(route) => self.of_route(route, route.excluded, request),
@@ -240,10 +272,9 @@ impl Table {
     /// The series of the request's method on a route.
     #[inline]
     fn series_of<B>(&'static self, route: &'static Route, request: &Request<B>) -> Found {
-        let method = method_index(request.method());
-        match route.methods.get(method).and_then(|kept| kept.get()) {
+        match route.series(request.method()) {
             Some(series) => Found::Kept(series),
-            None => self.new_series(route, method),
+            None => self.new_series(route, method_index(request.method())),
         }
     }
 
