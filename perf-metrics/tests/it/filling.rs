@@ -1,11 +1,9 @@
 //! A process in a control group of its own fills its memory, and the alerts on it fire and clear.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Instant;
 
 use perf_metrics::{AlertOptions, Monitor};
 use testkit::{Prometheus, PrometheusOptions};
@@ -13,7 +11,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::Command;
 
 use crate::endpoints::serve;
-use crate::firing::{EVERY, LONG, firing, query};
+use crate::firing::{EVERY, firing, query, until};
 
 /// The variable that tells the process its group.
 const GROUP: &str = "PERF_TEST_CONTROL_GROUP";
@@ -76,18 +74,14 @@ impl Drop for Group {
 }
 
 /// Waits until the alerts on memory that fire are these.
-async fn until(prometheus: &Prometheus, expected: &[&str]) {
-    let expected: BTreeSet<String> = expected.iter().map(|it| (*it).to_owned()).collect();
-    let deadline = Instant::now() + LONG;
-    loop {
+async fn until_firing(prometheus: &Prometheus, expected: &[&str]) {
+    until(async || {
         let mut now = firing(prometheus).await;
         now.retain(|name| name.starts_with("ProcessMemory"));
-        if now == expected {
-            return;
-        }
-        assert!(Instant::now() < deadline, "{now:?} for {expected:?}");
-        tokio::time::sleep(EVERY / 5).await;
-    }
+        let these = now.iter().eq(expected);
+        these.then_some(()).ok_or((now, expected))
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -126,25 +120,22 @@ async fn the_alerts_on_memory_fire_for_a_process_that_fills_its_own() {
     };
 
     fill("0.3").await;
-    let deadline = Instant::now() + LONG;
-    while query(&prometheus, "process_memory_usage_ratio > 0.3")
-        .await
-        .is_empty()
-    {
-        assert!(Instant::now() < deadline, "no data");
-        tokio::time::sleep(EVERY).await;
-    }
+    until(async || {
+        let found = query(&prometheus, "process_memory_usage_ratio > 0.3").await;
+        (!found.is_empty()).then_some(()).ok_or("no data")
+    })
+    .await;
     let limit = query(&prometheus, "process_memory_limit_bytes").await;
     assert_eq!(limit[0]["value"][1], LIMIT.to_string(), "{limit:?}");
-    until(&prometheus, &[]).await;
+    until_firing(&prometheus, &[]).await;
     fill("0.79").await;
-    until(&prometheus, &["ProcessMemoryHigh"]).await;
+    until_firing(&prometheus, &["ProcessMemoryHigh"]).await;
     fill("0.9").await;
-    until(&prometheus, &["ProcessMemoryHigh", "ProcessMemoryCritical"]).await;
+    until_firing(&prometheus, &["ProcessMemoryCritical", "ProcessMemoryHigh"]).await;
     fill("0.79").await;
-    until(&prometheus, &["ProcessMemoryHigh"]).await;
+    until_firing(&prometheus, &["ProcessMemoryHigh"]).await;
     fill("0.3").await;
-    until(&prometheus, &[]).await;
+    until_firing(&prometheus, &[]).await;
     child.kill().await.unwrap();
 }
 

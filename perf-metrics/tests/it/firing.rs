@@ -2,6 +2,7 @@
 //! each alert fires and clears.
 
 use std::collections::BTreeSet;
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
@@ -27,7 +28,7 @@ use crate::endpoints::serve;
 
 pub(crate) const EVERY: Duration = Duration::from_millis(500);
 /// For a machine that is busy; all of it takes half a minute on one that is not.
-pub(crate) const LONG: Duration = Duration::from_secs(120);
+const LONG: Duration = Duration::from_secs(120);
 
 /// A service that can be made to do badly.
 #[derive(Clone)]
@@ -252,25 +253,26 @@ pub(crate) async fn firing(prometheus: &Prometheus) -> BTreeSet<String> {
     series.iter().map(name).collect()
 }
 
-/// Waits until the alerts that fire are these, each at the same time or one after the other.
-async fn until_firing(prometheus: &Prometheus, expected: &BTreeSet<String>) {
-    let (mut seen, deadline) = (BTreeSet::new(), Instant::now() + LONG);
-    loop {
-        let now = firing(prometheus).await;
-        if expected.is_empty() && now.is_empty() {
-            return;
-        }
-        seen.extend(now.iter().cloned());
-        if !expected.is_empty() && seen.is_superset(expected) {
-            return;
-        }
-        let missing: Vec<_> = expected.difference(&seen).collect();
-        assert!(
-            Instant::now() < deadline,
-            "missing {missing:?}, firing {now:?}"
-        );
+/// Asks Prometheus, which tells nothing of itself, until there is what is waited for.
+pub(crate) async fn until<E: Debug>(mut ask: impl AsyncFnMut() -> Result<(), E>) {
+    let deadline = Instant::now() + LONG;
+    while let Err(missing) = ask().await {
+        assert!(Instant::now() < deadline, "{missing:?}");
         tokio::time::sleep(EVERY / 5).await;
     }
+}
+
+/// Waits until the alerts that fire are these, each at the same time or one after the other.
+async fn until_firing(prometheus: &Prometheus, expected: &BTreeSet<String>) {
+    let mut seen = BTreeSet::new();
+    until(async || {
+        let now = firing(prometheus).await;
+        seen.extend(now.iter().cloned());
+        let missing: Vec<_> = expected.difference(&seen).cloned().collect();
+        let done = missing.is_empty() && (!expected.is_empty() || now.is_empty());
+        done.then_some(()).ok_or((missing, now))
+    })
+    .await;
 }
 
 fn after<'a>(text: &'a str, start: &'a str) -> impl Iterator<Item = String> + 'a {
@@ -307,15 +309,11 @@ async fn everything_has_data_and_each_alert_fires_and_clears() {
     });
     let exprs: Vec<_> = exprs.chain(after(&rules, "- record: ")).collect();
     assert!(exprs.len() > 60, "{}", exprs.len());
-    let deadline = Instant::now() + LONG;
-    loop {
+    until(async || {
         let without = without_data(&prometheus, &exprs).await;
-        if without.is_empty() {
-            break;
-        }
-        assert!(Instant::now() < deadline, "no data: {without:#?}");
-        tokio::time::sleep(EVERY).await;
-    }
+        without.is_empty().then_some(()).ok_or(without)
+    })
+    .await;
 
     let none = BTreeSet::new();
     let mut alerts: BTreeSet<String> = after(&rules, "- alert: ").collect();

@@ -30,6 +30,12 @@ impl Lines {
     }
 }
 
+/// The values of a line's fields.
+pub(crate) fn fields<'a>(line: &'a Line, names: &[&str]) -> Vec<Option<&'a str>> {
+    let field = |name: &&str| line.get(*name).map(String::as_str);
+    names.iter().map(field).collect()
+}
+
 struct Fields<'a>(&'a mut Line);
 
 impl Visit for Fields<'_> {

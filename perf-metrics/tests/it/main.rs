@@ -46,6 +46,7 @@ mod openmetrics;
 #[cfg(test)]
 #[cfg(feature = "axum")]
 mod options;
+#[cfg(test)]
 mod panics;
 #[cfg(test)]
 mod process;
@@ -67,3 +68,6 @@ mod token;
 mod tonic;
 #[cfg(test)]
 mod types;
+#[cfg(test)]
+#[cfg(feature = "axum")]
+mod watchdog;

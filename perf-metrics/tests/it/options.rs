@@ -1,4 +1,4 @@
-//! What the layer can be told: exclusions, the slow log, the watchdog, `X-Process-Time`.
+//! What the layer can be told: exclusions, the slow log, `X-Process-Time`.
 
 use std::time::{Duration, Instant};
 
@@ -10,11 +10,11 @@ use axum::routing::get;
 use futures_util::FutureExt;
 use http_body_util::BodyExt;
 use perf_metrics::timing::RunningRequest;
-use perf_metrics::{Budget, BuildError, Monitor, MonitorBuilder, TimingLayer};
+use perf_metrics::{BuildError, Monitor, MonitorBuilder, TimingLayer};
 use tower::ServiceExt;
 
 use crate::exposition::Exposition;
-use crate::log::{Line, Lines};
+use crate::log::{Lines, fields};
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 
@@ -64,25 +64,22 @@ fn excluded_requests_count_nowhere() {
             .process_time_header(true)
             .slow_log(Duration::ZERO)
     });
-    for path in [
-        "/static/app.js",
-        // Of a route that is not excluded, and of none.
-        "/health/live",
-        "/metrics",
-    ] {
+    // Of a route that is excluded, of one that is not, and of none; the first time and later.
+    for path in ["/static/app.js", "/health/live", "/metrics"].repeat(2) {
         let response = send(&app, path);
         assert!(!response.headers().contains_key("x-process-time"), "{path}");
     }
     assert_eq!(monitor.snapshot().requests.count, 0);
     let text = Exposition::parse(&monitor.render());
     assert_eq!(text.samples("http_server_active_requests").count(), 0);
-    for path in ["/users/7", "/about/us", "/nothing"] {
+    for path in ["/users/7", "/about/us", "/nothing"].repeat(2) {
         send(&app, path);
     }
     assert_eq!(
         paths(&monitor),
         ["/users/{id}", "/{section}/{page}", "_UNMATCHED"]
     );
+    assert_eq!(monitor.snapshot().requests.count, 6);
 }
 
 #[test]
@@ -142,11 +139,6 @@ fn without_asking_there_is_no_header_and_no_log() {
 
 fn slow_requests(monitor: &Monitor) -> f64 {
     Exposition::parse(&monitor.render()).sum("http_server_slow_requests_total")
-}
-
-fn fields<'a>(line: &'a Line, names: &[&str]) -> Vec<Option<&'a str>> {
-    let field = |name: &&str| line.get(*name).map(String::as_str);
-    names.iter().map(field).collect()
 }
 
 #[test]
@@ -261,136 +253,4 @@ fn requests_that_run_are_listed_the_oldest_first() {
     assert_eq!(names(&monitor.running()), [("/hang", false)]);
     drop(hanging);
     assert!(monitor.running().is_empty());
-}
-
-#[test]
-fn the_watchdog_names_a_request_that_never_ends_once() {
-    let (lines, _guard) = Lines::of_this_thread();
-    let (monitor, app) = build(|b| b.watchdog(Duration::from_millis(1)));
-    let message = "request is still running";
-    let hang = || {
-        let mut hanging = Box::pin(app.clone().oneshot(request("/hang")));
-        assert!(hanging.as_mut().now_or_never().is_none());
-        hanging
-    };
-    // Scrapes are all that happens.
-    let wait = |n| {
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while lines.with(message).len() < n {
-            assert!(Instant::now() < deadline, "{:?}", lines.with(message));
-            monitor.render();
-        }
-    };
-    let first = hang();
-    wait(1);
-    let second = hang();
-    wait(2);
-    let all = lines.with(message);
-    let fields = |line| fields(line, &["level", "http.route", "found", "running"]);
-    assert_eq!(
-        fields(&all[0]),
-        [Some("WARN"), Some("/hang"), Some("1"), Some("1")]
-    );
-    // The first is not named again.
-    assert_eq!(
-        fields(&all[1]),
-        [Some("WARN"), Some("/hang"), Some("1"), Some("2")]
-    );
-    drop((first, second));
-}
-
-#[test]
-fn the_watchdog_names_each_route_that_hangs() {
-    let (lines, _guard) = Lines::of_this_thread();
-    let monitor = Monitor::builder()
-        .watchdog(Duration::from_millis(1))
-        .build()
-        .unwrap();
-    let hang = || axum::routing::get(std::future::pending::<()>);
-    let routes: Vec<String> = (0..12).map(|i| format!("/hang/{i}")).collect();
-    let router = routes
-        .iter()
-        .fold(Router::new(), |r, it| r.route(it, hang()));
-    let app = router.layer(monitor.layer());
-    let mut hanging = Vec::new();
-    for path in routes.iter().chain(&routes) {
-        let mut request = Box::pin(app.clone().oneshot(request(path)));
-        assert!(request.as_mut().now_or_never().is_none());
-        hanging.push(request);
-    }
-    let message = "request is still running";
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while lines.with(message).is_empty() {
-        assert!(Instant::now() < deadline);
-        monitor.render();
-    }
-    let all = lines.with(message);
-    let named: Vec<_> = (all.iter())
-        .map(|line| fields(line, &["http.route", "found", "unnamed_routes"]))
-        .collect();
-    let line = |it, unnamed| vec![Some(it), Some("2"), Some(unnamed)];
-    let (first, rest) = routes.split_at(10);
-    let expected = first.iter().map(|it| line(it.as_str(), "2"));
-    assert_eq!(named, expected.collect::<Vec<_>>());
-    // Those that were left out have the next look.
-    while lines.with(message).len() < 12 {
-        assert!(Instant::now() < deadline);
-        monitor.render();
-    }
-    let all = lines.with(message);
-    let named = all.iter().skip(10);
-    let named = named.map(|line| fields(line, &["http.route", "found", "unnamed_routes"]));
-    let expected = rest.iter().map(|it| line(it.as_str(), "0"));
-    assert_eq!(named.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
-}
-
-#[test]
-fn the_watchdog_names_requests_beyond_the_budget_of_their_route() {
-    let (lines, _guard) = Lines::of_this_thread();
-    let (ms, hour) = (Duration::from_millis, Duration::from_secs(3600));
-    let monitor = Monitor::builder()
-        .watchdog(hour)
-        .budget(Budget::route("GET /p99").p50(ms(1)).p95(ms(2)).p99(ms(3)))
-        .budget(Budget::route("/p95").p95(ms(2)).errors(0.5))
-        .budget(Budget::route("POST /p95").p95(hour))
-        .budget(Budget::route("/p50").p50(ms(1)))
-        .budget(Budget::route("/events"))
-        .default_budget(Budget::any().p95(ms(1)))
-        .build()
-        .unwrap();
-    let hang = || axum::routing::any(std::future::pending::<()>);
-    let routes = ["/p99", "/p95", "/p50", "/events", "/other"];
-    let router = routes
-        .iter()
-        .fold(Router::new(), |r, it| r.route(it, hang()));
-    let app = router.layer(monitor.layer());
-    let mut hanging = Vec::new();
-    for (method, path) in routes.iter().flat_map(|it| [("GET", it), ("POST", it)]) {
-        let request = Request::builder().method(method).uri(*path);
-        let request = request.body(Body::empty()).unwrap();
-        let mut request = Box::pin(app.clone().oneshot(request));
-        assert!(request.as_mut().now_or_never().is_none());
-        hanging.push(request);
-    }
-    let message = "request is still running";
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while lines.with(message).is_empty() {
-        assert!(Instant::now() < deadline);
-        monitor.render();
-    }
-    // All are older than the budgets of milliseconds by now, a second after the start.
-    let mut named: Vec<_> = (lines.with(message).iter())
-        .map(|line| {
-            let names = [
-                "http.request.method",
-                "http.route",
-                "limit_seconds",
-                "running",
-            ];
-            names.map(|name| line[name].clone())
-        })
-        .collect();
-    named.sort();
-    let expected = [["GET", "/p95", "0.002", "1"], ["GET", "/p99", "0.003", "1"]];
-    assert_eq!(named, expected);
 }

@@ -32,7 +32,6 @@ impl Body for Odd {
         Poll::Ready(None)
     }
 
-    #[expect(clippy::panic, reason = "that is the test")]
     fn is_end_stream(&self) -> bool {
         panic!("odd")
     }
@@ -42,7 +41,6 @@ impl Body for Odd {
 struct Panics;
 
 impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Panics {
-    #[expect(clippy::panic, reason = "that is the test")]
     fn on_event(&self, event: &tracing::Event<'_>, _: OfLayer<'_, S>) {
         panic!("{}", event.metadata().name())
     }
