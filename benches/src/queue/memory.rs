@@ -32,6 +32,15 @@ pub fn groups(rt: &Arc<Runtime>) -> Vec<Group> {
             ],
         ),
         Group::new(
+            format!("queue/memory-one-by-one/{JOBS}"),
+            JOBS as u64,
+            vec![
+                Entry::future("ours", rt, one_by_one),
+                Entry::future("naive", rt, naive),
+                Entry::future("floor", rt, floor),
+            ],
+        ),
+        Group::new(
             format!("queue/memory-limits-1000-keys/{JOBS}"),
             JOBS as u64,
             vec![
@@ -74,6 +83,26 @@ where
     let jobs = jobs();
     let start = Instant::now();
     queue.enqueue_batch(jobs).await.expect("there is room");
+    queue.drain().await.expect("memory does not fail");
+    let took = start.elapsed();
+    workers.shutdown(Duration::from_secs(1)).await;
+    took
+}
+
+/// As `ours`, without a batch.
+#[expect(
+    clippy::expect_used,
+    reason = "without a queue there is nothing to measure"
+)]
+async fn one_by_one() -> Duration {
+    let queue = Queue::<Job>::builder("bench").backend(Memory::bounded(JOBS));
+    let queue = queue.build().await.expect("the settings fit");
+    let workers = queue.workers(WORKERS, |_, _| async { Ok(()) }).spawn();
+    let jobs = jobs();
+    let start = Instant::now();
+    for job in jobs {
+        queue.enqueue(job).await.expect("there is room");
+    }
     queue.drain().await.expect("memory does not fail");
     let took = start.elapsed();
     workers.shutdown(Duration::from_secs(1)).await;

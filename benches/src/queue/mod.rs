@@ -4,6 +4,7 @@
 //! | group | durability | beside `ours` |
 //! |---|---|---|
 //! | `queue/memory/20000` | none | `naive`: workers that share a channel; `tokio-mpsc`: they take 32 jobs at once; `floor`: a channel and one consumer |
+//! | `queue/memory-one-by-one/20000` | none; an `enqueue` for each job | `naive` and `floor` as above |
 //! | `queue/memory-limits-1000-keys/20000` | none; both limits, which hold nothing back | `floor` |
 //! | `queue/sqlite/20000` | WAL, `synchronous=FULL` | `floor`: inserts and deletes of 1,000 rows a commit |
 //! | `queue/postgres/20000` | `fsync` on | `floor`: one `UNNEST`, then claims that delete 100 rows a commit |
