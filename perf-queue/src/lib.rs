@@ -28,6 +28,7 @@ mod signals;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod stats;
+mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]

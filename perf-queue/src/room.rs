@@ -1,8 +1,8 @@
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::{Mutex, PoisonError};
-
-use tokio::sync::{AcquireError, Semaphore, SemaphorePermit, TryAcquireError};
-use tokio::task::consume_budget;
+use crate::sync::Ordering::SeqCst;
+use crate::sync::{
+    AcquireError, AtomicUsize, Mutex, PoisonError, Semaphore, SemaphorePermit, TryAcquireError,
+    consume_budget,
+};
 
 /// Room that is given back at once while nobody waits for any: the semaphore has a lock of its own.
 const AT_ONCE: usize = 64;
@@ -115,72 +115,5 @@ impl<'a> Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, SeqCst);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::pin::pin;
-    use std::task::{Context, Waker};
-
-    use super::*;
-
-    #[test]
-    fn what_was_left_is_there_for_who_asks_without_waiting() {
-        let room = Room::new();
-        for _ in 0..AT_ONCE - 1 {
-            room.leave();
-        }
-        assert_eq!(room.permits.available_permits(), 0);
-        let all = u32::try_from(AT_ONCE).unwrap() - 1;
-        assert!(room.try_acquire_many(all + 1).is_err());
-        assert!(room.try_acquire_many(all).is_ok());
-    }
-
-    #[test]
-    fn who_waits_gets_what_was_left_before_and_what_is_left_meanwhile() {
-        let room = Room::new();
-        room.leave();
-        let mut three = pin!(room.acquire_many(3));
-        let mut cx = Context::from_waker(Waker::noop());
-        assert!(three.as_mut().poll(&mut cx).is_pending());
-        room.leave();
-        assert!(three.as_mut().poll(&mut cx).is_pending());
-        room.leave();
-        assert!(three.as_mut().poll(&mut cx).is_ready());
-    }
-    /// Between taking note of what was left and giving it to the semaphore, it was in neither.
-    #[test]
-    fn what_was_left_is_never_out_of_sight() {
-        const ROUNDS: usize = 20_000;
-        let room = Room::new();
-        let (round, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let mut refused = 0;
-        std::thread::scope(|threads| {
-            threads.spawn(|| {
-                for n in 1..=ROUNDS {
-                    while round.load(SeqCst) < n {
-                        std::thread::yield_now();
-                    }
-                    room.leave();
-                    done.store(n, SeqCst);
-                }
-            });
-            for n in 1..=ROUNDS {
-                for _ in 1..AT_ONCE {
-                    room.leave();
-                }
-                round.store(n, SeqCst);
-                while room.permits.available_permits() == 0 && done.load(SeqCst) < n {
-                    refused += usize::from(room.try_acquire_many(1).is_err());
-                }
-                while done.load(SeqCst) < n {
-                    std::thread::yield_now();
-                }
-                room.gather();
-                room.permits.forget_permits(usize::MAX);
-            }
-        });
-        assert_eq!(refused, 0);
     }
 }
