@@ -95,10 +95,10 @@ pub(crate) trait Backend<T>: Send + Sync {
     /// A worker that joined is gone.
     fn part(&self);
 
-    /// Ends the job before, and starts the next: one step, as it is one lock. A worker that gets
-    /// `Claim::Wait` counts as idle until it claims again or leaves. The job goes to `to`, which is
-    /// empty: it is moved no more than it must be.
-    fn claim(&self, ended: Option<Ended<T>>, role: Role, to: &mut Option<Started<T>>) -> Claim;
+    /// Ends the job before, and starts the next: one step, as it is one lock. The job goes to `to`,
+    /// which is empty: it is moved no more than it must be. Without one, `role` says how to wait for
+    /// it, and is at every instant what the backend counts the worker as.
+    fn claim(&self, ended: Option<Ended<T>>, role: &mut Role, to: &mut Option<Started<T>>);
 
     /// Ends a job without asking for another.
     fn settle(&self, ended: Ended<T>);
@@ -138,7 +138,7 @@ pub(crate) trait Backend<T>: Send + Sync {
     /// Replaces a limit.
     fn set_rate(&self, scope: Scope, rate: Option<Rate>) -> Boxed<'_, Result<(), BackendError>>;
 
-    /// Drops what is not needed any more.
+    /// Drops what is not needed any more, and wakes one more worker if a job waits for one that was woken.
     fn tidy(&self);
 
     /// How often it is worth to ask for the stats.
@@ -288,15 +288,6 @@ pub(crate) enum Ended<T> {
     Released(Box<Taken<T>>),
 }
 
-/// What a worker gets when it asks for a job.
-#[derive(Debug)]
-pub(crate) enum Claim {
-    /// One to run at once.
-    Job,
-    /// None now: wait to be woken, or until the time given, where it has one.
-    Wait(Role),
-}
-
 /// A job that a worker shall run at once.
 pub(crate) struct Started<T> {
     pub(crate) taken: Taken<T>,
@@ -316,7 +307,8 @@ impl<T> fmt::Debug for Started<T> {
     }
 }
 
-/// What a worker does while it asks for a job.
+/// What a worker does while it asks for a job. As one of the last two, it counts as idle until it
+/// claims again or leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     /// It is between two jobs. If there is none, it does not become idle yet: it has to register for

@@ -11,7 +11,7 @@ use crate::backend::{KeyOf, Limits, Parts, QueueBackend, Ready};
 use crate::job_error::chain;
 use crate::machine::Rules;
 use crate::metrics::Meters;
-use crate::panics::contained;
+use crate::panics::{contained, log};
 use crate::queue::Shared;
 use crate::signals::Signals;
 use crate::{Backoff, BuildError, Memory, Queue, Rate, RatePerKey};
@@ -291,14 +291,19 @@ async fn sample<T: Send + 'static>(
             purged = Some(Instant::now());
             if let Err(error) = shared.backend.purge(time).await {
                 let error = chain(&error);
-                tracing::debug!(queue = shared.name, error, "no old dead letters dropped");
+                log!(
+                    debug,
+                    queue = shared.name,
+                    error,
+                    "no old dead letters dropped"
+                );
             }
         }
         match shared.backend.stats().await {
             Ok(stats) => shared.meters.sample(&stats),
             Err(error) => {
                 let error = chain(&error);
-                tracing::debug!(queue = shared.name, error, "no stats");
+                log!(debug, queue = shared.name, error, "no stats");
             }
         }
     }

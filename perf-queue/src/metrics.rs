@@ -4,6 +4,7 @@ use metrics::{Counter, Gauge, Histogram, Unit};
 
 use crate::Stats;
 use crate::machine::Limited;
+use crate::panics::contained;
 
 /// What became of a run of a handler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,7 +18,8 @@ pub(crate) enum Outcome {
     Released,
 }
 
-/// The handles of a queue's metrics, fetched once.
+/// The handles of a queue's metrics, fetched once. A recorder that panics goes unnoticed but for the
+/// numbers that it lacks: whoever records is in the middle of something.
 #[derive(Debug)]
 pub(crate) struct Meters {
     ready: Gauge,
@@ -80,11 +82,11 @@ impl Meters {
     }
 
     pub(crate) fn enqueued(&self, jobs: u64) {
-        self.enqueued.increment(jobs);
+        contained(|| self.enqueued.increment(jobs));
     }
 
     pub(crate) fn started(&self, waited: Duration) {
-        self.wait.record(waited);
+        contained(|| self.wait.record(waited));
     }
 
     pub(crate) fn ended(&self, outcome: Outcome, took: Duration) {
@@ -96,28 +98,36 @@ impl Meters {
             Outcome::Dead => &self.died,
             Outcome::Released => return,
         };
-        counter.increment(1);
-        self.duration.record(took);
+        contained(|| counter.increment(1));
+        contained(|| self.duration.record(took));
     }
 
     pub(crate) fn limited(&self, limited: Limited) {
         if limited.by_queue > 0 {
-            self.limited_by_queue.increment(limited.by_queue);
+            contained(|| self.limited_by_queue.increment(limited.by_queue));
         }
         if limited.by_key > 0 {
-            self.limited_by_key.increment(limited.by_key);
+            contained(|| self.limited_by_key.increment(limited.by_key));
         }
     }
 
     pub(crate) fn sample(&self, stats: &Stats) {
-        self.ready.set(stats.ready as f64);
-        self.scheduled.set(stats.scheduled as f64);
-        self.limited.set(stats.limited as f64);
-        self.in_flight.set(stats.in_flight as f64);
-        self.dead.set(stats.dead as f64);
-        self.busy.set(stats.workers_busy as f64);
-        self.idle.set(stats.workers_idle as f64);
-        self.oldest.set(stats.oldest_age.unwrap_or_default());
+        let values = [
+            (&self.ready, stats.ready as f64),
+            (&self.scheduled, stats.scheduled as f64),
+            (&self.limited, stats.limited as f64),
+            (&self.in_flight, stats.in_flight as f64),
+            (&self.dead, stats.dead as f64),
+            (&self.busy, stats.workers_busy as f64),
+            (&self.idle, stats.workers_idle as f64),
+            (
+                &self.oldest,
+                stats.oldest_age.unwrap_or_default().as_secs_f64(),
+            ),
+        ];
+        for (gauge, value) in values {
+            contained(|| gauge.set(value));
+        }
     }
 
     /// A queue that is gone has nothing queued.
@@ -132,7 +142,7 @@ impl Meters {
             &self.idle,
             &self.oldest,
         ] {
-            gauge.set(0.0);
+            contained(|| gauge.set(0.0));
         }
     }
 }

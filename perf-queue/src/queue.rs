@@ -141,6 +141,11 @@ impl<T: Send + 'static> Queue<T> {
     /// With the jobs: [`EnqueueBatchError::TooMany`] if the queue never holds so many, or what
     /// [`enqueue`](Self::enqueue) may fail with, about the first job that it is about.
     ///
+    /// # Panics
+    ///
+    /// If the closure for keys or rates panics, or a key's `Hash`, `Eq` or `Clone`: in memory, the jobs
+    /// before that key may be enqueued, and the others are dropped.
+    ///
     /// # Cancel safety
     ///
     /// A dropped future has enqueued none of them; in a file or on a server, none or all.
@@ -231,6 +236,10 @@ impl<T: Send + 'static> Queue<T> {
     ///
     /// The handler gets a copy of the job: the queue keeps the job itself for a retry (put what is
     /// large into an [`Arc`]). A handler that panics has failed that attempt, nothing more.
+    ///
+    /// A handler that blocks its thread, instead of waiting, also holds up the worker that it has woken
+    /// there by an `enqueue` of its own. What that one was to take goes to another idle worker within a
+    /// second (on a server, five), if there is one.
     pub fn workers<H, F>(&self, count: usize, handler: H) -> WorkersBuilder<T, Handler<H>>
     where
         T: Clone,

@@ -192,7 +192,10 @@ mod model {
                 });
                 {
                     let mut waits = pin!(room.acquire_many(2));
-                    block_on(poll_fn(|cx| Poll::Ready(drop(waits.as_mut().poll(cx)))));
+                    block_on(poll_fn(|cx| {
+                        drop(waits.as_mut().poll(cx));
+                        Poll::Ready(())
+                    }));
                 }
                 leaving.join().unwrap();
                 is_all(&room, 2);

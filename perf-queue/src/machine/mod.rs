@@ -120,12 +120,24 @@ impl<T, K: Hash + Eq + Clone> Machine<T, K> {
     }
 
     /// Adds a job that may run from its time on. Jobs that are due already keep, within their key
-    /// and priority, the order in which they are added.
+    /// and priority, the order in which they are added. If the key panics, nothing has changed.
     pub(crate) fn push(&mut self, job: NewJob<T, K>, now: Time) {
-        self.sweep(now, SWEEP_AT_ONCE);
         let (name, job) = job.split();
+        let key = self.enter(name, job.pace, now);
+        self.push_to(key, job, now);
+    }
+
+    /// The number of a key, which has to be given a job at once. If it panics, nothing has changed.
+    #[inline(always)]
+    pub(crate) fn enter(&mut self, name: K, pace: Option<Pace>, now: Time) -> u32 {
+        self.sweep(now, SWEEP_AT_ONCE);
+        self.key(name, pace, now)
+    }
+
+    /// Adds a job of the key of this number. (A call of its own would move the job once more.)
+    #[inline(always)]
+    pub(crate) fn push_to(&mut self, key: u32, job: NewJob<T, ()>, now: Time) {
         let due = job.due;
-        let key = self.key(name, job.pace, now);
         if job.blocks && due > now {
             self.hold_back(Job::new(job, key), now);
             return;
@@ -139,10 +151,9 @@ impl<T, K: Hash + Eq + Clone> Machine<T, K> {
         }
     }
 
-    /// Adds jobs that may run at once, without a look at each.
+    /// Adds jobs that may run at once, without a look at each. If the key panics, nothing has changed.
     pub(crate) fn push_batch(&mut self, jobs: Batch<T, K>, now: Time) {
-        self.sweep(now, SWEEP_AT_ONCE);
-        let key = self.key(jobs.key, None, now);
+        let key = self.enter(jobs.key, None, now);
         let jobs = Batch {
             seq: jobs.seq,
             count: jobs.count,

@@ -1,12 +1,18 @@
 use std::hash::Hash;
+use std::time::Duration;
 
 use super::jobs::grow;
 use super::key::{Key, Place};
 use super::{Event, Machine, Pace, Time};
+use crate::panics::contained;
+
+/// When a key whose `Hash` or `Eq` panicked as it was to be dropped is to be dropped again.
+const FADE_AGAIN: Duration = Duration::from_secs(60);
 
 /// Which key is where.
 impl<T, K: Hash + Eq + Clone> Machine<T, K> {
-    /// The number of the key of this name, which is made if there is none.
+    /// The number of the key of this name, which is made if there is none. All of the machine that calls
+    /// the key's `Hash`, `Eq` and `Clone` without containing their panics: then nothing has changed.
     pub(super) fn key(&mut self, name: K, pace: Option<Pace>, now: Time) -> u32 {
         if let Some(id) = self.names.get(&name).copied() {
             if let Some(pace) = pace {
@@ -20,8 +26,10 @@ impl<T, K: Hash + Eq + Clone> Machine<T, K> {
         let pace = own.or(self.rules.key.as_ref());
         key.limiter = self.past.of_new_key(&key.name, pace, now);
         grow(&mut self.keys);
-        let id = self.keys.insert(key) as u32;
+        let entry = self.keys.vacant_entry();
+        let id = entry.key() as u32;
         self.names.insert(name, id);
+        entry.insert(key);
         id
     }
 
@@ -83,12 +91,26 @@ impl<T, K: Hash + Eq + Clone> Machine<T, K> {
         }
         let fresh_at = key.fresh_at(self.rules.key.as_ref(), self.past.forgotten());
         if fresh_at > now {
+            self.fade(id, fresh_at);
+            return;
+        }
+        // This is in the middle of a job's end or start, which must not be lost with it.
+        match contained(|| self.names.remove_entry(&key.name)) {
+            Some(entry) => {
+                let key = self.keys.remove(id as usize);
+                contained(|| drop(entry));
+                contained(|| drop(key));
+            }
+            // Both or neither: it can still be found, and may be dropped another time.
+            None => self.fade(id, now.plus(FADE_AGAIN)),
+        }
+    }
+
+    /// Looks at an unused key again then.
+    fn fade(&mut self, id: u32, at: Time) {
+        if let Some(key) = self.keys.get_mut(id as usize) {
             key.fading = true;
-            self.fades.add(fresh_at, id);
-        } else {
-            // In this order: hashing the name may panic, and must leave both or neither.
-            self.names.remove(&key.name);
-            self.keys.remove(id as usize);
+            self.fades.add(at, id);
         }
     }
 

@@ -8,10 +8,11 @@ use tokio::sync::{SemaphorePermit, TryAcquireError};
 
 use super::store::Store;
 use crate::backend::{
-    Backend, Boxed, Claim, Ended, Enqueued, Hold, NotReplayed, Rejected, Role, Started, Submission,
-    Taken, Why, rejected,
+    Backend, Boxed, Ended, Enqueued, Hold, NotReplayed, Rejected, Role, Started, Submission, Taken,
+    Why, rejected,
 };
 use crate::machine::Claimed;
+use crate::panics::contained;
 use crate::{BackendError, DeadLetter, JobId, Rate, Scope, Stats};
 
 #[cfg(feature = "sqlite")]
@@ -55,11 +56,8 @@ where
                 Err(why) => return Err(rejected(jobs, why)),
             };
             let keyed = self.keyed(jobs.iter().map(|job| &job.job));
-            let ids = self
-                .push(jobs, keyed, |job| job)
-                .map_err(|jobs| rejected(jobs, Why::Closed))?;
-            room.forget();
-            Ok(ids)
+            self.push(jobs, keyed, room, |job| job)
+                .map_err(|jobs| rejected(jobs, Why::Closed))
         })
     }
 
@@ -70,11 +68,9 @@ where
                 Err(why) => return Err(Rejected { jobs, why }),
             };
             let keyed = self.keyed(jobs.iter());
-            let ids = self.push_batch(jobs, keyed);
             let why = Why::Closed;
-            let ids = ids.map_err(|jobs| Rejected { jobs, why })?;
-            room.forget();
-            Ok(ids)
+            self.push_batch(jobs, keyed, room)
+                .map_err(|jobs| Rejected { jobs, why })
         })
     }
 
@@ -82,45 +78,49 @@ where
 
     fn part(&self) {}
 
-    fn claim(&self, ended: Option<Ended<T>>, role: Role, to: &mut Option<Started<T>>) -> Claim {
+    fn claim(&self, ended: Option<Ended<T>>, role: &mut Role, to: &mut Option<Started<T>>) {
         let mut state = self.lock();
         let now = self.now();
-        match role {
-            Role::Working | Role::Registered => {}
+        match std::mem::replace(role, Role::Registered) {
+            Role::Working => *role = Role::Working,
+            Role::Registered => {}
             Role::Follower => state.crew.leave(None),
             Role::Leader(at) => state.crew.leave(Some(self.time(at))),
         }
         let end = ended.and_then(|ended| self.end(&mut state, ended, now));
         let claimed = state.machine.claim(now);
-        let mut wait = Role::Registered;
-        if claimed.is_none() && role != Role::Working {
+        if claimed.is_none() && *role != Role::Working {
             let next = state.machine.next_at();
-            wait = match state.crew.join(next.map(|at| self.time(self.instant(at)))) {
+            *role = match state.crew.join(next.map(|at| self.time(self.instant(at)))) {
                 Some(at) => Role::Leader(self.instant(at)),
                 None => Role::Follower,
             };
         }
-        self.finish(state, now, end.as_ref().map(|(outcome, ..)| *outcome));
+        let news = self.unlock(state, now, end.as_ref().map(|(outcome, ..)| *outcome));
+        // Before anybody is told anything: whatever becomes of that, the worker has the job.
+        let mut waited = None;
+        if let Some(Claimed { payload, ticket }) = claimed {
+            let since_due = now.since(ticket.due);
+            waited = Some(since_due);
+            *to = Some(Started {
+                attempt: ticket.attempt,
+                waited: since_due,
+                age: now.since(ticket.enqueued),
+                first: None,
+                taken: Taken {
+                    job: payload.job,
+                    id: payload.id,
+                    trace: payload.trace,
+                    errors: payload.errors,
+                    hold: Hold::Ticket(ticket),
+                },
+            });
+        }
+        self.tell(news);
         self.report(end);
-        let Some(Claimed { payload, ticket }) = claimed else {
-            return Claim::Wait(wait);
-        };
-        let waited = now.since(ticket.due);
-        self.settings.meters.started(waited);
-        *to = Some(Started {
-            attempt: ticket.attempt,
-            waited,
-            age: now.since(ticket.enqueued),
-            first: None,
-            taken: Taken {
-                job: payload.job,
-                id: payload.id,
-                trace: payload.trace,
-                errors: payload.errors,
-                hold: Hold::Ticket(ticket),
-            },
-        });
-        Claim::Job
+        if let Some(waited) = waited {
+            self.settings.meters.started(waited);
+        }
     }
 
     fn settle(&self, ended: Ended<T>) {
@@ -195,6 +195,8 @@ where
         let now = self.now();
         state.machine.tidy(now);
         state.names.tidy(now);
+        // Who was woken for a job may be held up behind a handler that blocks their thread.
+        self.finish(state, now, None);
     }
 
     fn dead(&self, at_most: usize) -> Boxed<'_, Result<Vec<DeadLetter<T>>, BackendError>>
@@ -234,6 +236,10 @@ where
         let young = young.unwrap_or(state.dead.len());
         let letters: Vec<_> = state.dead.drain(..young).collect();
         drop(state);
-        Box::pin(ready(Ok(letters.len())))
+        let purged = letters.len();
+        for letter in letters {
+            contained(|| drop(letter));
+        }
+        Box::pin(ready(Ok(purged)))
     }
 }

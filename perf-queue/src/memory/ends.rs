@@ -5,21 +5,29 @@ use std::time::Duration;
 
 use super::store::{State, Store, Stored};
 use crate::DeadLetter;
-use crate::backend::{Ended, Hold};
+use crate::backend::{Ended, Hold, Taken};
 use crate::machine::{Claimed, Return, Ticket, Time};
 use crate::metrics::Outcome;
+
+/// A job of which nothing is kept: to be dropped outside of the lock, as that is the user's code.
+pub(super) enum Left<T> {
+    /// There was no room for it.
+    Letter(Box<DeadLetter<T>>),
+    /// Its letter is kept elsewhere.
+    Job(Box<Taken<T>>),
+}
 
 impl<T, K> Store<T, K>
 where
     K: Hash + Eq + Clone,
 {
-    /// Ends a job; what is returned with the outcome is dropped by the caller, outside of the lock.
+    /// Ends a job.
     pub(super) fn end(
         &self,
         state: &mut State<T, K>,
         ended: Ended<T>,
         now: Time,
-    ) -> Option<(Outcome, Duration, Option<DeadLetter<T>>)> {
+    ) -> Option<(Outcome, Duration, Option<Left<T>>)> {
         let State {
             machine,
             tally,
@@ -63,7 +71,8 @@ where
                 let ticket = ticket(taken.hold)?;
                 machine.finish(ticket, now);
                 if !self.settings.keeps_letters {
-                    return Some((Outcome::Dead, now.since(ticket.granted), None));
+                    let left = Some(Left::Job(taken));
+                    return Some((Outcome::Dead, now.since(ticket.granted), left));
                 }
                 let taken = *taken;
                 let letter = DeadLetter {
@@ -76,7 +85,8 @@ where
                 dead.push_back((now, letter));
                 let dropped = if dead.len() > self.settings.dead_letters {
                     tally.dead_dropped += 1;
-                    dead.pop_front().map(|(_, letter)| letter)
+                    dead.pop_front()
+                        .map(|(_, letter)| Left::Letter(Box::new(letter)))
                 } else {
                     None
                 };

@@ -3,6 +3,9 @@
 #[cfg(feature = "sqlite")]
 use std::collections::VecDeque;
 use std::hash::Hash;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use tokio::sync::SemaphorePermit;
 
 #[cfg(feature = "sqlite")]
 use super::store::Restored;
@@ -10,6 +13,7 @@ use super::store::{State, Store, Stored};
 use crate::JobId;
 use crate::backend::{Errors, Submission};
 use crate::machine::{Batch, NewJob, Pace, Time};
+use crate::panics::contained;
 
 /// Jobs of a batch added under one lock, so that a large batch does not stop the workers.
 const PUSH_AT_ONCE: usize = 256;
@@ -50,11 +54,13 @@ where
         }
     }
 
-    /// Adds jobs for which there is room; gives them back if the queue is closed.
+    /// Adds jobs, each of which takes its part of the room; gives them back if the queue is closed. Where
+    /// a key panics, the jobs before it are in, and nothing of the others is.
     pub(super) fn push<S>(
         &self,
         jobs: Vec<S>,
         keyed: Keyed<K>,
+        mut room: SemaphorePermit<'_>,
         submit: impl Fn(S) -> Submission<T>,
     ) -> Result<Vec<JobId>, Vec<S>> {
         let count = jobs.len();
@@ -68,31 +74,47 @@ where
         let mut added = 0;
         loop {
             let now = self.now();
-            let before = state.tally.enqueued;
-            for (job, key) in rest.by_ref().take(PUSH_AT_ONCE) {
-                let pace = paces.as_mut().and_then(Iterator::next).flatten();
-                ids.push(self.add(&mut state, key, pace, submit(job), now));
-            }
-            added += state.tally.enqueued - before;
+            let before = (state.tally.enqueued, ids.len());
+            let add = || {
+                for (job, key) in rest.by_ref().take(PUSH_AT_ONCE) {
+                    let pace = paces.as_mut().and_then(Iterator::next).flatten();
+                    ids.push(self.add(&mut state, key, pace, submit(job), now));
+                }
+            };
+            let all = catch_unwind(AssertUnwindSafe(add));
+            added += state.tally.enqueued - before.0;
             self.finish(state, now, None);
+            if let Some(taken) = room.split(ids.len() - before.1) {
+                taken.forget();
+            }
+            if ids.len() == count || all.is_err() {
+                self.settings.meters.enqueued(added);
+            }
+            if let Err(panic) = all {
+                contained(|| drop(rest));
+                resume_unwind(panic);
+            }
             if ids.len() == count {
-                break;
+                return Ok(ids);
             }
             // Not asked again whether the queue is closed: the batch goes in whole.
             state = self.lock();
         }
-        self.settings.meters.enqueued(added);
-        Ok(ids)
     }
 
-    /// Adds jobs without options for which there is room; gives them back if the queue is closed.
-    /// Many of one key stay where they are in memory, and go in as one.
-    pub(super) fn push_batch(&self, mut jobs: Vec<T>, keyed: Keyed<K>) -> Result<Vec<JobId>, Vec<T>>
+    /// Adds jobs without options, as [`push`](Self::push) does. Many of one key stay where they are in
+    /// memory, and go in as one.
+    pub(super) fn push_batch(
+        &self,
+        mut jobs: Vec<T>,
+        keyed: Keyed<K>,
+        room: SemaphorePermit<'_>,
+    ) -> Result<Vec<JobId>, Vec<T>>
     where
         T: Send + 'static,
     {
         let Some(key) = keyed.only() else {
-            return self.push(jobs, keyed, Submission::from);
+            return self.push(jobs, keyed, room, Submission::from);
         };
         if jobs.capacity() / 2 > jobs.len() {
             jobs.shrink_to_fit();
@@ -104,8 +126,6 @@ where
             return Err(jobs);
         }
         let seq = state.next_seq;
-        state.next_seq += count;
-        state.tally.enqueued += count;
         let stored = move |(job, seq)| Stored {
             job,
             id: JobId::new(queue, seq),
@@ -119,7 +139,11 @@ where
             payloads: Box::new(jobs.into_iter().zip(seq..).map(stored)),
         };
         let now = self.now();
+        // If the key panics, nothing has changed.
         state.machine.push_batch(batch, now);
+        state.next_seq += count;
+        state.tally.enqueued += count;
+        room.forget();
         self.finish(state, now, None);
         self.settings.meters.enqueued(count);
         ids.extend((seq..seq + count).map(|seq| self.id(seq)));
@@ -127,15 +151,27 @@ where
     }
 
     /// Adds jobs that are kept elsewhere, too; by numbers from there, which must be different for each.
+    /// Returns the numbers of those whose keys panic, which are not added.
     #[cfg(feature = "sqlite")]
-    pub(crate) fn restore(&self, jobs: Vec<Restored<T>>) {
-        let jobs = jobs.into_iter().map(|job| {
+    pub(crate) fn restore(&self, jobs: Vec<Restored<T>>) -> Vec<u64> {
+        let mut refused = Vec::new();
+        let mut refuse = |job: Restored<T>| {
+            refused.push(job.number);
+            contained(|| drop(job));
+        };
+        let key_and_pace = |job: &T| {
             let pace = self.settings.rate_per_key.as_ref();
-            let pace = pace.and_then(|rate| rate.own(&job.job));
-            ((self.key)(&job.job), pace, job)
-        });
+            (pace.and_then(|rate| rate.own(job)), (self.key)(job))
+        };
         // The user's code, outside of the lock.
-        let mut jobs: VecDeque<_> = jobs.collect();
+        let mut keyed = VecDeque::with_capacity(jobs.len());
+        for job in jobs {
+            match contained(|| key_and_pace(&job.job)) {
+                Some((pace, key)) => keyed.push_back((key, pace, job)),
+                None => refuse(job),
+            }
+        }
+        let mut jobs = keyed;
         while !jobs.is_empty() {
             let mut state = self.lock();
             let now = self.now();
@@ -143,29 +179,28 @@ where
                 let Some((key, pace, job)) = jobs.pop_front() else {
                     break;
                 };
+                let Some(key) = contained(|| state.machine.enter(key, pace, now)) else {
+                    refuse(job);
+                    continue;
+                };
                 let payload = Stored {
                     job: job.job,
                     id: job.id,
                     trace: job.trace,
                     errors: job.errors,
                 };
+                let (enqueued, due) = (now.before(job.age), now.plus(job.due));
                 let new = NewJob {
                     attempt: job.attempt,
                     priority: job.priority,
-                    pace,
                     blocks: job.blocks,
-                    ..NewJob::new(
-                        job.number,
-                        key,
-                        payload,
-                        now.before(job.age),
-                        now.plus(job.due),
-                    )
+                    ..NewJob::new(job.number, (), payload, enqueued, due)
                 };
-                state.machine.push(new, now);
+                state.machine.push_to(key, new, now);
             }
             self.finish(state, now, None);
         }
+        refused
     }
 
     /// Adds a job, unless there was one of its unique name; gives the id of the one that counts.
@@ -177,18 +212,15 @@ where
         Submission { job, options }: Submission<T>,
         now: Time,
     ) -> JobId {
-        let seq = state.next_seq;
-        state.next_seq += 1;
-        let id = self.id(seq);
-        if let Some((name, within)) = options.unique {
-            let claim = state.names.claim(name, id, now, now.plus(within));
-            if let Err(other) = claim {
-                // Its room is somebody else's.
-                self.leave_room();
-                return other;
-            }
+        if let Some((name, _)) = &options.unique
+            && let Some(other) = state.names.other(name, now)
+        {
+            // Its room is somebody else's.
+            self.leave_room();
+            return other;
         }
-        state.tally.enqueued += 1;
+        let seq = state.next_seq;
+        let id = self.id(seq);
         let payload = Stored {
             job,
             id,
@@ -201,7 +233,13 @@ where
             pace,
             ..NewJob::new(seq, key, payload, now, due)
         };
+        // If the key panics, nothing has changed.
         state.machine.push(job, now);
+        state.next_seq += 1;
+        state.tally.enqueued += 1;
+        if let Some((name, within)) = options.unique {
+            state.names.give(name, id, now.plus(within));
+        }
         id
     }
 }

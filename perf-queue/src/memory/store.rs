@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::ends::Left;
 use super::names::Names;
 #[cfg(feature = "sqlite")]
 use super::past::Past;
 use crate::backend::{Errors, KeyOf, Limits};
 use crate::crew::Crew;
-use crate::machine::{Machine, Rules, Time};
+use crate::machine::{Limited, Machine, Rules, Time};
 use crate::metrics::{Meters, Outcome};
-use crate::panics::contained;
+use crate::panics::{contained, log};
 use crate::signals::Signals;
 use crate::{DeadLetter, JobId, Memory, RatePerKey, Stats};
 
@@ -89,6 +90,15 @@ pub(super) struct State<T, K> {
     pub(super) tally: Tally,
 }
 
+/// What an operation has changed for others.
+pub(super) struct News {
+    wake: bool,
+    limited: Limited,
+    /// A job has left its room.
+    room: bool,
+    emptied: bool,
+}
+
 #[derive(Default)]
 pub(super) struct Tally {
     pub(super) enqueued: u64,
@@ -101,8 +111,8 @@ pub(super) struct Tally {
 }
 
 impl<T, K> Store<T, K> {
-    /// The state is whole whenever user code can panic (in `Hash` or `Eq` of a key), so a poisoned
-    /// lock is as good as any.
+    /// The state is whole whenever user code can panic (a key's `Hash`, `Eq`, `Clone` or `Drop`), so a
+    /// poisoned lock is as good as any.
     pub(super) fn lock(&self) -> MutexGuard<'_, State<T, K>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -168,22 +178,43 @@ where
     /// Ends an operation: lets go of the lock, then does what need not be done under it.
     pub(super) fn finish(
         &self,
-        mut state: MutexGuard<'_, State<T, K>>,
+        state: MutexGuard<'_, State<T, K>>,
         now: Time,
         outcome: Option<Outcome>,
     ) {
-        let wake = state.crew.must_wake(state.machine.next_at(), now);
-        let limited = state.machine.take_limited();
-        let emptied = outcome.is_some() && state.machine.is_empty();
-        drop(state);
-        if wake {
+        let news = self.unlock(state, now, outcome);
+        self.tell(news);
+    }
+
+    /// Lets go of the lock. What it returns is to be told.
+    #[inline]
+    pub(super) fn unlock(
+        &self,
+        mut state: MutexGuard<'_, State<T, K>>,
+        now: Time,
+        outcome: Option<Outcome>,
+    ) -> News {
+        News {
+            wake: state.crew.must_wake(state.machine.next_at(), now),
+            limited: state.machine.take_limited(),
+            room: matches!(
+                outcome,
+                Some(Outcome::Completed | Outcome::Discarded | Outcome::Dead)
+            ),
+            emptied: outcome.is_some() && state.machine.is_empty(),
+        }
+    }
+
+    #[inline]
+    pub(super) fn tell(&self, news: News) {
+        if news.wake {
             self.settings.signals.workers.notify_one();
         }
-        self.settings.meters.limited(limited);
-        if let Some(Outcome::Completed | Outcome::Discarded | Outcome::Dead) = outcome {
+        self.settings.meters.limited(news.limited);
+        if news.room {
             self.leave_room();
         }
-        if emptied {
+        if news.emptied {
             self.settings.signals.emptied();
         }
     }
@@ -231,14 +262,20 @@ where
         }
     }
 
-    pub(super) fn report(&self, end: Option<(Outcome, Duration, Option<DeadLetter<T>>)>) {
-        let Some((outcome, took, dropped)) = end else {
+    pub(super) fn report(&self, end: Option<(Outcome, Duration, Option<Left<T>>)>) {
+        let Some((outcome, took, left)) = end else {
             return;
         };
         self.settings.meters.ended(outcome, took);
-        if let Some(letter) = dropped {
-            tracing::warn!(job = %letter.id, error = letter.error(), "dead letter dropped: no room");
-            contained(|| drop(letter));
+        match left {
+            Some(Left::Letter(letter)) => {
+                log!(warn, job = %letter.id, error = letter.error(), "dead letter dropped: no room");
+                contained(|| drop(letter));
+            }
+            Some(Left::Job(job)) => {
+                contained(|| drop(job));
+            }
+            None => {}
         }
     }
 

@@ -117,7 +117,7 @@ where
         let mut runs = Vec::new();
         for _ in 0..want {
             let mut started = None;
-            self.backend().claim(None, Role::Working, &mut started);
+            self.backend().claim(None, &mut Role::Working, &mut started);
             let Some(started) = started else {
                 break;
             };

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::{Ended, How, Lease};
 use crate::backend::Taken;
+use crate::panics::contained;
 use crate::{JobId, Scope};
 
 /// How late a slot may be used: later, it would crowd those after it. Above any timer's usual lateness,
@@ -84,7 +85,7 @@ impl<T> Buffer<T> {
     pub(super) fn add(&mut self, job: Waiting<T>, asked: u64) {
         let mut later = self.recalled.iter().filter(|(number, _)| *number > asked);
         if later.any(|(_, what)| what.has(&job.key)) {
-            self.ended.push(released(job.lease));
+            self.ended.push(give_up(job));
             return;
         }
         self.came += 1;
@@ -101,7 +102,7 @@ impl<T> Buffer<T> {
             }
             let mut job = first.remove();
             if now >= job.until || job.limited && now > job.slot + LATE {
-                self.ended.push(released(job.lease));
+                self.ended.push(give_up(job));
                 continue;
             }
             self.running.insert(job.lease, std::mem::take(&mut job.key));
@@ -134,14 +135,10 @@ impl<T> Buffer<T> {
     }
 
     fn recall(&mut self, what: What) {
-        let ended = &mut self.ended;
-        self.waiting.retain(|_, job| {
-            let stays = !what.has(&job.key);
-            if !stays {
-                ended.push(released(job.lease));
-            }
-            stays
-        });
+        let over = self.waiting.extract_if(.., |_, job| what.has(&job.key));
+        for (_, job) in over {
+            self.ended.push(give_up(job));
+        }
         self.recalls += 1;
         self.recalled.push((self.recalls, what));
     }
@@ -165,7 +162,7 @@ impl<T> Buffer<T> {
     /// Gives back all that have not started.
     pub(super) fn release(&mut self) {
         for (_, job) in std::mem::take(&mut self.waiting) {
-            self.ended.push(released(job.lease));
+            self.ended.push(give_up(job));
         }
     }
 
@@ -181,7 +178,7 @@ impl<T> Buffer<T> {
             let Some((_, job)) = self.waiting.pop_first() else {
                 break;
             };
-            self.ended.push(released(job.lease));
+            self.ended.push(give_up(job));
         }
         self.ended.len() > before
     }
@@ -206,7 +203,12 @@ impl<T> Buffer<T> {
                 over.insert(*lease);
             }
         }
-        self.waiting.retain(|_, job| !over.contains(&job.lease));
+        let lost = self
+            .waiting
+            .extract_if(.., |_, job| over.contains(&job.lease));
+        for (_, job) in lost {
+            give_up(job);
+        }
     }
 
     /// What is to be told, the oldest first, at most so many.
@@ -269,7 +271,10 @@ impl<T> Buffer<T> {
     }
 }
 
-const fn released(lease: Lease) -> Ended {
+/// Lets go of a job that has not started. It is dropped under a lock, and by whoever has to go on.
+fn give_up<T>(job: Waiting<T>) -> Ended {
+    let lease = job.lease;
+    contained(|| drop(job));
     Ended {
         lease,
         how: How::Released,

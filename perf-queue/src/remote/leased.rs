@@ -17,13 +17,17 @@ use super::buffer::Buffer;
 use super::codec::{encode, encode_key};
 use super::inner::{Inner, State, Tally};
 use super::{How, Lease, NewJob, Remote, pump};
-use crate::backend::{Ended, Hold, KeyOf, Limits, Parts, Ready, Submission, Why};
+use crate::backend::{Ended, Hold, KeyOf, Limits, Parts, Ready, Submission, Taken, Why};
 use crate::crew::Crew;
 use crate::metrics::Outcome;
+use crate::panics::contained;
 use crate::{EnqueueOptions, JobId, RatePerKey, Stats};
 
 /// How often a producer that waits for room asks again, at first and at most.
 const ROOM_AGAIN: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(500));
+
+/// An end, how long the job ran, and what is left of it here.
+type Told<T> = (Outcome, Duration, Option<Box<Taken<T>>>);
 
 /// A backend on a server.
 pub(crate) struct Leased<T, K, R: Remote> {
@@ -133,42 +137,56 @@ where
         }
     }
 
-    /// Notes how a job ended; `None` where it was none of a server's.
-    fn end(&self, state: &mut State<T>, ended: Ended<T>, now: Instant) -> Option<()> {
+    /// Notes how a job ended; `None` where it was none of a server's. What is returned is to be
+    /// reported outside of the lock.
+    fn end(&self, state: &mut State<T>, ended: Ended<T>, now: Instant) -> Option<Told<T>> {
         let tally = &mut state.tally;
         tally.ended += 1;
-        let (outcome, id, hold, how) = match ended {
+        let (outcome, id, hold, how, taken) = match ended {
             Ended::Completed(id, hold) => {
                 tally.completed += 1;
-                (Outcome::Completed, id, hold, How::Done)
+                (Outcome::Completed, id, hold, How::Done, None)
             }
             Ended::Discarded(id, hold) => {
                 tally.discarded += 1;
-                (Outcome::Discarded, id, hold, How::Done)
+                (Outcome::Discarded, id, hold, How::Done, None)
             }
             Ended::Retry(taken, after, error) => {
                 tally.retried += 1;
                 let how = How::Retry { after, error };
-                (Outcome::Retried, taken.id, taken.hold, how)
+                (Outcome::Retried, taken.id, taken.hold, how, Some(taken))
             }
             Ended::Snooze(taken, after, penalty) => {
                 tally.snoozed += 1;
                 let how = How::Snooze { after, penalty };
-                (Outcome::Snoozed, taken.id, taken.hold, how)
+                (Outcome::Snoozed, taken.id, taken.hold, how, Some(taken))
             }
             Ended::Dead(taken, error) => {
                 tally.died += 1;
                 let how = How::Dead { error };
-                (Outcome::Dead, taken.id, taken.hold, how)
+                (Outcome::Dead, taken.id, taken.hold, how, Some(taken))
             }
-            Ended::Released(taken) => (Outcome::Released, taken.id, taken.hold, How::Released),
+            Ended::Released(taken) => {
+                let (id, hold) = (taken.id, taken.hold);
+                (Outcome::Released, id, hold, How::Released, Some(taken))
+            }
         };
-        let Hold::Lease { token, since } = hold else {
-            return None;
+        let took = match hold {
+            Hold::Lease { token, since } => {
+                state.buffer.end(Lease { id, token }, how);
+                now - since
+            }
+            Hold::Ticket(_) => return None,
         };
-        state.buffer.end(Lease { id, token }, how);
-        self.inner.meters.ended(outcome, now - since);
-        Some(())
+        Some((outcome, took, taken))
+    }
+
+    /// The server has the job: here it is dropped, which is the user's code.
+    fn report(&self, end: Option<Told<T>>) {
+        if let Some((outcome, took, taken)) = end {
+            self.inner.meters.ended(outcome, took);
+            contained(|| drop(taken));
+        }
     }
 
     fn look(&self, counts: &super::Counts, limits: Limits) -> Stats {

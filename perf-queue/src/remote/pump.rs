@@ -14,6 +14,7 @@ use super::inner::Inner;
 use super::{Ended, Exchange, Granted, Remote, Want};
 use crate::backend::{Hold, Taken};
 use crate::job_error::chain;
+use crate::panics::log;
 
 /// How often the server is asked though it did not call: what a lost notification costs.
 const POLL: Duration = Duration::from_secs(1);
@@ -170,7 +171,8 @@ where
             }
             Err(error) => {
                 let (error, at) = (chain(&error), inner.remote.address());
-                tracing::warn!(
+                log!(
+                    warn,
                     error,
                     at,
                     failures,
@@ -226,7 +228,7 @@ where
     T: DeserializeOwned,
 {
     for id in &exchange.lost {
-        tracing::debug!(job = %id, "the lease was over before the job's end was told");
+        log!(debug, job = %id, "the lease was over before the job's end was told");
     }
     let [by_queue, by_key] = exchange.limited;
     inner
@@ -249,7 +251,7 @@ where
                 more = true;
             }
             Err((lease, error)) => {
-                tracing::warn!(job = %lease.id, error, "a job that cannot be run");
+                log!(warn, job = %lease.id, error, "a job that cannot be run");
                 state.tally.died += 1;
                 state.buffer.refuse(lease, error);
             }
@@ -333,7 +335,7 @@ pub(super) async fn beat<T: Send + 'static, R: Remote>(inner: Weak<Inner<T, R>>)
             match inner.remote.extend(leases, inner.lease).await {
                 Ok(lost) => {
                     for id in &lost {
-                        tracing::debug!(job = %id, "the lease is lost");
+                        log!(debug, job = %id, "the lease is lost");
                     }
                     if !lost.is_empty() {
                         inner.lock().buffer.lose(leases, &lost);
@@ -341,7 +343,7 @@ pub(super) async fn beat<T: Send + 'static, R: Remote>(inner: Weak<Inner<T, R>>)
                 }
                 Err(error) => {
                     let (error, at) = (chain(&error), inner.remote.address());
-                    tracing::warn!(error, at, "leases were not prolonged");
+                    log!(warn, error, at, "leases were not prolonged");
                     all = false;
                 }
             }

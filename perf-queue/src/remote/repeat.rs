@@ -4,6 +4,7 @@ use tokio::time::sleep;
 
 use crate::BackendError;
 use crate::job_error::chain;
+use crate::panics::log;
 
 /// How often a call that failed on the way is tried again before the caller gets the error, and how
 /// long after. Every verb is safe to repeat.
@@ -17,7 +18,7 @@ where
     for wait in TRIES {
         match call().await {
             Err(error) if error.is_retryable() => {
-                tracing::debug!(error = chain(&error), "trying again");
+                log!(debug, error = chain(&error), "trying again");
                 sleep(Duration::from_millis(fastrand::u64(wait / 2..=wait))).await;
             }
             ended => return ended,

@@ -236,3 +236,59 @@ async fn a_stop_is_told_at_once_also_right_after_many() {
     let took = now.elapsed();
     assert!(took < SOON, "{took:?}");
 }
+
+/// A job whose `Drop` panics, but for the handler's copy of it.
+#[derive(Debug, Serialize, serde::Deserialize)]
+struct Bomb {
+    number: u32,
+    #[serde(skip)]
+    copy: bool,
+}
+
+impl Clone for Bomb {
+    fn clone(&self) -> Self {
+        Self {
+            number: self.number,
+            copy: true,
+        }
+    }
+}
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        assert!(self.copy || std::thread::panicking(), "dropped");
+    }
+}
+
+/// The server was never told of its end, and the lease was prolonged for ever.
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_job_whose_drop_panics_is_told() {
+    let local = Local::default();
+    let queue = Queue::<Bomb>::builder("test")
+        .backend(local.clone())
+        .retry(crate::Backoff::default().max_attempts(2));
+    let queue = queue.build().await.unwrap();
+    let workers = queue.workers(1, |job: Bomb, _: JobContext| async move {
+        match job.number {
+            0 => Err(crate::JobError::retry("no")),
+            1 => Err(crate::JobError::retry_after(Duration::ZERO)),
+            2 => Err(crate::JobError::discard("no")),
+            _ => Ok(()),
+        }
+    });
+    let workers = workers.spawn();
+    // What is enqueued is dropped by who enqueued it.
+    let jobs = (0..4).map(|number| Bomb { number, copy: true });
+    queue.enqueue_batch(jobs.collect()).await.unwrap();
+    until(|| local.counts().ready + local.counts().in_flight == 0).await;
+    let stats = queue.stats().await.unwrap();
+    let ends = [
+        stats.completed,
+        stats.retried,
+        stats.snoozed,
+        stats.discarded,
+    ];
+    assert_eq!(ends, [1, 1, 1, 1]);
+    assert_eq!((stats.workers_busy, stats.workers_idle), (0, 1));
+    workers.shutdown(Duration::ZERO).await;
+}

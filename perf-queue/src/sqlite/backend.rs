@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use super::durable::{Durable, row};
 use super::state::Setting;
 use crate::backend::{
-    Backend, Boxed, Claim, Ended, Enqueued, NotReplayed, Role, Started, Submission, Why, rejected,
+    Backend, Boxed, Ended, Enqueued, NotReplayed, Role, Started, Submission, Why, rejected,
 };
 use crate::remote::{NewJob, Quota};
 use crate::{
@@ -41,11 +41,11 @@ where
 
     fn part(&self) {}
 
-    fn claim(&self, ended: Option<Ended<T>>, role: Role, to: &mut Option<Started<T>>) -> Claim {
+    fn claim(&self, ended: Option<Ended<T>>, role: &mut Role, to: &mut Option<Started<T>>) {
         if let Some(ended) = &ended {
             self.tell(ended);
         }
-        let claim = self.store.claim(ended, role, to);
+        self.store.claim(ended, role, to);
         if let Some(started) = to
             && let Some(row) = row(&started.taken.hold)
         {
@@ -61,7 +61,6 @@ where
                 }));
             }
         }
-        claim
     }
 
     fn settle(&self, ended: Ended<T>) {

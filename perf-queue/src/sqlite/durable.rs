@@ -17,6 +17,7 @@ use crate::backend::{
     Backend, Boxed, Ended, Hold, Limits, Open, Parts, QueueBackend, Ready, Submission, Taken, Why,
 };
 use crate::memory::{Past, Restored, Settings, Store};
+use crate::panics::{contained, log};
 use crate::remote::codec::{decode, encode};
 use crate::remote::{NewJob, Rules};
 use crate::signals::Signals;
@@ -131,7 +132,7 @@ where
         for job in stored {
             self.store.take_room();
             if job.attempt > self.max_attempts {
-                tracing::warn!(job = %job.id, "a job whose last attempt ended with the process");
+                log!(warn, job = %job.id, "a job whose last attempt ended with the process");
                 let error = "the process ended while the job ran".to_owned();
                 self.journal.end(job.row, End::Dead { error });
                 self.store.leave_room();
@@ -154,14 +155,26 @@ where
                     blocks: job.blocks,
                 }),
                 Err(error) => {
-                    tracing::warn!(job = %job.id, %error, "a job that cannot be decoded");
+                    log!(warn, job = %job.id, %error, "a job that cannot be decoded");
                     let error = error.to_string();
                     self.journal.end(job.row, End::Dead { error });
                     self.store.leave_room();
                 }
             }
         }
-        self.store.restore(jobs);
+        self.restore(jobs);
+    }
+
+    /// Puts jobs into the machine. One whose key panics is a dead letter, and takes no other along.
+    fn restore(&self, jobs: Vec<Restored<T>>) {
+        for number in self.store.restore(jobs) {
+            let row = RowId::from_u64(number);
+            log!(warn, number, "a job whose key panics");
+            self.suspects().remove(&row);
+            let error = "its key panics".to_owned();
+            self.journal.end(row, End::Dead { error });
+            self.store.leave_room();
+        }
     }
 
     /// Takes in what others committed.
@@ -222,7 +235,7 @@ where
             .filter_map(|(job, added)| self.kept(job, added))
             .collect();
         self.store.enqueued(jobs.len());
-        self.store.restore(jobs);
+        self.restore(jobs);
         Ok(ids)
     }
 
@@ -234,6 +247,7 @@ where
     ) -> Option<Restored<T>> {
         let Some(row) = added.row else {
             self.store.leave_room();
+            contained(|| drop(job));
             return None;
         };
         Some(Restored {

@@ -15,6 +15,7 @@ use super::inbox::{Append, Inbox, Op};
 use super::rows::{Added, End, RowId, Stored, millis, wall_clock};
 use super::state::{Setting, Starts, State};
 use super::writer::Writer;
+use crate::panics::log;
 use crate::remote::{Letter, NewJob};
 use crate::{BackendError, EnqueueInError, JobId};
 
@@ -313,7 +314,7 @@ impl Journal {
 
     fn tell(&self, op: Op) {
         if let Err(op) = self.inbox.push(op) {
-            tracing::warn!(?op, "told to a queue that has let go of its file");
+            log!(warn, ?op, "told to a queue that has let go of its file");
         }
     }
 

@@ -10,6 +10,7 @@ use super::state::{Setting, Starts};
 use super::{Journal, RowId};
 use crate::BackendError;
 use crate::job_error::chain;
+use crate::panics::log;
 
 /// Starts are not written one by one: before the first, the file is told that there will be some, and
 /// which there were when nobody has reason to expect more.
@@ -42,7 +43,8 @@ impl Told {
     pub(super) async fn start(&self, journal: &Journal, suspect: Option<RowId>) {
         if let Err(error) = self.try_start(journal).await {
             let error = chain(&error);
-            tracing::warn!(
+            log!(
+                warn,
                 error,
                 "a job starts unknown to the file: after a kill it does not count in limits"
             );
@@ -51,7 +53,8 @@ impl Told {
             && let Err(error) = journal.started_for_sure(row).await
         {
             let error = chain(&error);
-            tracing::warn!(
+            log!(
+                warn,
                 error,
                 "a job that may have killed the process was not marked"
             );

@@ -4,6 +4,7 @@
 use sqlx::SqliteConnection;
 
 use super::error::is_refused;
+use crate::panics::log;
 
 /// Waits until the file is this connection's to write, so that what it reads is the last.
 pub(super) const BEGIN: &str = "BEGIN IMMEDIATE";
@@ -18,7 +19,7 @@ pub(super) async fn roll_back(conn: &mut SqliteConnection, error: sqlx::Error) -
         // There was none, or SQLite has rolled it back already.
         Err(rollback) if is_refused(&rollback) => error,
         Err(rollback) => {
-            tracing::warn!(error = %rollback, "a transaction was not rolled back");
+            log!(warn, error = %rollback, "a transaction was not rolled back");
             sqlx::Error::WorkerCrashed
         }
     }

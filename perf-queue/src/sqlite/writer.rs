@@ -17,6 +17,7 @@ use super::state::{self, Starts};
 use super::watch::Watch;
 use crate::BackendError;
 use crate::job_error::chain;
+use crate::panics::log;
 
 /// How long ended jobs wait for others, to be written with them; nobody waits for them.
 const LINGER: Duration = Duration::from_millis(5);
@@ -205,7 +206,7 @@ impl Writer {
                 self.changes.written();
                 if let Some(failing) = self.failing.take() {
                     let after = failing.since.elapsed();
-                    tracing::info!(?after, "the queue's file can be written again");
+                    log!(info, ?after, "the queue's file can be written again");
                 }
                 if let Some([first, last]) = group.rows() {
                     self.watch.own(first, last);
@@ -230,7 +231,7 @@ impl Writer {
             Ok(Buried { added, dropped }) => {
                 self.letters.count(added, 0, dropped);
                 if dropped > 0 {
-                    tracing::warn!(dropped, "dead letters dropped: no room");
+                    log!(warn, dropped, "dead letters dropped: no room");
                 }
             }
             Err(error) => {
@@ -256,7 +257,8 @@ impl Writer {
         };
         let jobs = self.changes.len();
         let error = chain(error);
-        tracing::warn!(
+        log!(
+            warn,
             error,
             jobs,
             ?wait,
@@ -285,7 +287,7 @@ impl Writer {
             return;
         }
         if let Err(error) = self.try_look(due).await {
-            tracing::warn!(%error, "no look at what others have added to the queue's file");
+            log!(warn, %error, "no look at what others have added to the queue's file");
             if !keeps_connection(&error) {
                 self.conn = None;
             }
@@ -332,7 +334,11 @@ impl Writer {
         {
             if failing.until > until {
                 let jobs = self.changes.len();
-                tracing::error!(jobs, "ended jobs are not in the file, and will run again");
+                log!(
+                    error,
+                    jobs,
+                    "ended jobs are not in the file, and will run again"
+                );
                 break;
             }
             sleep_until(failing.until).await;
@@ -344,7 +350,7 @@ impl Writer {
         };
         let clean = state::set_free(&mut conn, self.queue, self.starts.take(), true).await;
         if let Err(error) = clean.and(conn.close().await) {
-            tracing::warn!(%error, "the queue's file was not closed well");
+            log!(warn, %error, "the queue's file was not closed well");
         }
     }
 }

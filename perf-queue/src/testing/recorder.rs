@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use super::{Captured, Enqueued};
 use crate::backend::{
-    Backend, Boxed, Claim, Ended, Enqueued as Ids, KeyOf, NotReplayed, Role, Started, Submission,
+    Backend, Boxed, Ended, Enqueued as Ids, KeyOf, NotReplayed, Role, Started, Submission,
 };
 use crate::{BackendError, DeadLetter, JobId, Rate, Scope, Stats};
 
@@ -66,8 +66,8 @@ where
         self.inner.part();
     }
 
-    fn claim(&self, ended: Option<Ended<T>>, role: Role, to: &mut Option<Started<T>>) -> Claim {
-        self.inner.claim(ended, role, to)
+    fn claim(&self, ended: Option<Ended<T>>, role: &mut Role, to: &mut Option<Started<T>>) {
+        self.inner.claim(ended, role, to);
     }
 
     fn settle(&self, ended: Ended<T>) {

@@ -13,6 +13,7 @@ use super::run::Worker;
 use super::{Drain, Run};
 use crate::BackendError;
 use crate::backend::Boxed;
+use crate::panics::log;
 use crate::queue::Shared;
 use crate::signals::Signals;
 
@@ -58,6 +59,15 @@ impl Orders {
         let before = self.size.fetch_update(SeqCst, SeqCst, resized);
         let (_, alive) = unpack(before.unwrap_or_default());
         wanted.saturating_sub(alive)
+    }
+
+    /// So many workers are no longer alive.
+    fn gone(&self, workers: u32) {
+        let fewer = |size| {
+            let (wanted, alive) = unpack(size);
+            Some(pack(wanted, alive.saturating_sub(workers)))
+        };
+        let _ = self.size.fetch_update(SeqCst, SeqCst, fewer);
     }
 
     pub(super) fn stopping(&self) -> bool {
@@ -137,11 +147,13 @@ impl Group {
     pub(super) fn set_concurrency(&self, count: usize) {
         let mut tasks = self.tasks();
         while tasks.try_join_next().is_some() {}
-        for _ in 0..self.orders.resize(count) {
-            if self.orders.stopping() {
-                break;
-            }
+        let mut missing = Missing {
+            count: self.orders.resize(count),
+            orders: &self.orders,
+        };
+        while missing.count > 0 && !self.orders.stopping() {
             (self.spawn)(&mut tasks);
+            missing.count -= 1;
         }
         self.signals.workers.notify_waiters();
     }
@@ -160,7 +172,8 @@ impl Group {
         // What they said of their jobs is worth nothing before it is where it is safe.
         let flushed = timeout(FLUSH.max(deadline), (self.flush)()).await;
         if !matches!(flushed, Ok(Ok(()))) {
-            tracing::warn!(
+            log!(
+                warn,
                 "the outcome of some jobs did not reach the backend: they will run again"
             );
         }
@@ -187,6 +200,18 @@ impl Group {
 
     fn tasks(&self) -> MutexGuard<'_, JoinSet<()>> {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Workers that count as alive, and are to be spawned: not so if the clone of a service panics.
+struct Missing<'a> {
+    count: u32,
+    orders: &'a Orders,
+}
+
+impl Drop for Missing<'_> {
+    fn drop(&mut self) {
+        self.orders.gone(self.count);
     }
 }
 

@@ -1,6 +1,8 @@
 mod group;
 mod run;
 mod service;
+#[cfg(test)]
+mod tests;
 
 use std::error::Error;
 use std::fmt;

@@ -13,9 +13,9 @@ use tracing::{Level, Span};
 use super::Run;
 use super::group::Orders;
 use super::service::verdict;
-use crate::backend::{Claim, Ended, Role, Started, Taken};
+use crate::backend::{Ended, Role, Started, Taken};
 use crate::job_error::{Fault, chain};
-use crate::panics::contained;
+use crate::panics::{contained, log};
 use crate::queue::Shared;
 use crate::{JobContext, JobError};
 
@@ -100,11 +100,10 @@ impl<T: Clone + Send + 'static> Hands<T> {
                 self.settle(ended.take());
                 tokio::task::yield_now().await;
             }
-            let claim = self
-                .shared
+            self.shared
                 .backend
-                .claim(ended.take(), Role::Working, &mut running.job);
-            if !matches!(claim, Claim::Job) && !self.wait(&mut running.job).await {
+                .claim(ended.take(), &mut Role::Working, &mut running.job);
+            if running.job.is_none() && !self.wait(&mut running.job).await {
                 return;
             }
             ended = self.work(service, &mut running, call.as_mut()).await;
@@ -130,12 +129,9 @@ impl<T: Clone + Send + 'static> Hands<T> {
             if self.orders.dismissed() {
                 return false;
             }
-            match self.shared.backend.claim(None, idle.role, job) {
-                Claim::Job => {
-                    idle.role = Role::Registered;
-                    return true;
-                }
-                Claim::Wait(role) => idle.role = role,
+            self.shared.backend.claim(None, &mut idle.role, job);
+            if job.is_some() {
+                return true;
             }
             match idle.role {
                 Role::Leader(until) => tokio::select! {
@@ -152,7 +148,7 @@ impl<T: Clone + Send + 'static> Hands<T> {
         &self,
         service: &mut S,
         running: &mut Running<'_, T>,
-        mut call: Pin<&mut Option<S::Future>>,
+        call: Pin<&mut Option<S::Future>>,
     ) -> Option<Ended<T>>
     where
         S: Service<Run<T>, Response = ()> + Send,
@@ -161,20 +157,32 @@ impl<T: Clone + Send + 'static> Hands<T> {
     {
         let job = running.job.as_mut()?;
         let attempt = job.attempt;
-        let span = self.span(&job.taken, attempt);
+        let mut call = Call {
+            future: call,
+            span: self.span(&job.taken, attempt),
+        };
         if let Some(first) = job.first.take() {
             first.await;
         }
         // The job stays where it is, and so does the future: it is made, polled and dropped in there, so
         // that all its panics are caught.
         let result = poll_fn(|cx| {
-            let poll = || span.in_scope(|| poll(service, job, call.as_mut(), cx));
-            match catch_unwind(AssertUnwindSafe(poll)) {
+            let Call { future, span } = &mut call;
+            let poll = || poll(service, job, future.as_mut(), cx);
+            let poll = || catch_unwind(AssertUnwindSafe(poll));
+            let polled = if span.is_none() {
+                poll()
+            } else {
+                // Twice, as a subscriber that panics while a panic goes through the span ends the process.
+                catch_unwind(AssertUnwindSafe(|| span.in_scope(poll))).flatten()
+            };
+            match polled {
                 Ok(poll) => poll.map(Ok),
                 Err(panic) => Poll::Ready(Err(panic)),
             }
         })
         .await;
+        call.over();
         self.orders.completed();
         Some(match result {
             Ok(Ok(())) => {
@@ -182,30 +190,38 @@ impl<T: Clone + Send + 'static> Hands<T> {
                 contained(|| running.job = None);
                 Ended::Completed(id, hold)
             }
-            Ok(Err(error)) => self.judge(running.take()?, attempt, verdict(error.into())),
-            Err(panic) => {
-                contained(|| call.set(None));
-                self.panicked(running.take()?, attempt, panic)
+            Ok(Err(error)) => {
+                // The conversion is the user's as well.
+                let error = contained(|| verdict(error.into()));
+                self.judge(running.take()?, attempt, error)
             }
+            Err(panic) => self.panicked(running.take()?, attempt, panic),
         })
     }
 
     /// Around the handler. Where nobody looks at it, not even one that is disabled: that would be a tenth
-    /// of a job's cost.
+    /// of a job's cost. A job whose span the subscriber fails to make goes without.
     fn span(&self, job: &Taken<T>, attempt: u32) -> Span {
-        if !tracing::span_enabled!(Level::INFO) {
-            return Span::none();
-        }
-        tracing::info_span!(
-            "job",
-            queue = self.shared.name,
-            id = %job.id,
-            attempt,
-            traceparent = job.trace.as_deref(),
-        )
+        let span = || {
+            if !tracing::span_enabled!(Level::INFO) {
+                return Span::none();
+            }
+            tracing::info_span!(
+                "job",
+                queue = self.shared.name,
+                id = %job.id,
+                attempt,
+                traceparent = job.trace.as_deref(),
+            )
+        };
+        contained(span).unwrap_or_else(Span::none)
     }
 
-    fn judge(&self, job: Box<Taken<T>>, attempt: u32, error: JobError) -> Ended<T> {
+    /// `None` for an error that could not be read.
+    fn judge(&self, job: Box<Taken<T>>, attempt: u32, error: Option<JobError>) -> Ended<T> {
+        let Some(error) = error else {
+            return self.failed(job, attempt, "an error whose conversion panics".to_owned());
+        };
         match error.0 {
             Fault::Retry(error) => {
                 // The error is dropped inside, too.
@@ -216,7 +232,7 @@ impl<T: Clone + Send + 'static> Hands<T> {
             Fault::RetryAfter { wait, penalty } => Ended::Snooze(job, wait, penalty),
             Fault::Discard(reason) => {
                 let (id, hold) = (job.id, job.hold);
-                tracing::info!(queue = self.shared.name, job = %id, reason, "job discarded");
+                log!(info, queue = self.shared.name, job = %id, reason, "job discarded");
                 contained(|| drop(job));
                 Ended::Discarded(id, hold)
             }
@@ -238,13 +254,44 @@ impl<T: Clone + Send + 'static> Hands<T> {
         let (queue, id) = (&self.shared.name, job.id);
         match self.shared.backoff.delay(attempt) {
             Some(wait) => {
-                tracing::debug!(queue, job = %id, attempt, ?wait, error, "job failed, to be retried");
+                log!(debug, queue, job = %id, attempt, ?wait, error, "job failed, to be retried");
                 Ended::Retry(job, wait, error)
             }
             None => {
-                tracing::warn!(queue, job = %id, attempt, error, "job failed for good");
+                log!(warn, queue, job = %id, attempt, error, "job failed for good");
                 Ended::Dead(job, error)
             }
+        }
+    }
+}
+
+/// The future of a handler: dropped within the job's span also where the worker's task is aborted.
+struct Call<'a, F> {
+    future: Pin<&'a mut Option<F>>,
+    span: Span,
+}
+
+impl<F> Call<'_, F> {
+    /// As to drop it, without a call where there is nothing to be dropped, as in most cases.
+    #[inline]
+    fn over(self) {
+        if self.future.is_none() && self.span.is_none() {
+            std::mem::forget(self);
+        }
+    }
+}
+
+impl<F> Drop for Call<'_, F> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.future.is_some() {
+            contained(|| self.span.in_scope(|| self.future.set(None)));
+            // Where the subscriber did not let it come to that.
+            contained(|| self.future.set(None));
+        }
+        if !self.span.is_none() {
+            // The subscriber is told of its end.
+            contained(|| self.span = Span::none());
         }
     }
 }

@@ -13,6 +13,8 @@ mod limits;
 mod memory;
 #[cfg(test)]
 mod metrics;
+#[cfg(test)]
+mod panics;
 #[cfg(feature = "postgres")]
 #[cfg(test)]
 mod postgres;

@@ -109,6 +109,41 @@ async fn a_handler_that_blocks_its_thread_does_not_hold_up_shutdown() {
     assert_eq!(queue.stats().await.unwrap().completed, 1);
 }
 
+/// The worker that was woken for the second job waited for the thread of the first, and all others slept.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_whose_worker_waits_for_a_blocked_thread_goes_to_another_one() {
+    let queue = Queue::<u32>::builder("q").build().await.unwrap();
+    let (started, second) = std::sync::mpsc::channel();
+    let second = Arc::new(std::sync::Mutex::new(second));
+    let workers = queue
+        .workers(3, {
+            let queue = queue.clone();
+            move |job, _| {
+                let (queue, started, second) =
+                    (queue.clone(), started.clone(), Arc::clone(&second));
+                async move {
+                    if job == 1 {
+                        started.send(()).unwrap();
+                        return Ok(());
+                    }
+                    // Wakes a worker, on this thread.
+                    queue.try_enqueue(1).await.unwrap();
+                    second.lock().unwrap().recv_timeout(secs(30))?;
+                    Ok(())
+                }
+            }
+        })
+        .spawn();
+    while queue.stats().await.unwrap().workers_idle < 3 {
+        tokio::task::yield_now().await;
+    }
+    queue.enqueue(0).await.unwrap();
+    queue.drain().await.unwrap();
+    let stats = queue.stats().await.unwrap();
+    assert_eq!((stats.completed, stats.retried), (2, 0));
+    workers.shutdown(secs(1)).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn dropping_the_last_handle_stops_the_workers_after_their_job() {
     let queue = Queue::<u32>::builder("q").build().await.unwrap();

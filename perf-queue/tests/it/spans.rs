@@ -1,6 +1,7 @@
 //! The span around a handler.
 
 use std::fmt::Debug;
+use std::future::pending;
 use std::sync::{Arc, Mutex};
 
 use perf_queue::{EnqueueOptions, Queue};
@@ -60,4 +61,44 @@ async fn a_handler_runs_in_a_span_with_the_trace_of_its_job() {
         ]
     );
     workers.shutdown(secs(0)).await;
+}
+
+/// Writes down in which span it is dropped.
+struct Noted(Arc<Mutex<Vec<Option<&'static str>>>>);
+
+impl Drop for Noted {
+    fn drop(&mut self) {
+        let span = tracing::Span::current();
+        let name = span.metadata().map(|it| it.name());
+        self.0.lock().unwrap().push(name);
+    }
+}
+
+/// What it does as it is dropped at the deadline was not seen as its job's.
+#[tokio::test(start_paused = true)]
+async fn a_handler_is_dropped_in_its_span_wherever_it_ends() {
+    let subscriber = tracing_subscriber::registry().with(Spans::default());
+    let _default = tracing::subscriber::set_default(subscriber);
+    let queue = Queue::<u32>::builder("mail").build().await.unwrap();
+    let noted = Arc::new(Mutex::new(Vec::new()));
+    let its = Arc::clone(&noted);
+    let workers = queue.workers(1, move |job, _| {
+        let noted = Noted(Arc::clone(&its));
+        async move {
+            let _noted = noted;
+            tokio::task::yield_now().await;
+            match job {
+                0 => Ok(()),
+                1 => panic!("no"),
+                _ => pending().await,
+            }
+        }
+    });
+    let workers = workers.spawn();
+    queue.enqueue_batch(vec![0, 1, 2]).await.unwrap();
+    tokio::time::sleep(secs(1_000)).await;
+    assert_eq!(workers.shutdown(secs(1)).await.released, 1);
+    let noted = noted.lock().unwrap();
+    assert!(noted.len() > 2);
+    assert!(noted.iter().all(|name| *name == Some("job")), "{noted:?}");
 }

@@ -168,3 +168,59 @@ fn a_job_that_finds_no_worker_is_given_back_after_a_while() {
     assert_eq!(given_back(&mut buffer), [1]);
     assert_eq!(started(&mut buffer, now + HELD), Some(2));
 }
+
+/// A job whose `Drop` panics.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        assert!(std::thread::panicking(), "dropped");
+    }
+}
+
+fn bomb(number: u64, now: Instant) -> Waiting<Bomb> {
+    let job = job(number, now);
+    let Taken { id, hold, .. } = job.taken;
+    Waiting {
+        taken: Taken {
+            job: Bomb,
+            id,
+            trace: None,
+            errors: Errors::default(),
+            hold,
+        },
+        lease: job.lease,
+        key: job.key,
+        attempt: 1,
+        slot: now,
+        until: job.until,
+        limited: false,
+        enqueued_before: Duration::ZERO,
+        due_before: Duration::ZERO,
+        received: now,
+    }
+}
+
+/// Those after it were kept, though they were recalled or lost.
+#[test]
+fn jobs_whose_drop_panics_are_let_go_all_the_same() {
+    let now = Instant::now();
+    let ways: [fn(&mut Buffer<Bomb>, Instant); 5] = [
+        |buffer, _| buffer.recall_all(),
+        |buffer, _| buffer.release(),
+        |buffer, now| assert!(buffer.release_stale(now + HELD)),
+        |buffer, now| assert!(buffer.start(now + LEASE).is_none()),
+        |buffer, _| {
+            let (leases, _) = buffer.leases();
+            let lost: Vec<_> = leases.iter().map(|lease| lease.id).collect();
+            buffer.lose(&leases, &lost);
+        },
+    ];
+    for (way, told) in ways.into_iter().zip([3, 3, 3, 3, 0]) {
+        let mut buffer = Buffer::new();
+        (0..3).for_each(|number| buffer.add(bomb(number, now), 0));
+        way(&mut buffer, now);
+        assert_eq!(buffer.ended(), told);
+        assert!(buffer.next_at().is_none());
+    }
+}

@@ -11,7 +11,7 @@ use super::super::buffer::Waiting;
 use super::super::{Quota, Remote};
 use super::{Leased, ROOM_AGAIN};
 use crate::backend::{
-    Backend, Boxed, Claim, Ended, Enqueued, Hold, NotReplayed, Role, Started, Submission, rejected,
+    Backend, Boxed, Ended, Enqueued, Hold, NotReplayed, Role, Started, Submission, rejected,
 };
 use crate::{BackendError, DeadLetter, JobId, Rate, Scope, Stats};
 
@@ -48,23 +48,21 @@ where
         self.inner.news.notify_one();
     }
 
-    fn claim(&self, ended: Option<Ended<T>>, role: Role, to: &mut Option<Started<T>>) -> Claim {
+    fn claim(&self, ended: Option<Ended<T>>, role: &mut Role, to: &mut Option<Started<T>>) {
         let inner = &*self.inner;
         let mut state = inner.lock();
         let now = Instant::now();
-        match role {
-            Role::Working | Role::Registered => {}
+        match std::mem::replace(role, Role::Registered) {
+            Role::Working => *role = Role::Working,
+            Role::Registered => {}
             Role::Follower => state.crew.leave(None),
             Role::Leader(at) => state.crew.leave(Some(inner.time(at))),
         }
-        if let Some(ended) = ended {
-            self.end(&mut state, ended, now);
-        }
+        let end = ended.and_then(|ended| self.end(&mut state, ended, now));
         let started = state.buffer.start(now);
-        let mut wait = Role::Registered;
-        if started.is_none() && role != Role::Working {
+        if started.is_none() && *role != Role::Working {
             let next = state.buffer.next_at();
-            wait = match state.crew.join(next.map(|at| inner.time(at))) {
+            *role = match state.crew.join(next.map(|at| inner.time(at))) {
                 Some(_) => next.map_or(Role::Follower, Role::Leader),
                 None => Role::Follower,
             };
@@ -74,35 +72,39 @@ where
         if tell {
             inner.news.notify_one();
         }
-        let Some(job) = started else {
-            return Claim::Wait(wait);
-        };
-        let held = now - job.received;
-        let waited = job.due_before + held;
-        inner.meters.started(waited);
-        let Waiting {
-            mut taken, lease, ..
-        } = job;
-        taken.hold = Hold::Lease {
-            token: lease.token,
-            since: now,
-        };
-        *to = Some(Started {
-            taken,
-            attempt: job.attempt,
-            waited,
-            age: job.enqueued_before + held,
-            first: None,
+        // Before anybody is told anything: whatever becomes of that, the worker has the job.
+        let waited = started.map(|job| {
+            let held = now - job.received;
+            let waited = job.due_before + held;
+            let Waiting {
+                mut taken, lease, ..
+            } = job;
+            taken.hold = Hold::Lease {
+                token: lease.token,
+                since: now,
+            };
+            *to = Some(Started {
+                taken,
+                attempt: job.attempt,
+                waited,
+                age: job.enqueued_before + held,
+                first: None,
+            });
+            waited
         });
-        Claim::Job
+        self.report(end);
+        if let Some(waited) = waited {
+            inner.meters.started(waited);
+        }
     }
 
     fn settle(&self, ended: Ended<T>) {
         let mut state = self.inner.lock();
         let now = Instant::now();
-        self.end(&mut state, ended, now);
+        let end = self.end(&mut state, ended, now);
         self.inner.finish(state, now);
         self.inner.news.notify_one();
+        self.report(end);
     }
 
     fn leave(&self, role: Role) {
@@ -213,7 +215,10 @@ where
         })
     }
 
-    fn tidy(&self) {}
+    fn tidy(&self) {
+        // Who was woken for a job may be held up behind a handler that blocks their thread.
+        self.inner.finish(self.inner.lock(), Instant::now());
+    }
 
     fn sample_every(&self) -> Duration {
         Duration::from_secs(5)
