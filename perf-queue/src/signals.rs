@@ -10,6 +10,9 @@ pub(crate) struct Signals {
     pub(crate) room: Room,
     /// Where idle workers wait.
     pub(crate) workers: Notify,
+    /// Something is to be told before the next job starts. One task waits for that.
+    #[cfg(feature = "sqlite")]
+    pub(crate) asked: Notify,
     drained: Notify,
     drainers: AtomicUsize,
 }
@@ -19,6 +22,8 @@ impl Signals {
         Self {
             room: Room::new(),
             workers: Notify::new(),
+            #[cfg(feature = "sqlite")]
+            asked: Notify::new(),
             drained: Notify::new(),
             drainers: AtomicUsize::new(0),
         }

@@ -4,6 +4,8 @@
 
 mod change;
 mod claimed;
+#[cfg(feature = "sqlite")]
+mod gate;
 mod grants;
 mod jobs;
 #[cfg(feature = "sqlite")]
@@ -25,6 +27,8 @@ use slab::Slab;
 
 use change::Past;
 pub(crate) use claimed::{Batch, Claimed, NewJob, Return, Ticket};
+#[cfg(feature = "sqlite")]
+pub(crate) use gate::Ask;
 use jobs::{Job, Jobs};
 #[cfg(feature = "sqlite")]
 pub(crate) use kept::{KnownKeys, stable_hash};
@@ -92,6 +96,8 @@ pub(crate) struct Machine<T, K> {
     /// No job of any key starts before.
     hold: Time,
     paused: bool,
+    #[cfg(feature = "sqlite")]
+    gate: gate::Gate,
     past: Past,
     /// The next grant has been put off already, and counted.
     put_off: bool,
@@ -113,6 +119,8 @@ impl<T, K: Hash + Eq + Clone> Machine<T, K> {
             limiter: Limiter::default(),
             hold: Time::ZERO,
             paused: false,
+            #[cfg(feature = "sqlite")]
+            gate: gate::Gate::default(),
             past: Past::new(),
             put_off: false,
             limited: Limited::default(),
@@ -182,11 +190,19 @@ impl<T, K: Hash + Eq + Clone> Machine<T, K> {
             self.put_off = true;
             return None;
         }
+        #[cfg(feature = "sqlite")]
+        if !self.gate.lets_start() {
+            return None;
+        }
         loop {
             let id = self.ring.pop_front()?;
             let key = &mut self.keys[id as usize];
             key.in_ring = false;
             if key.place == Place::Ready {
+                #[cfg(feature = "sqlite")]
+                if self.gate.has_suspects() && self.asks_first(id) {
+                    return None;
+                }
                 return self.grant(id, now);
             }
             self.place(id, now);
@@ -280,34 +296,19 @@ impl<T, K: Hash + Eq + Clone> Machine<T, K> {
     }
 
     /// When a claim can next succeed: now or in the past if it can at once, `None` if only a new
-    /// job, the end of a running one or of a pause changes anything.
+    /// job, the end of a running one or of a pause changes anything, or an answer.
     pub(crate) fn next_at(&self) -> Option<Time> {
         if self.paused {
+            return None;
+        }
+        #[cfg(feature = "sqlite")]
+        if self.gate.is_asked() {
             return None;
         }
         if self.ready > 0 {
             return Some(self.open_at());
         }
         self.timers.first()
-    }
-
-    /// Drops what is not needed any more. To be called now and then.
-    pub(crate) fn tidy(&mut self, now: Time)
-    where
-        T: Send + 'static,
-    {
-        self.sweep(now, 10_000);
-        #[cfg(feature = "sqlite")]
-        self.past.kept.tidy(now);
-        self.jobs.compact();
-        self.jobs.shrink();
-        self.timers.shrink();
-        self.fades.shrink();
-        if self.keys.is_empty() && self.names.capacity() > 1_024 {
-            self.keys = Slab::new();
-            self.names = HashMap::new();
-            self.ring = VecDeque::new();
-        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -1,5 +1,8 @@
+use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use std::time::Duration;
+
+use slab::Slab;
 
 use super::jobs::grow;
 use super::key::{Key, Place};
@@ -111,6 +114,25 @@ impl<T, K: Hash + Eq + Clone> Machine<T, K> {
         if let Some(key) = self.keys.get_mut(id as usize) {
             key.fading = true;
             self.fades.add(at, id);
+        }
+    }
+
+    /// Drops what is not needed any more. To be called now and then.
+    pub(crate) fn tidy(&mut self, now: Time)
+    where
+        T: Send + 'static,
+    {
+        self.sweep(now, 10_000);
+        #[cfg(feature = "sqlite")]
+        self.past.kept.tidy(now);
+        self.jobs.compact();
+        self.jobs.shrink();
+        self.timers.shrink();
+        self.fades.shrink();
+        if self.keys.is_empty() && self.names.capacity() > 1_024 {
+            self.keys = Slab::new();
+            self.names = HashMap::new();
+            self.ring = VecDeque::new();
         }
     }
 

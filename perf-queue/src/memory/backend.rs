@@ -89,6 +89,10 @@ where
         }
         let end = ended.and_then(|ended| self.end(&mut state, ended, now));
         let claimed = state.machine.claim(now);
+        #[cfg(feature = "sqlite")]
+        if claimed.is_none() && state.machine.take_asked() {
+            self.settings.signals.asked.notify_one();
+        }
         if claimed.is_none() && *role != Role::Working {
             let next = state.machine.next_at();
             *role = match state.crew.join(next.map(|at| self.time(self.instant(at)))) {

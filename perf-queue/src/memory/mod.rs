@@ -1,6 +1,8 @@
 mod backend;
 mod dead;
 mod ends;
+#[cfg(feature = "sqlite")]
+mod gate;
 #[cfg(test)]
 mod model;
 mod names;

@@ -68,6 +68,11 @@ where
         Duration::from_secs(if stands_still { LONG } else { seconds })
     }
 
+    async fn could_start(&self) -> bool {
+        let stats = self.backend().stats().await.unwrap();
+        self.differs.one_owner && stats.ready > 0 && !stats.paused
+    }
+
     fn backend(&self) -> &Arc<dyn Backend<Task>> {
         self.backend.as_ref().unwrap()
     }
@@ -117,7 +122,14 @@ where
         let mut runs = Vec::new();
         for _ in 0..want {
             let mut started = None;
-            self.backend().claim(None, &mut Role::Working, &mut started);
+            while started.is_none() {
+                self.backend().claim(None, &mut Role::Working, &mut started);
+                // It may have to be told somewhere that jobs start.
+                if started.is_none() && !self.could_start().await {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
             let Some(started) = started else {
                 break;
             };

@@ -9,6 +9,8 @@ use serde::de::DeserializeOwned;
 
 use super::durable::{Durable, row};
 use super::state::Setting;
+use super::suspects::Known;
+use super::told::mark;
 use crate::backend::{
     Backend, Boxed, Ended, Enqueued, NotReplayed, Role, Started, Submission, Why, rejected,
 };
@@ -49,16 +51,13 @@ where
         if let Some(started) = to
             && let Some(row) = row(&started.taken.hold)
         {
-            let suspect = !self.suspects().is_empty() && self.suspects().remove(&row);
-            if !suspect {
-                self.journal.started(row);
-            }
-            if suspect || !self.told.is_starting() {
-                let (told, journal) = (Arc::clone(&self.told), Arc::clone(&self.journal));
-                let suspect = suspect.then_some(row);
-                started.first = Some(Box::pin(async move {
-                    told.start(&journal, suspect).await;
-                }));
+            match self.suspects().granted(row) {
+                Known::Marked => {}
+                Known::Suspect => {
+                    let journal = Arc::clone(&self.journal);
+                    started.first = Some(Box::pin(async move { mark(&journal, row).await }));
+                }
+                Known::No => self.journal.started(row),
             }
         }
     }

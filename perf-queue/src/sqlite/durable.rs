@@ -1,6 +1,5 @@
 //! The machine in memory, with its jobs in the file.
 
-use std::collections::HashSet;
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -11,7 +10,8 @@ use serde::de::DeserializeOwned;
 use tokio::sync::TryAcquireError;
 
 use super::state::Setting;
-use super::told::Told;
+use super::suspects::Suspects;
+use super::told::{Told, tell};
 use super::{Added, End, Journal, Place, RowId, Sqlite, Stored};
 use crate::backend::{
     Backend, Boxed, Ended, Hold, Limits, Open, Parts, QueueBackend, Ready, Submission, Taken, Why,
@@ -39,7 +39,7 @@ pub(super) struct Durable<T, K: Hash> {
     /// Held while jobs of the file are put into the machine, so that they are there in its order.
     pub(super) arriving: Mutex<()>,
     /// Jobs that may have killed the process before.
-    suspects: Mutex<HashSet<RowId>>,
+    suspects: Mutex<Suspects>,
     /// The random half of the ids.
     queue: u64,
     next: AtomicU64,
@@ -120,15 +120,18 @@ where
         if durable.journal.state.paused {
             durable.store.pause(true).await?;
         }
+        durable.store.shut();
         durable.take_in(stored);
         let journal = Arc::clone(&durable.journal);
         tokio::spawn(take_in_arrivals(journal, Arc::downgrade(&durable)));
+        tokio::spawn(tell(Arc::downgrade(&durable)));
         Ok(durable)
     }
 
     /// Puts jobs of the file into the machine; those that are none go to the dead letters.
     pub(super) fn take_in(&self, stored: Vec<Stored>) {
         let mut jobs = Vec::with_capacity(stored.len());
+        let mut suspects = Vec::new();
         for job in stored {
             self.store.take_room();
             if job.attempt > self.max_attempts {
@@ -139,7 +142,7 @@ where
                 continue;
             }
             if job.suspect {
-                self.suspects().insert(job.row);
+                suspects.push(job.row);
             }
             match decode::<T>(job.payload) {
                 Ok(decoded) => jobs.push(Restored {
@@ -162,6 +165,8 @@ where
                 }
             }
         }
+        self.suspects().add(&suspects);
+        self.store.suspect(suspects.into_iter().map(RowId::to_u64));
         self.restore(jobs);
     }
 
@@ -170,7 +175,7 @@ where
         for number in self.store.restore(jobs) {
             let row = RowId::from_u64(number);
             log!(warn, number, "a job whose key panics");
-            self.suspects().remove(&row);
+            self.suspects().granted(row);
             let error = "its key panics".to_owned();
             self.journal.end(row, End::Dead { error });
             self.store.leave_room();
@@ -304,8 +309,10 @@ where
             self.journal.end(row, end);
         }
     }
+}
 
-    pub(super) fn suspects(&self) -> std::sync::MutexGuard<'_, HashSet<RowId>> {
+impl<T, K: Hash> Durable<T, K> {
+    pub(super) fn suspects(&self) -> std::sync::MutexGuard<'_, Suspects> {
         self.suspects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

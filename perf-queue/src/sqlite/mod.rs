@@ -22,6 +22,7 @@ mod rows;
 mod script;
 mod start;
 mod state;
+mod suspects;
 #[cfg(test)]
 mod tests;
 mod told;

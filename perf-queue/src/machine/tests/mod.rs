@@ -2,6 +2,8 @@
 
 mod change;
 mod examples;
+#[cfg(feature = "sqlite")]
+mod gate;
 mod limits;
 mod memory;
 mod model;

@@ -12,6 +12,7 @@ mod owners;
 mod queue_model;
 mod restarts;
 mod speed;
+mod starting;
 mod waits;
 mod windows;
 
