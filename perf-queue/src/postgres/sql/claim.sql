@@ -109,7 +109,31 @@ END $$;
 -- The sequence gives lower numbers than it has given, as after a move to another server that left it behind.
 CREATE FUNCTION {schema}.look_back(q int, number bigint) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
+    UPDATE queues r SET ended = 0, floor = 0, arrived = 0, ring = 0 WHERE r.queue = q AND r.floor > number;
+    IF FOUND THEN
+        UPDATE keys k SET head = 0 WHERE k.queue = q AND k.head > 0;
+    END IF;
     UPDATE heads h SET seq = 0, next = 0, since = '0' WHERE h.queue = q AND h.next > number;
+END $$;
+
+-- Notes which numbers are those of transactions that are over, for the heads of keys. As with `look_ahead`, this
+-- transaction drew `floor` before it got its id, `mine`, so that those with a later one draw higher numbers.
+-- An exchange that has the queue's row to itself sees all that such transactions have left, so what it has seen
+-- of the jobs below `ended` is all that there will be: what comes back gets another rank or number.
+CREATE FUNCTION {schema}.note_ended(INOUT r {schema}.queues, floor bigint, mine xid8) LANGUAGE plpgsql AS $$
+DECLARE
+    seen CONSTANT pg_snapshot := pg_current_snapshot();
+BEGIN
+    IF pg_snapshot_xmin(seen) > r.floor_by THEN
+        r.ended := r.floor;
+    ELSIF pg_snapshot_xmax(seen) >= r.floor_by THEN
+        RETURN;
+    END IF;
+    -- Not so often that it costs. Where `mine` is lower than what was noted, it is of another server.
+    IF floor > r.floor + 1000 THEN
+        r.floor := floor;
+        r.floor_by := mine;
+    END IF;
 END $$;
 
 -- Leases the first jobs of keys in the ring, by turns. With a limit for keys a round gives each key
@@ -122,8 +146,10 @@ DECLARE
     left_over int := want;
     share int;
     ring bytea[];
+    first_turn bigint;
     job_ids bytea[];
     job_keys bytea[];
+    job_seqs bigint[];
     ats bigint[];
     slots bigint[];
     n int;
@@ -134,25 +160,38 @@ BEGIN
     stopped := false;
     FOR round IN 1..64 LOOP
         EXIT WHEN left_over <= 0;
-        ring := array(
-            SELECT k.key FROM keys k WHERE k.queue = r.queue AND k.place = 1
+        SELECT array_agg(o.key ORDER BY o.turn), min(o.turn) INTO ring, first_turn FROM (
+            SELECT k.key, k.turn FROM keys k WHERE k.queue = r.queue AND k.place = 1 AND k.turn >= r.ring
             ORDER BY k.turn LIMIT left_over
-        );
-        EXIT WHEN cardinality(ring) = 0;
+        ) o;
+        -- Turns are given by exchanges, one at a time: what comes into the ring later has a later one than this
+        -- exchange has drawn. Not noted each time, since that writes to the queue's row.
+        IF coalesce(first_turn, number) > r.ring + 1000 THEN
+            r.ring := coalesce(first_turn, number);
+        END IF;
+        EXIT WHEN ring IS NULL;
         share := CASE
             WHEN r.key_quota IS NOT NULL OR r.own THEN 1
             ELSE (left_over + cardinality(ring) - 1) / cardinality(ring)
         END;
         WITH heads AS (
-            SELECT j.id, k.key, greatest(t, k.open_at) AS at, u.turn,
+            SELECT j.id, k.key, greatest(t, k.open_at) AS at, u.turn, CASE WHEN j.rank = 0 THEN j.seq END AS seq,
                 row_number() OVER (PARTITION BY u.turn ORDER BY j.rank, j.seq) AS nth
             FROM unnest(ring) WITH ORDINALITY AS u(key, turn)
             CROSS JOIN LATERAL (
                 SELECT * FROM keys o WHERE o.queue = r.queue AND o.key = u.key OFFSET 0
             ) k
             CROSS JOIN LATERAL (
-                SELECT o.id, o.rank, o.seq FROM jobs o
-                WHERE o.queue = r.queue AND o.key = k.key AND o.placed AND o.token = 0
+                SELECT * FROM (
+                    (SELECT o.id, o.rank, o.seq FROM jobs o
+                    WHERE o.queue = r.queue AND o.key = k.key AND o.placed AND o.token = 0 AND o.rank < 0
+                    ORDER BY o.rank, o.seq LIMIT least(share, r.concurrency - k.in_flight))
+                    UNION ALL
+                    (SELECT o.id, o.rank, o.seq FROM jobs o
+                    WHERE o.queue = r.queue AND o.key = k.key AND o.placed AND o.token = 0
+                        AND (o.rank, o.seq) >= (0::smallint, k.head)
+                    ORDER BY o.rank, o.seq LIMIT least(share, r.concurrency - k.in_flight))
+                ) o
                 ORDER BY o.rank, o.seq LIMIT least(share, r.concurrency - k.in_flight)
             ) j
             WHERE k.open_at <= horizon
@@ -161,8 +200,8 @@ BEGIN
             ORDER BY h.at, h.nth, h.turn LIMIT left_over
         )
         SELECT coalesce(array_agg(f.id ORDER BY f.i), '{}'), array_agg(f.key ORDER BY f.i),
-            coalesce(array_agg(f.at ORDER BY f.i), '{}')
-        INTO job_ids, job_keys, ats FROM first f;
+            coalesce(array_agg(f.at ORDER BY f.i), '{}'), array_agg(f.seq ORDER BY f.i)
+        INTO job_ids, job_keys, ats, job_seqs FROM first f;
         IF r.quota IS NOT NULL OR r.hold > t THEN
             SELECT * INTO s FROM slots(r, ats, horizon);
             r := s.r;
@@ -176,6 +215,7 @@ BEGIN
         stopped := n < cardinality(job_ids);
         job_ids := job_ids[1:n];
         job_keys := job_keys[1:n];
+        job_seqs := job_seqs[1:n];
         UPDATE jobs j SET token = number, until = t + lease WHERE j.id = ANY (job_ids);
         UPDATE keys k SET
             turn = nextval('numbers'),
@@ -191,11 +231,13 @@ BEGIN
                 WHEN k.rate IS NOT NULL THEN logged(k.log, g.at, k.rate[1]::int, k.rate[3] > 1)
                 WHEN r.key_quota IS NULL THEN k.log
                 ELSE logged(k.log, g.at, r.key_quota, r.key_burst > 1 OR t < r.key_until)
-            END
+            END,
+            -- None of its jobs of the priority 0 waits before the last of these.
+            head = CASE WHEN g.seq IS NULL THEN k.head ELSE greatest(k.head, least(r.ended, g.seq + 1)) END
         FROM (
-            SELECT u.n, u.at, o.tid FROM (
-                SELECT a.key, count(*)::int AS n, max(a.at) AS at, min(a.i) AS i
-                FROM unnest(job_keys, slots) WITH ORDINALITY AS a(key, at, i)
+            SELECT u.n, u.at, u.seq, o.tid FROM (
+                SELECT a.key, count(*)::int AS n, max(a.at) AS at, max(a.seq) AS seq, min(a.i) AS i
+                FROM unnest(job_keys, slots, job_seqs) WITH ORDINALITY AS a(key, at, seq, i)
                 GROUP BY a.key
             ) u CROSS JOIN LATERAL (
                 SELECT p.ctid AS tid FROM keys p WHERE p.queue = r.queue AND p.key = u.key OFFSET 0
@@ -206,7 +248,7 @@ BEGIN
         IF r.key_quota IS NOT NULL OR r.own THEN
             r.limited_key := r.limited_key + (SELECT count(*) FROM unnest(ats[1:n]) a WHERE a > t);
         END IF;
-        r := place(r, t, horizon, ring);
+        r := place(r, t, horizon, ring, NULL);
         ids := ids || job_ids;
         starts := starts || slots;
         left_over := left_over - n;

@@ -77,15 +77,26 @@ BEGIN
             ORDER BY j.due LIMIT 1)
         UNION ALL
         (SELECT h.since FROM (
-            SELECT ''::bytea AS key
-            UNION ALL (SELECT k.key FROM keys k WHERE k.queue = q AND k.place = 1 ORDER BY k.turn LIMIT 1000)
-            UNION ALL (SELECT k.key FROM keys k WHERE k.queue = q AND k.place = 2 ORDER BY k.open_at LIMIT 1000)
-            UNION ALL (SELECT k.key FROM keys k WHERE k.queue = q AND k.place = 3 LIMIT 1000)
-            UNION ALL (SELECT a.key FROM arrivals a WHERE a.queue = q ORDER BY a.n LIMIT 1000)
+            SELECT ''::bytea AS key, (SELECT o.seq FROM heads o WHERE o.queue = q) AS head
+            UNION ALL (SELECT k.key, k.head FROM keys k WHERE k.queue = q AND k.place = 1 AND k.turn >= (
+                SELECT r.ring FROM queues r WHERE r.queue = q
+            ) ORDER BY k.turn LIMIT 1000)
+            UNION ALL (SELECT k.key, k.head FROM keys k WHERE k.queue = q AND k.place = 2 ORDER BY k.open_at LIMIT 1000)
+            UNION ALL (SELECT k.key, k.head FROM keys k WHERE k.queue = q AND k.place = 3 LIMIT 1000)
+            UNION ALL (SELECT a.key, a.first FROM arrivals a WHERE a.queue = q AND a.n >= (
+                SELECT r.arrived FROM queues r WHERE r.queue = q
+            ) ORDER BY a.n LIMIT 1000)
         ) f CROSS JOIN LATERAL (
-            SELECT j.since FROM jobs j
-            WHERE j.queue = q AND j.key = f.key AND j.placed AND j.token = 0
-            ORDER BY j.rank, j.seq LIMIT 1
+            SELECT e.since FROM (
+                (SELECT j.since, j.rank, j.seq FROM jobs j
+                WHERE j.queue = q AND j.key = f.key AND j.placed AND j.token = 0 AND j.rank < 0
+                ORDER BY j.rank, j.seq LIMIT 1)
+                UNION ALL
+                (SELECT j.since, j.rank, j.seq FROM jobs j
+                WHERE j.queue = q AND j.key = f.key AND j.placed AND j.token = 0
+                    AND (j.rank, j.seq) >= (0::smallint, f.head)
+                ORDER BY j.rank, j.seq LIMIT 1)
+            ) e ORDER BY e.rank, e.seq LIMIT 1
         ) h)
     ) a;
 END $$;

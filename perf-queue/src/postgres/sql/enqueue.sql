@@ -106,6 +106,7 @@ DECLARE
     others bytea[];
     here bigint;
     added bigint;
+    low bigint;
 BEGIN
     IF at_commit AND current_setting('transaction_isolation') IN ('repeatable read', 'serializable') THEN
         RETURN '{}';
@@ -137,6 +138,9 @@ BEGIN
     END IF;
     -- Before its jobs draw their numbers, or a claim might go past them.
     PERFORM pg_current_xact_id();
+    IF keys IS NOT NULL THEN
+        low := nextval('numbers');
+    END IF;
     -- `ON CONFLICT` costs a third more, and an id is hardly ever there already.
     LOOP
         BEGIN
@@ -179,8 +183,8 @@ BEGIN
     END IF;
     IF keys IS NOT NULL THEN
         -- A limit holds from the enqueue on, also where its job is not due yet.
-        INSERT INTO arrivals (n, queue, key, rate)
-        SELECT nextval('numbers'), q, k.key, k.rate FROM (
+        INSERT INTO arrivals (n, queue, key, rate, first)
+        SELECT nextval('numbers'), q, k.key, k.rate, low FROM (
             SELECT CASE WHEN length(e.key) <= 255 THEN e.key ELSE sha256(e.key) END AS key,
                 CASE WHEN quotas[max(e.i)] IS NOT NULL THEN
                     ARRAY[quotas[max(e.i)], periods[max(e.i)], bursts[max(e.i)]]
@@ -215,10 +219,10 @@ BEGIN
         WHERE j.id = ANY (ARRAY[e.id]) AND j.due < 0
         RETURNING j.key, j.placed, j.seq, j.rate
     ), told AS (
-        INSERT INTO arrivals (n, queue, key, rate)
-        SELECT nextval('numbers'), NEW.queue, k.key, last.rate
+        INSERT INTO arrivals (n, queue, key, rate, first)
+        SELECT nextval('numbers'), NEW.queue, k.key, last.rate, k.first
         FROM (
-            SELECT p.key, max(p.seq) AS last FROM placed p
+            SELECT p.key, max(p.seq) AS last, min(p.seq) AS first FROM placed p
             WHERE p.key <> '' AND (p.placed OR p.rate IS NOT NULL)
             GROUP BY p.key ORDER BY min(p.seq)
         ) k JOIN placed last ON last.seq = k.last

@@ -26,12 +26,15 @@ DECLARE
     fewer bigint := 0;
     touched bytea[] := '{}';
     more bytea[];
+    firsts bigint[];
+    begin_at bigint;
     brought text[];
     got bytea[] := '{}';
     slots bigint[] := '{}';
     part record;
     stopped boolean := false;
     number bigint;
+    last_n bigint;
     unkeyed int;
     again bigint;
 BEGIN
@@ -42,7 +45,9 @@ BEGIN
     END IF;
     -- The rules stay as they are until this is over, so that what is granted is so by them.
     PERFORM pg_advisory_xact_lock_shared('queues'::regclass::oid::int, q);
-    SELECT o AS r, c AS clock, h AS head, EXISTS (SELECT FROM arrivals a WHERE a.queue = q) AS arrived INTO part
+    SELECT o AS r, c AS clock, h AS head, EXISTS (
+        SELECT FROM arrivals a WHERE a.queue = q AND a.n >= o.arrived
+    ) AS arrived INTO part
     FROM queues o JOIN clocks c ON c.queue = o.queue JOIN heads h ON h.queue = o.queue WHERE o.queue = q;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'no queue %', q USING ERRCODE = 'no_data_found';
@@ -50,18 +55,33 @@ BEGIN
     r := part.r;
     noted := part.clock;
     head := part.head;
+    keyed := r.keyed OR part.arrived;
+    -- For `note_ended`.
+    IF keyed AND mine IS NULL AND pg_current_xact_id_if_assigned() IS NULL THEN
+        floor := nextval('numbers');
+        mine := pg_current_xact_id();
+    END IF;
     t := micros() + noted.ahead;
     IF t NOT BETWEEN noted.seen AND noted.seen + 1000000 THEN
         PERFORM note_time(q);
         t := clock(q);
     END IF;
-    keyed := r.keyed OR part.arrived;
     locked := keyed OR r.quota IS NOT NULL OR r.hold > t OR e_scopes && '{1,2}'::smallint[];
     IF locked THEN
         SELECT * INTO r FROM queues WHERE queue = q FOR NO KEY UPDATE;
         t := clock(q);
     END IF;
-    was := r;
+    number := nextval('numbers');
+    IF keyed THEN
+        IF number < r.floor THEN
+            PERFORM look_back(q, number);
+            SELECT * INTO r FROM queues WHERE queue = q;
+        END IF;
+        was := r;
+        r := note_ended(r, floor, mine);
+    ELSE
+        was := r;
+    END IF;
     r.keyed := r.keyed OR keyed;
     horizon := t + within;
     lost := '{}';
@@ -86,18 +106,29 @@ BEGIN
     ELSIF r.keyed THEN
         WITH news AS (
             DELETE FROM arrivals a WHERE a.ctid = ANY (array(
-                SELECT o.ctid FROM arrivals o WHERE o.queue = q
+                SELECT o.ctid FROM arrivals o WHERE o.queue = q AND o.n >= r.arrived
                 ORDER BY o.n LIMIT 1000 FOR UPDATE SKIP LOCKED
-            )) RETURNING a.key, a.n, a.rate
-        ) SELECT array_agg(s.key ORDER BY s.n), array_agg(s.rate::text ORDER BY s.n)
-        INTO more, brought FROM news s;
+            )) RETURNING a.key, a.n, a.rate, a.first
+        ) SELECT array_agg(s.key ORDER BY s.n), array_agg(s.rate::text ORDER BY s.n),
+            array_agg(s.first ORDER BY s.n), max(s.n)
+        INTO more, brought, firsts, last_n FROM news s;
+        IF coalesce(cardinality(more), 0) < 1000 THEN
+            begin_at := r.ended;
+            r.arrived := r.ended;
+        ELSE
+            -- Others have arrived, and jobs of the same keys with lower numbers may be among them.
+            begin_at := 0;
+            firsts := array_fill(0::bigint, ARRAY[cardinality(more)]);
+            r.arrived := least(r.ended, last_n);
+        END IF;
+        firsts := array_fill(begin_at, ARRAY[cardinality(touched)]) || firsts;
         touched := touched || more;
         IF NOT r.own AND (rated OR cardinality(array_remove(brought, NULL)) > 0) THEN
             r.own := true;
             r.own_after := coalesce(last_grant(q), 0);
         END IF;
         IF r.own THEN
-            PERFORM bring_rates(r, more, brought);
+            PERFORM bring_rates(r, more, brought, firsts[cardinality(firsts) - cardinality(more) + 1:]);
         END IF;
         touched := touched || array(
             SELECT k.key FROM keys k WHERE k.queue = q AND k.place = 2 AND k.open_at <= horizon
@@ -107,11 +138,10 @@ BEGIN
             ORDER BY k.open_at LIMIT 1000
         );
         IF cardinality(touched) > 0 THEN
-            r := place(r, t, horizon, touched);
+            r := place(r, t, horizon, touched, firsts);
         END IF;
     END IF;
     IF want > 0 AND NOT r.paused THEN
-        number := nextval('numbers');
         IF number < head.next THEN
             PERFORM look_back(q, number);
             head.seq := 0;
@@ -165,7 +195,8 @@ BEGIN
     END IF;
     IF locked AND r IS DISTINCT FROM was THEN
         UPDATE queues SET slot = r.slot, last = r.last, log = r.log, hold = r.hold, put_off = r.put_off,
-            keyed = r.keyed, own = r.own, own_after = r.own_after, limited_queue = r.limited_queue, limited_key = r.limited_key
+            keyed = r.keyed, own = r.own, own_after = r.own_after, limited_queue = r.limited_queue, limited_key = r.limited_key,
+            ended = r.ended, floor = r.floor, floor_by = r.floor_by, arrived = r.arrived, ring = r.ring
         WHERE queue = q;
     END IF;
 
@@ -184,10 +215,10 @@ BEGIN
                     ORDER BY o.open_at LIMIT 1)
             ) f;
             IF r.keyed THEN
-                PERFORM FROM keys k WHERE k.queue = q AND k.place = 1 LIMIT 1;
+                PERFORM FROM keys k WHERE k.queue = q AND k.place = 1 AND k.turn >= r.ring LIMIT 1;
                 again := CASE WHEN FOUND THEN t END;
             END IF;
-            again := least(again, fall_asleep(q, head.seq, t));
+            again := least(again, fall_asleep(q, head.seq, r.arrived, t));
         END IF;
         IF late THEN
             again := t;
@@ -250,7 +281,7 @@ END $$;
 -- before it was written, so a last look finds its job: then the answer is `t`. While one is under way, or
 -- a transaction is open that has made its constraints immediate, nobody waits for it: then the answer
 -- is a little later.
-CREATE FUNCTION {schema}.fall_asleep(q int, head bigint, t bigint) RETURNS bigint
+CREATE FUNCTION {schema}.fall_asleep(q int, head bigint, from_n bigint, t bigint) RETURNS bigint
 LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM FROM sleepers s WHERE s.queue = q AND s.asleep;
@@ -271,6 +302,6 @@ BEGIN
     IF FOUND THEN
         RETURN t;
     END IF;
-    PERFORM FROM arrivals a WHERE a.queue = q LIMIT 1;
+    PERFORM FROM arrivals a WHERE a.queue = q AND a.n >= from_n LIMIT 1;
     RETURN CASE WHEN FOUND THEN t END;
 END $$;

@@ -143,13 +143,14 @@ BEGIN
 END $$;
 
 -- Jobs that were enqueued have brought these limits for their keys; the last one of a key counts.
-CREATE FUNCTION {schema}.bring_rates(r {schema}.queues, whose bytea[], brought text[]) RETURNS void
+CREATE FUNCTION {schema}.bring_rates(r {schema}.queues, whose bytea[], brought text[], firsts bigint[]) RETURNS void
 LANGUAGE plpgsql AS $$
 BEGIN
     WITH last AS (
-        SELECT u.key, (array_agg(u.rate ORDER BY u.i DESC))[1]::bigint[] AS rate
-        FROM unnest(whose, brought) WITH ORDINALITY AS u(key, rate, i)
-        WHERE u.rate IS NOT NULL GROUP BY u.key
+        SELECT u.key, least(r.ended, min(u.first)) AS head,
+            (array_agg(u.rate ORDER BY u.i DESC) FILTER (WHERE u.rate IS NOT NULL))[1]::bigint[] AS rate
+        FROM unnest(whose, brought, firsts) WITH ORDINALITY AS u(key, rate, first, i)
+        GROUP BY u.key HAVING count(u.rate) > 0
     ), changed AS (
         SELECT o.tid, l.rate, c.* FROM last l
         CROSS JOIN LATERAL (
@@ -160,10 +161,17 @@ BEGIN
         UPDATE keys k SET rate = c.rate, hold = c.hold, slot = c.slot, log = c.log
         FROM changed c WHERE k.ctid = c.tid
     )
-    INSERT INTO keys (queue, key, rate, hold)
-    SELECT r.queue, l.key, l.rate, CASE WHEN r.own_after > 0 THEN r.own_after + l.rate[2] ELSE 0 END
+    INSERT INTO keys (queue, key, rate, hold, head)
+    SELECT r.queue, l.key, l.rate, CASE WHEN r.own_after > 0 THEN r.own_after + l.rate[2] ELSE 0 END, l.head
     FROM last l
-    WHERE EXISTS (SELECT FROM jobs j WHERE j.queue = r.queue AND j.key = l.key AND j.placed AND j.token = 0)
+    WHERE coalesce((
+        SELECT true FROM jobs j
+        WHERE j.queue = r.queue AND j.key = l.key AND j.placed AND j.token = 0
+            AND (j.rank, j.seq) >= (0::smallint, l.head) LIMIT 1
+    ), (
+        SELECT true FROM jobs j
+        WHERE j.queue = r.queue AND j.key = l.key AND j.placed AND j.token = 0 AND j.rank < 0 LIMIT 1
+    ), false)
     ON CONFLICT (queue, key) DO NOTHING;
 END $$;
 
@@ -174,13 +182,20 @@ BEGIN
     UPDATE keys k SET rate = f.rate, hold = c.hold, slot = c.slot, log = c.log
     FROM (SELECT DISTINCT a.key FROM unnest(touched) AS a(key)) u
     CROSS JOIN LATERAL (
-        SELECT o.ctid AS tid, o AS whole FROM keys o
+        SELECT o.ctid AS tid, o.head, o AS whole FROM keys o
         WHERE o.queue = r.queue AND o.key = u.key AND o.rate IS NULL OFFSET 0
     ) o CROSS JOIN LATERAL (
-        SELECT j.rate FROM jobs j
-        WHERE j.queue = r.queue AND j.key = u.key AND j.placed AND j.token = 0
-            AND j.enqueued > r.own_since
-        ORDER BY j.rank, j.seq LIMIT 1
+        SELECT e.rate FROM (
+            (SELECT j.rate, j.rank, j.seq FROM jobs j
+            WHERE j.queue = r.queue AND j.key = u.key AND j.placed AND j.token = 0
+                AND j.enqueued > r.own_since AND j.rank < 0
+            ORDER BY j.rank, j.seq LIMIT 1)
+            UNION ALL
+            (SELECT j.rate, j.rank, j.seq FROM jobs j
+            WHERE j.queue = r.queue AND j.key = u.key AND j.placed AND j.token = 0
+                AND j.enqueued > r.own_since AND (j.rank, j.seq) >= (0::smallint, o.head)
+            ORDER BY j.rank, j.seq LIMIT 1)
+        ) e ORDER BY e.rank, e.seq LIMIT 1
     ) f CROSS JOIN LATERAL rated(o.whole, f.rate, r) c
     WHERE k.ctid = o.tid AND f.rate IS NOT NULL;
 END $$;
@@ -220,16 +235,32 @@ BEGIN
 END $$;
 
 -- Puts keys where they belong after something about them has changed. Those that may start until
--- `horizon` go into the ring. What is as good as new is forgotten.
-CREATE FUNCTION {schema}.place(INOUT r {schema}.queues, t bigint, horizon bigint, touched bytea[])
+-- `horizon` go into the ring. What is as good as new is forgotten. `firsts` is null where all of them are known;
+-- else a key that is not has no job that waits with a number below those here, and below `ended`.
+CREATE FUNCTION {schema}.place(
+    INOUT r {schema}.queues, t bigint, horizon bigint, touched bytea[], firsts bigint[]
+)
 LANGUAGE plpgsql AS $$
 DECLARE
     held bigint;
 BEGIN
-    INSERT INTO keys (queue, key, slot)
-    SELECT r.queue, u.key, first_slot(r, t) FROM unnest(touched) AS u(key)
-    WHERE EXISTS (SELECT FROM jobs j WHERE j.queue = r.queue AND j.key = u.key AND j.placed AND j.token = 0)
-    ON CONFLICT (queue, key) DO NOTHING;
+    IF firsts IS NOT NULL THEN
+        INSERT INTO keys (queue, key, slot, head)
+        SELECT r.queue, u.key, first_slot(r, t), u.head FROM (
+            SELECT a.key, least(r.ended, min(a.first)) AS head
+            FROM unnest(touched, firsts) AS a(key, first) GROUP BY a.key
+        ) u
+        WHERE (SELECT true FROM keys k WHERE k.queue = r.queue AND k.key = u.key) IS NULL
+            AND coalesce((
+                SELECT true FROM jobs j
+                WHERE j.queue = r.queue AND j.key = u.key AND j.placed AND j.token = 0
+                    AND (j.rank, j.seq) >= (0::smallint, u.head) LIMIT 1
+            ), (
+                SELECT true FROM jobs j
+                WHERE j.queue = r.queue AND j.key = u.key AND j.placed AND j.token = 0 AND j.rank < 0 LIMIT 1
+            ), false)
+        ON CONFLICT (queue, key) DO NOTHING;
+    END IF;
     IF r.own THEN
         PERFORM find_rates(r, touched);
     END IF;
@@ -248,10 +279,14 @@ BEGIN
             END AS fresh_at,
             coalesce(k.in_flight >= r.concurrency, false) AS full_up,
             r.concurrency IS NOT NULL AND k.in_flight > 0 AS busy,
-            EXISTS (
-                SELECT FROM jobs j
+            coalesce((
+                SELECT true FROM jobs j
                 WHERE j.queue = r.queue AND j.key = k.key AND j.placed AND j.token = 0
-            ) AS waiting
+                    AND (j.rank, j.seq) >= (0::smallint, k.head) LIMIT 1
+            ), (
+                SELECT true FROM jobs j
+                WHERE j.queue = r.queue AND j.key = k.key AND j.placed AND j.token = 0 AND j.rank < 0 LIMIT 1
+            ), false) AS waiting
         FROM (
             SELECT u.key, min(u.i) AS i FROM unnest(touched) WITH ORDINALITY AS u(key, i)
             GROUP BY u.key ORDER BY min(u.i)

@@ -48,6 +48,15 @@ CREATE TABLE {schema}.queues (
     log bigint[] NOT NULL DEFAULT '{}',
     hold bigint NOT NULL DEFAULT 0,
     put_off boolean NOT NULL DEFAULT false,
+    -- All transactions that drew a number below `ended` are over. It becomes `floor` once those with an id up
+    -- to `floor_by` are.
+    ended bigint NOT NULL DEFAULT 0,
+    floor bigint NOT NULL DEFAULT 0,
+    floor_by xid8 NOT NULL DEFAULT '0',
+    -- From which number on exchanges look for arrivals, and from which turn on for keys in the ring: there is none
+    -- before, nor will be. Else they would go through the entries of all that were, up to the last vacuum.
+    arrived bigint NOT NULL DEFAULT 0,
+    ring bigint NOT NULL DEFAULT 0,
     limited_queue bigint NOT NULL DEFAULT 0,
     limited_key bigint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 50);
@@ -142,6 +151,8 @@ CREATE TABLE {schema}.arrivals (
     queue int NOT NULL,
     key bytea NOT NULL,
     rate bigint[],
+    -- No higher than the numbers of its jobs.
+    first bigint NOT NULL DEFAULT 0,
     PRIMARY KEY (queue, n)
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
 
@@ -161,6 +172,8 @@ CREATE TABLE {schema}.keys (
     hold bigint NOT NULL DEFAULT 0,
     -- Its own limit, instead of that of the rules.
     rate bigint[],
+    -- From which number on claims look for its jobs of the priority 0: none before it waits, nor will.
+    head bigint NOT NULL DEFAULT 0,
     PRIMARY KEY (queue, key)
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
 

@@ -132,7 +132,7 @@ BEGIN
             WHERE o.queue = q AND o.rate IS NOT NULL AND k.ctid = o.ctid;
             UPDATE queues SET own_since = t, own = false WHERE queue = q RETURNING * INTO r;
         END IF;
-        r := place(r, t, t, array(SELECT k.key FROM keys k WHERE k.queue = q));
+        r := place(r, t, t, array(SELECT k.key FROM keys k WHERE k.queue = q), NULL);
         UPDATE queues SET limited_key = r.limited_key WHERE queue = q;
     END IF;
     PERFORM pg_notify(r.channel, '');
@@ -157,6 +157,7 @@ CREATE FUNCTION {schema}.replay(q int, letter bytea, capacity bigint) RETURNS bo
 LANGUAGE plpgsql {set} AS $$
 DECLARE
     t bigint;
+    low bigint;
     d {schema}.dead;
 BEGIN
     PERFORM FROM dead o WHERE o.queue = q AND o.id = letter;
@@ -172,6 +173,7 @@ BEGIN
     IF NOT FOUND THEN
         RETURN false;
     END IF;
+    low := nextval('numbers');
     INSERT INTO jobs (id, seq, enqueued, since, queue, rank, placed, key, long_key, payload, trace, rate)
     VALUES (d.id, nextval('numbers'), d.enqueued, t, q, d.rank, true, d.key, d.long_key, d.payload,
         d.trace, d.rate)
@@ -180,7 +182,7 @@ BEGIN
         RETURN true;
     END IF;
     IF d.key <> '' THEN
-        INSERT INTO arrivals (n, queue, key, rate) VALUES (nextval('numbers'), q, d.key, d.rate);
+        INSERT INTO arrivals (n, queue, key, rate, first) VALUES (nextval('numbers'), q, d.key, d.rate, low);
     END IF;
     PERFORM arrived(q, 1);
     RETURN true;

@@ -31,7 +31,7 @@ impl PostgresRemote {
     }
 
     /// The number of the first job that waits.
-    async fn first(&self) -> i64 {
+    pub(super) async fn first(&self) -> i64 {
         let sql = format!(
             "SELECT min(seq) FROM {}.jobs WHERE token = 0",
             self.schema()

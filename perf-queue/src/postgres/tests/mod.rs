@@ -9,6 +9,7 @@ mod faults;
 mod flood;
 mod heads;
 mod kept;
+mod key_heads;
 mod leases;
 mod limits;
 mod migrate;

@@ -4,11 +4,18 @@ use super::support::*;
 use crate::remote::{NewJob, Remote, Rules};
 
 async fn run(total: usize, size: usize, keys: usize) {
+    run_with(total, size, keys, true).await;
+}
+
+async fn run_with(total: usize, size: usize, keys: usize, vacuum: bool) {
     let Some(backend) = backend().await else {
         return;
     };
     let backend = backend.capacity(1_000_000);
     let remote = backend.open("q", Some(&Rules::default())).await.unwrap();
+    if !vacuum {
+        remote.no_vacuum().await;
+    }
     let all: Vec<NewJob> = (0..total)
         .map(|i| {
             let key = if keys == 0 {
@@ -41,7 +48,7 @@ async fn run(total: usize, size: usize, keys: usize) {
     let drained = middle.elapsed();
     let rate = |n: usize, t: std::time::Duration| (n as f64 / t.as_secs_f64()) as u64;
     println!(
-        "{total} jobs of {keys} keys in {size}s: enqueue {}/s, drain {}/s (first half {}/s), end to end {}/s",
+        "{total} jobs of {keys} keys in {size}s, vacuum {vacuum}: enqueue {}/s, drain {}/s (first half {}/s), end to end {}/s",
         rate(total, enqueued),
         rate(total, drained),
         rate(total / 2, half.unwrap()),
@@ -103,4 +110,14 @@ async fn jobs_per_second() {
     run(20_000, 500, 10).await;
     run(20_000, 500, 1_000).await;
     run(20_000, 500, 20_000).await;
+}
+
+#[tokio::test]
+#[ignore = "measures; for a release build on a quiet machine"]
+async fn jobs_per_second_without_vacuum_at_speed() {
+    for keys in [0, 10, 1_000, 200_000] {
+        for total in [20_000, 200_000] {
+            run_with(total, 500, keys, false).await;
+        }
+    }
 }

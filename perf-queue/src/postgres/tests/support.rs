@@ -120,6 +120,18 @@ impl PostgresRemote {
         count.fetch_one(self.pool()).await.unwrap()
     }
 
+    /// What jobs leave in the tables and indices stays there.
+    pub(super) async fn no_vacuum(&self) {
+        for table in ["jobs", "keys", "leases", "arrivals", "counts", "queues"] {
+            let sql = format!(
+                "ALTER TABLE {}.{table} SET (autovacuum_enabled = off)",
+                self.schema()
+            );
+            let set = sqlx::query(sqlx::AssertSqlSafe(sql));
+            set.execute(self.pool()).await.unwrap();
+        }
+    }
+
     /// As if somebody had set the server's clock.
     pub(super) async fn move_clock(&self, micros: i64) {
         let sql = format!("UPDATE {}.clocks SET ahead = ahead + $1", self.schema());
