@@ -1,5 +1,6 @@
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::process::Command;
 
 use crate::account;
 use crate::availability::{Kind, Unavailable, or_skip};
@@ -79,6 +80,26 @@ impl PgBouncer {
         };
         let server = Watched::start(&program).map_err(Unavailable::Failed)?;
         Ok(Self { server })
+    }
+
+    /// Whether the one on this machine tells the prepared statements of its clients apart in
+    /// [`PoolMode::Transaction`], given `max_prepared_statements`: from 1.21 on. A test that needs that says on
+    /// standard error that it is skipped, where it does not. `None` where the binary is missing.
+    pub async fn tells_statements_apart() -> Option<bool> {
+        blocking(|| {
+            let bin = binaries::directory_with(&["pgbouncer"])?;
+            let version = Command::new(bin.join("pgbouncer"))
+                .arg("--version")
+                .output();
+            let version = String::from_utf8(version.ok()?.stdout).ok()?;
+            let (_, rest) = version.split_once("PgBouncer ")?;
+            let mut parts = rest
+                .split(|c: char| !c.is_ascii_digit())
+                .map(str::parse::<u32>);
+            let version = (parts.next()?.ok()?, parts.next()?.ok()?);
+            Some(version >= (1, 21))
+        })
+        .await
     }
 
     /// The URL of the server behind it, by way of this.

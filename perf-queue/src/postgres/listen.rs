@@ -17,10 +17,18 @@ const PING_EVERY: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Listener {
     heard: Arc<Notify>,
-    task: JoinHandle<()>,
+    task: Option<JoinHandle<()>>,
 }
 
 impl Listener {
+    /// Hears nothing, where the server's connections change hands: it would let others hear what it should.
+    pub(super) fn deaf() -> Self {
+        Self {
+            heard: Arc::default(),
+            task: None,
+        }
+    }
+
     pub(super) fn spawn(pool: &PgPool, channel: Arc<str>) -> Self {
         Self::pinging(pool, channel, PING_EVERY)
     }
@@ -30,7 +38,10 @@ impl Listener {
         // Not out of the caller's pool, which may be small: a listener would keep it for ever.
         let options = pool.connect_options();
         let task = tokio::spawn(listen(options, channel, every, Arc::clone(&heard)));
-        Self { heard, task }
+        Self {
+            heard,
+            task: Some(task),
+        }
     }
 
     /// Returns at once where something was heard since the last time.
@@ -41,7 +52,7 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        self.task.abort();
+        self.task.iter().for_each(JoinHandle::abort);
     }
 }
 

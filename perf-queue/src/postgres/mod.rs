@@ -10,6 +10,7 @@ mod kept;
 mod listen;
 mod migrate;
 mod open;
+mod pooler;
 mod remote;
 mod rules;
 mod schema;
@@ -31,9 +32,10 @@ pub(crate) const NAME: &str = "Postgres";
 /// Processes learn of new jobs by `LISTEN`, on one connection of their own beside the pool. Where
 /// notifications do not arrive, they poll.
 ///
-/// Behind PgBouncer, give it the session mode, or a pool that goes past it. In transaction mode sqlx's
-/// prepared statements need PgBouncer 1.21 or later with `max_prepared_statements`, which is untested here,
-/// and notifications do not arrive.
+/// Behind PgBouncer any mode that runs prepared statements will do: the session mode, and the transaction mode
+/// from 1.21 on with `max_prepared_statements`. In transaction mode notifications do not arrive, so processes
+/// ask once a second, or at once after an enqueue of their own. Where clients would run each other's prepared
+/// statements, building a queue fails with [`BackendError::Unfit`](crate::BackendError::Unfit).
 #[derive(Debug, Clone)]
 pub struct Postgres {
     pool: PgPool,

@@ -5,7 +5,7 @@ use sqlx::{AssertSqlSafe, PgPool, Row};
 use super::error::{backend_error, is_collision};
 use super::listen::Listener;
 use super::remote::address;
-use super::{NAME, Postgres, PostgresRemote, migrate, schema};
+use super::{NAME, Postgres, PostgresRemote, migrate, pooler, schema};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -38,6 +38,7 @@ impl Postgres {
                 reason: "the name of the queue has a NUL, which Postgres does not keep".to_owned(),
             });
         }
+        let shared = pooler::shares_connections(&self.pool).await?;
         if self.migrate {
             let migrated = migrate::migrate(&self.pool, &self.schema, schema::MIGRATIONS).await;
             migrated.map_err(backend_error)?;
@@ -45,7 +46,11 @@ impl Postgres {
         migrate::check(&self.pool, &self.schema).await?;
         let quoted = schema::quoted(&self.schema);
         let (id, channel) = queue_row(&self.pool, &quoted, queue).await?;
-        let listener = Listener::spawn(&self.pool, Arc::clone(&channel));
+        let listener = if shared {
+            Listener::deaf()
+        } else {
+            Listener::spawn(&self.pool, channel)
+        };
         let bounds = [self.capacity, self.dead_letters];
         let remote = PostgresRemote::new(
             self.pool,
