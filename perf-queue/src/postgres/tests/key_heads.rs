@@ -1,6 +1,6 @@
 //! Claims of jobs with keys do not go through what jobs of these keys have left, and pass by no job.
 
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row};
+use sqlx::{AssertSqlSafe, Connection as _, Row};
 
 use super::support::*;
 use crate::Postgres;
@@ -63,15 +63,6 @@ impl PostgresRemote {
             self.exchange(&ended, want(0)).await.unwrap();
         }
     }
-}
-
-/// As when a report runs for an hour: the server can neither remove nor mark what was deleted.
-async fn hold_back(remote: &PostgresRemote) -> PgConnection {
-    let options = remote.pool().connect_options();
-    let mut conn = PgConnection::connect_with(&options).await.unwrap();
-    let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT pg_current_snapshot()";
-    sqlx::raw_sql(begin).execute(&mut conn).await.unwrap();
-    conn
 }
 
 #[tokio::test]

@@ -1,8 +1,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
+use sqlx::{Connection as _, PgPool};
 
 use crate::remote::{Ended, Exchange, Granted, How, NewJob, Quota, Remote, Rules, Want};
 use crate::{JobId, Postgres, postgres::PostgresRemote};
@@ -106,6 +106,15 @@ pub(super) async fn take_until(remote: &PostgresRemote, want: Want) -> Exchange 
         }
         tokio::time::sleep(exchange.next.unwrap().min(ms(1_000))).await;
     }
+}
+
+/// As when a report runs for an hour: the server can neither remove nor mark what was deleted.
+pub(super) async fn hold_back(remote: &PostgresRemote) -> sqlx::PgConnection {
+    let options = remote.pool().connect_options();
+    let mut conn = sqlx::PgConnection::connect_with(&options).await.unwrap();
+    let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT pg_current_snapshot()";
+    sqlx::raw_sql(begin).execute(&mut conn).await.unwrap();
+    conn
 }
 
 impl PostgresRemote {
