@@ -109,7 +109,8 @@ END $$;
 -- The sequence gives lower numbers than it has given, as after a move to another server that left it behind.
 CREATE FUNCTION {schema}.look_back(q int, number bigint) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-    UPDATE queues r SET ended = 0, floor = 0, arrived = 0, ring = 0 WHERE r.queue = q AND r.floor > number;
+    UPDATE queues r SET ended = 0, floor = 0, arrived = 0, ring = 0
+    WHERE r.queue = q AND greatest(r.floor, r.ring) > number;
     IF FOUND THEN
         UPDATE keys k SET head = 0 WHERE k.queue = q AND k.head > 0;
     END IF;

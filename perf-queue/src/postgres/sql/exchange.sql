@@ -73,7 +73,7 @@ BEGIN
     END IF;
     number := nextval('numbers');
     IF keyed THEN
-        IF number < r.floor THEN
+        IF number < greatest(r.floor, r.ring) THEN
             PERFORM look_back(q, number);
             SELECT * INTO r FROM queues WHERE queue = q;
         END IF;
