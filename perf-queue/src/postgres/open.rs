@@ -38,7 +38,7 @@ impl Postgres {
                 reason: "the name of the queue has a NUL, which Postgres does not keep".to_owned(),
             });
         }
-        let shared = pooler::shares_connections(&self.pool).await?;
+        let shared = pooler::shares_connections(&self.pool, self.response_timeout).await?;
         if self.migrate {
             let migrated = migrate::migrate(&self.pool, &self.schema, schema::MIGRATIONS).await;
             migrated.map_err(backend_error)?;

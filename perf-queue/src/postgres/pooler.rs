@@ -1,6 +1,9 @@
 //! What stands between this process and the server.
 
+use std::time::Duration;
+
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, Row};
+use tokio::time::timeout;
 
 use super::NAME;
 use super::error::backend_error;
@@ -23,10 +26,15 @@ const TRIES: usize = 5;
 
 /// Whether connections of the server's are handed out by the transaction, so that it can notify nobody. Refuses
 /// a pooler that does so and lets clients run each other's prepared statements.
-pub(super) async fn shares_connections(pool: &PgPool) -> Result<bool, BackendError> {
+pub(super) async fn shares_connections(
+    pool: &PgPool,
+    patience: Duration,
+) -> Result<bool, BackendError> {
     let mut one = pool.acquire().await.map_err(backend_error)?;
+    let options = pool.connect_options();
+    let other = timeout(patience, PgConnection::connect_with(&options)).await;
     // Where the server has none to spare, nothing is known.
-    let Ok(mut other) = PgConnection::connect_with(&pool.connect_options()).await else {
+    let Ok(Ok(mut other)) = other else {
         return Ok(false);
     };
     let shared = are_shared(&mut one, &mut other).await;
@@ -38,11 +46,18 @@ pub(super) async fn shares_connections(pool: &PgPool) -> Result<bool, BackendErr
     // How its goodbye goes says nothing about the server.
     let _ = other.close().await;
     match (shared.map_err(backend_error)?, told_apart) {
+        (false, _) => Ok(false),
+        (true, Ok(true)) => Ok(true),
         (true, Ok(false)) => Err(unfit()),
-        // Its name is that of a statement of another client.
-        (true, Err(sqlx::Error::Database(_))) => Err(unfit()),
-        (shared, _) => Ok(shared),
+        (true, Err(error)) if is_mix_up(&error) => Err(unfit()),
+        (true, Err(error)) => Err(backend_error(error)),
     }
+}
+
+/// Another client has a statement of this name, or had; or there are not even transactions.
+fn is_mix_up(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Database(error)
+        if matches!(error.code().as_deref(), Some("42P05" | "26000" | "08P01")))
 }
 
 /// Both are open, so a server without a pooler, or one that keeps to the session, has a process for each.
