@@ -7,7 +7,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::NEEDED;
 use super::journal::{How, Journal, Targets, Token};
-use super::link::{Link, Why};
+use super::link::{Failure, Link, Why};
+use super::links::Links;
 use super::message::{self, Item};
 use super::script::{INVALIDATE, MOST_KEYS};
 use super::server::{Down, Server};
@@ -23,6 +24,8 @@ const FORBIDDEN_FOR: Duration = Duration::from_secs(30);
 
 /// Connects, again whenever the link is lost, and tells the server what is invalidated.
 pub(super) struct Keeper {
+    /// Held until its end: where nobody else has them, the connections end with it.
+    pub(super) links: Arc<Links>,
     pub(super) server: Arc<Server>,
     pub(super) journal: Arc<Journal>,
     pub(super) state: String,
@@ -84,24 +87,33 @@ impl Keeper {
             self.server.set_link(Some(link.clone()));
         }
         let good = Instant::now() + FORBIDDEN_FOR;
-        while told.is_ok() {
-            tokio::select! {
-                biased;
-                () = link.broken.cancelled() => break,
-                () = self.stop.cancelled() => break,
-                () = sleep_until(good), if forbidden.is_some() => {
-                    *forbidden = None;
-                    self.say_up(0);
+        let telling = async {
+            while told.is_ok() {
+                tokio::select! {
+                    biased;
+                    () = link.broken.cancelled() => break,
+                    () = self.stop.cancelled() => break,
+                    () = sleep_until(good), if forbidden.is_some() => {
+                        *forbidden = None;
+                        self.say_up(0);
+                    }
+                    () = self.journal.added() => told = self.tell(link).await,
                 }
-                () = self.journal.added() => told = self.tell(link).await,
             }
+        };
+        tokio::select! {
+            biased;
+            () = telling => (),
+            () = link.maintain(&self.state, self.server.timeout) => (),
         }
         if self.stop.is_cancelled() {
             return;
         }
         self.server.set_link(None);
         // Whoever still waits for an answer on it need not.
-        link.broken.cancel();
+        link.give_up();
+        // The tier holds it no longer than that.
+        drop(self.links.current());
         self.journal.defer();
     }
 
@@ -141,14 +153,13 @@ impl Keeper {
     }
 
     async fn connect(&self) -> Result<Link, Option<Why>> {
-        let Server {
-            client,
-            wires,
-            timeout,
-            ..
-        } = &*self.server;
-        let opened = Link::open(client, *wires, *timeout, Some(&self.state)).await;
-        opened.map_err(|failure| {
+        let timeout = self.server.timeout;
+        let opened = async {
+            let link = self.links.connect(timeout).await?;
+            link.check(&self.state, timeout).await?;
+            Ok::<_, Failure>(link)
+        };
+        opened.await.map_err(|failure| {
             self.server.failed(&failure);
             Why::of(&failure)
         })
@@ -189,6 +200,8 @@ impl Keeper {
             let sequence = sequence
                 .and_then(|digits| digits.parse().ok())
                 .ok_or(Down)?;
+            // Before whoever waits hears of it.
+            link.told(sequence);
             told += self.journal.done(sequence);
         }
         Ok(told)

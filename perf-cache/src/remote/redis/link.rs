@@ -1,30 +1,44 @@
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, ErrorKind, Pipeline, RedisError, RedisResult};
-use redis::{ServerErrorKind, Value};
-use tokio::time::timeout;
+use redis::{AsyncConnectionConfig, Client, ConnectionInfo, ErrorKind, Pipeline, RedisError};
+use redis::{RedisResult, ServerErrorKind, Value};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::dial::dial;
+use super::lookup;
 use super::reply::Replies;
 use super::request::Request;
 use super::script::{self, READ};
-use super::wire::{self, Wires};
+use super::wires::{AWAKE_EVERY, Taken, Wires};
 
 /// What a handshake of TCP, TLS and the login may take; a server in the same data centre needs a
 /// few milliseconds.
 pub(super) const CONNECT_WITHIN: Duration = Duration::from_secs(1);
 
-/// Connections, until something goes wrong on one of them.
+/// A use of connections to one server, until something goes wrong on one of them.
 #[derive(Clone)]
 pub(super) struct Link {
-    connection: MultiplexedConnection,
+    line: Arc<Line>,
     /// Cancelled when it is not to be used any more: whoever waits for an answer on it gives up.
     pub(super) broken: CancellationToken,
     why: Arc<OnceLock<Why>>,
-    /// For reads.
-    wires: Arc<Mutex<Wires>>,
+    /// The sequence of the last invalidation that the server was told of by it.
+    told: Arc<AtomicU64>,
+}
+
+/// Connections that several caches may use.
+struct Line {
+    connection: MultiplexedConnection,
+    wires: Wires,
+    /// Cancelled when it is of no use to anybody; so is each use of it then.
+    broken: CancellationToken,
+    why: OnceLock<Why>,
+    /// It may be of no use, so nobody else is to begin with it.
+    is_doubted: AtomicBool,
 }
 
 /// Why a link is of no use any more.
@@ -47,7 +61,7 @@ impl Why {
 }
 
 /// Why there is no answer.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Failure {
     /// The link is of no use any more.
     Lost(RedisError),
@@ -59,37 +73,76 @@ pub(super) enum Failure {
 }
 
 impl Link {
-    /// Connects, for reads by so many wires, brings the scripts, and sees whether they run on the cache of
-    /// this state, each in its time.
+    /// Connects and brings the scripts. There are no wires yet, of so many.
     pub(super) async fn open(
         client: &Client,
         wires: usize,
         within: Duration,
-        state: Option<&str>,
     ) -> Result<Self, Failure> {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(None)
-            .set_response_timeout(None);
-        let connecting = wire::open(client, wires, &config);
-        let (connection, wires) = timeout(CONNECT_WITHIN.max(within), connecting)
-            .await
-            .map_err(|_| Failure::TimedOut)?
-            .map_err(Failure::Lost)?;
-        let link = Self {
-            connection,
-            broken: CancellationToken::new(),
-            why: Arc::default(),
-            wires: Arc::new(Mutex::new(wires)),
+        let opening = async {
+            let (connection, to) = connect(client).await?;
+            let line = Line {
+                connection,
+                wires: Wires::new(to, wires),
+                broken: CancellationToken::new(),
+                why: OnceLock::new(),
+                is_doubted: AtomicBool::new(false),
+            };
+            let link = Self::of(Arc::new(line));
+            link.query(&scripts()).await?;
+            Ok::<_, RedisError>(link)
         };
-        let mut brought = scripts();
-        if let Some(state) = state {
-            // Without keys, it does nothing but what every call does; a replica refuses it.
-            brought.add_command(READ.call(state.as_bytes(), std::iter::empty()));
+        let opened = timeout(CONNECT_WITHIN.max(within), opening).await;
+        opened
+            .map_err(|_| Failure::TimedOut)?
+            .map_err(Failure::Lost)
+    }
+
+    fn of(line: Arc<Line>) -> Self {
+        Self {
+            broken: line.broken.child_token(),
+            why: Arc::default(),
+            told: Arc::default(),
+            line,
         }
-        match timeout(within, link.query(&brought)).await {
-            Ok(answer) => answer.map(|_| link).map_err(Failure::Lost),
-            Err(_) => Err(Failure::TimedOut),
+    }
+
+    /// Another use of the same connections. `None`: they may be of none.
+    pub(super) fn another(&self) -> Option<Self> {
+        let line = &self.line;
+        let fit = !line.broken.is_cancelled() && !line.is_doubted.load(Ordering::Relaxed);
+        fit.then(|| Self::of(Arc::clone(line)))
+    }
+
+    /// Sees whether the scripts run on the cache of this state.
+    pub(super) async fn check(&self, state: &str, within: Duration) -> Result<(), Failure> {
+        let mut check = redis::pipe();
+        // Without keys, it does nothing but what every call does; a replica refuses it.
+        check.add_command(READ.call(state.as_bytes(), std::iter::empty()));
+        self.exchange(&check, within).await.map(drop)
+    }
+
+    /// Keeps the connections as they should be: those for reads are replaced when they are missing, and
+    /// none is idle for so long that somebody closes it. Does not return.
+    pub(super) async fn maintain(&self, state: &str, within: Duration) {
+        tokio::join!(self.line.wires.mend(within), self.stay_awake(state, within));
+    }
+
+    async fn stay_awake(&self, state: &str, within: Duration) {
+        loop {
+            sleep(AWAKE_EVERY).await;
+            // What becomes of it shows on the link.
+            let _ = self.check(state, within).await;
         }
+    }
+
+    /// It is not to be used any more, here, and by nobody who comes later unless it is for lack of a
+    /// permission.
+    pub(super) fn give_up(&self) {
+        if !matches!(self.why(), Some(Why::Forbidden(_))) {
+            self.line.is_doubted.store(true, Ordering::Relaxed);
+        }
+        self.broken.cancel();
     }
 
     /// Sends all commands at once and waits for their answers, one for each.
@@ -128,17 +181,24 @@ impl Link {
             Ok(Err(error)) => Failure::Lost(error),
             Err(_) => Failure::TimedOut,
         };
+        let is_lost = matches!(&failure, Failure::Lost(error) if !is_answer(error));
         // Before it is broken, so that whoever hears of that finds it. The first one counts.
         if let Some(why) = Why::of(&failure) {
-            let _ = self.why.set(why);
+            let of = if is_lost { &self.line.why } else { &*self.why };
+            let _ = of.set(why);
         }
-        self.broken.cancel();
+        if is_lost {
+            self.line.broken.cancel();
+        } else {
+            // Others may wait longer, or for another cache.
+            self.give_up();
+        }
         Err(failure)
     }
 
     /// What went wrong on it first, if anything did.
     pub(super) fn why(&self) -> Option<&Why> {
-        self.why.get()
+        self.why.get().or_else(|| self.line.why.get())
     }
 
     /// Brings the scripts if the server has forgotten them.
@@ -152,33 +212,87 @@ impl Link {
         }
     }
 
-    /// As `bringing`.
-    async fn reading(&self, request: &Request, replies: &mut Replies) -> RedisResult<()> {
-        let wire = self.wires().take();
-        let Some(mut wire) = wire else {
-            *replies = self.bringing(&request.pipeline()?).await?.into();
-            return Ok(());
-        };
-        wire.exchange(request, replies).await?;
-        let mut checked = replies.check();
-        if let Err(error) = &checked
-            && error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
-        {
-            self.query(&scripts()).await?;
-            wire.exchange(request, replies).await?;
-            checked = replies.check();
-        }
-        self.wires().give_back(wire);
-        checked
+    /// The server has applied an invalidation, which got this sequence: no answer to what is read from now
+    /// on has a lower one.
+    pub(super) fn told(&self, sequence: u64) {
+        self.told.fetch_max(sequence, Ordering::SeqCst);
     }
 
-    pub(super) fn wires(&self) -> MutexGuard<'_, Wires> {
-        self.wires.lock().unwrap_or_else(PoisonError::into_inner)
+    /// As `bringing`, by a wire if there is one.
+    async fn reading(&self, request: &Request, replies: &mut Replies) -> RedisResult<()> {
+        let told = self.told.load(Ordering::SeqCst);
+        while let Some(mut wire) = self.line.wires.take() {
+            match self.by_wire(&mut wire, request, replies).await {
+                Ok(()) if lookup::sequence(replies).is_some_and(|sequence| sequence < told) => {
+                    // Another server at the same address, or the state was lost: the other connection
+                    // tells.
+                    tracing::debug!("a connection for reads of the shared tier is behind");
+                    drop(wire);
+                    self.line.wires.lose();
+                    self.told.store(0, Ordering::SeqCst);
+                }
+                Ok(()) => {
+                    wire.give_back();
+                    return replies.check();
+                }
+                // It alone, unless another connection shows the same. To read again does no harm.
+                Err(error) if error.is_io_error() => {
+                    tracing::debug!(%error, "a connection for reads of the shared tier is lost");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        *replies = self.bringing(&request.pipeline()?).await?.into();
+        Ok(())
+    }
+
+    /// What the server answers, be it errors.
+    async fn by_wire(
+        &self,
+        wire: &mut Taken<'_>,
+        request: &Request,
+        replies: &mut Replies,
+    ) -> RedisResult<()> {
+        wire.exchange(request, replies).await?;
+        if replies.lacks_script() {
+            self.query(&scripts()).await?;
+            wire.exchange(request, replies).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn wires(&self) -> &Wires {
+        &self.line.wires
     }
 
     async fn query(&self, commands: &Pipeline) -> RedisResult<Vec<Value>> {
-        commands.query_async(&mut self.connection.clone()).await
+        commands
+            .query_async(&mut self.line.connection.clone())
+            .await
     }
+}
+
+/// A connection of the client's, and where it leads; without that where the client alone knows how to
+/// talk to the server.
+async fn connect(client: &Client) -> RedisResult<(MultiplexedConnection, Option<ConnectionInfo>)> {
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(None)
+        .set_response_timeout(None);
+    let Some((socket, to)) = dial(client.get_connection_info()).await? else {
+        let connecting = client.get_multiplexed_async_connection_with_config(&config);
+        return Ok((connecting.await?, None));
+    };
+    let settings = to.redis_settings();
+    let (connection, driver) =
+        MultiplexedConnection::new_with_config(settings, socket, config).await?;
+    // Ends with the connection, as the client's own.
+    tokio::spawn(driver);
+    Ok((connection, Some(to)))
+}
+
+/// Whether the server said so, on a connection that can be used.
+fn is_answer(error: &RedisError) -> bool {
+    error.clone().into_server_errors().is_some()
 }
 
 /// Whether the user may not do that; of a command in a script the server says so in words alone.

@@ -11,7 +11,7 @@
 
 use super::journal::Token;
 use super::keeper::LEASE;
-use super::reply::{Item, Values};
+use super::reply::{Item, Replies, Values};
 use super::request::Request;
 use super::script::{MOST_KEYS, READ};
 
@@ -165,6 +165,12 @@ impl<'a> Iterator for Answers<'a> {
     }
 }
 
+/// The sequence of the first answer, if it has one.
+pub(super) fn sequence(replies: &Replies) -> Option<u64> {
+    let (mut answer, _) = array(replies.values().next()?)?;
+    number(answer.next()?)
+}
+
 fn plain<'a>(
     when: Item<'a>,
     time: Item<'a>,
@@ -218,10 +224,14 @@ fn numbers<const N: usize>((values, length): (Values<'_>, usize)) -> Option<[u64
     if length != N {
         return None;
     }
-    for (number, value) in numbers.iter_mut().zip(values) {
-        *number = std::str::from_utf8(bytes(value)?).ok()?.parse().ok()?;
+    for (to, value) in numbers.iter_mut().zip(values) {
+        *to = number(value)?;
     }
     Some(numbers)
+}
+
+fn number(value: Item<'_>) -> Option<u64> {
+    std::str::from_utf8(bytes(value)?).ok()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -229,7 +239,6 @@ mod tests {
     use redis::Value;
 
     use super::*;
-    use crate::remote::redis::reply::Replies;
 
     fn texts(numbers: &[u64]) -> Value {
         let text = |number: &u64| Value::BulkString(number.to_string().into_bytes());

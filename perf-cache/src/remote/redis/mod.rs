@@ -2,12 +2,14 @@
 //! plain commands; see `lua/state.lua` for how it is known what is current, and `lookup` for the reads.
 
 mod bus;
+mod dial;
 mod error;
 mod frame;
 mod journal;
 mod keeper;
 mod keys;
 mod link;
+mod links;
 mod lookup;
 mod message;
 mod meters;
@@ -22,6 +24,7 @@ mod server;
 mod tests;
 mod tier;
 mod wire;
+mod wires;
 
 pub use error::ConnectError;
 pub use frame::Codec;

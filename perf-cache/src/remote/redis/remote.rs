@@ -56,12 +56,14 @@ impl<K, V: DeserializeOwned + Send + Sync + 'static> RedisRemote<K, V> {
         meters: Arc<RemoteMeters>,
     ) -> Arc<Self> {
         let keys = Arc::new(Keys::new(&tier.prefix, cache));
-        let server = Arc::new(Server::new(tier.client, tier.wires, tier.timeout, meters));
+        let server = Arc::new(Server::new(tier.links.client.clone(), tier.timeout, meters));
         let journal = Arc::new(Journal::default());
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
         let origin = token();
+        let first = tier.links.current();
         let keeper = Keeper {
+            links: tier.links,
             server: Arc::clone(&server),
             journal: Arc::clone(&journal),
             state: keys.state(),
@@ -69,8 +71,8 @@ impl<K, V: DeserializeOwned + Send + Sync + 'static> RedisRemote<K, V> {
             origin,
             stop: stop.clone(),
         };
-        server.set_link(Some(tier.link.clone()));
-        tasks.spawn(keeper.run(Some(tier.link)));
+        server.set_link(first.clone());
+        tasks.spawn(keeper.run(first));
         let reader = Arc::new(Reader {
             server: Arc::clone(&server),
             journal: Arc::clone(&journal),

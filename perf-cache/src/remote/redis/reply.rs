@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use redis::{ErrorKind, RedisError, RedisResult, Value};
+use redis::{ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
 
 /// No answer to what a cache asks has more elements in one array.
 const MOST_ELEMENTS: usize = 1 << 20;
@@ -84,6 +84,12 @@ impl Replies {
     /// The first error that the server answered with, if it did.
     pub(super) fn check(&mut self) -> RedisResult<()> {
         self.error.take().map_or(Ok(()), Err)
+    }
+
+    /// Whether the server has forgotten the scripts.
+    pub(super) fn lacks_script(&self) -> bool {
+        let kind = self.error.as_ref().map(RedisError::kind);
+        kind == Some(ErrorKind::Server(ServerErrorKind::NoScript))
     }
 
     pub(super) const fn is_large(&self) -> bool {

@@ -14,8 +14,6 @@ use super::request::Request;
 /// first thing that goes wrong until the keeper has a new link on which scripts run.
 pub(super) struct Server {
     pub(super) client: Client,
-    /// How many connections for reads there are.
-    pub(super) wires: usize,
     /// How long to wait for an answer.
     pub(super) timeout: Duration,
     pub(super) meters: Arc<RemoteMeters>,
@@ -30,15 +28,9 @@ pub(super) struct Server {
 pub(super) struct Down;
 
 impl Server {
-    pub(super) fn new(
-        client: Client,
-        wires: usize,
-        timeout: Duration,
-        meters: Arc<RemoteMeters>,
-    ) -> Self {
+    pub(super) fn new(client: Client, timeout: Duration, meters: Arc<RemoteMeters>) -> Self {
         Self {
             client,
-            wires,
             timeout,
             meters,
             link: Mutex::new(None),

@@ -3,10 +3,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{Client, ErrorKind, RedisError};
+use tokio::time::{Instant, timeout_at};
 
 use super::error::ConnectError;
 use super::frame::Codec;
 use super::link::{CONNECT_WITHIN, Failure, Link, has_code};
+use super::links::Links;
 use super::reads::TRIPS;
 
 /// A tier in Redis that processes share: Redis 7 or newer, or Valkey.
@@ -18,16 +20,16 @@ use super::reads::TRIPS;
 /// All keys of a cache carry one hash tag, so a cluster keeps them on one node; give the URL of that
 /// node.
 ///
-/// It has three connections, two of them for reads alone. To a server by TLS, for which your application
-/// switches on a feature of the crate `redis`, it has one, over which reads take longer. A clone is the
-/// same connections, which several caches may use.
+/// It has three connections, two of them for reads alone, and each cache with a [`RedisBus`] one more.
+/// Those for reads may be missing, as where the server takes no more clients: reads go over the first one
+/// then, which takes longer, and the others are made as soon as that works. To a server by TLS, for which
+/// your application switches on a feature of the crate `redis`, there is but the first. A clone is the same
+/// connections, which several caches may use; when they are lost, one of these makes others for all. A cache
+/// for which the server was too slow, as others of other [`timeout`](Self::timeout)s may not think, makes its
+/// own.
 #[derive(Clone)]
 pub struct RedisTier {
-    pub(super) client: Client,
-    /// How many connections for reads there are.
-    pub(super) wires: usize,
-    /// The first connections.
-    pub(super) link: Link,
+    pub(super) links: Arc<Links>,
     pub(super) ttl: Duration,
     pub(super) compress_above: Option<usize>,
     pub(super) codec: Codec,
@@ -56,13 +58,14 @@ impl RedisTier {
         })?;
         // Has no user, password or database.
         let address = client.get_connection_info().addr().to_string();
-        let link = Link::open(&client, TRIPS, CONNECT_WITHIN, None)
+        let began = Instant::now();
+        let link = Link::open(&client, TRIPS, CONNECT_WITHIN)
             .await
             .map_err(|failure| connect_error(address, failure))?;
+        // Those that are missing then are opened when a cache uses it.
+        let _ = timeout_at(began + CONNECT_WITHIN, link.wires().open()).await;
         Ok(Self {
-            client,
-            wires: TRIPS,
-            link,
+            links: Arc::new(Links::new(client, TRIPS, link)),
             ttl: Duration::from_secs(15 * 60),
             compress_above: None,
             codec: Codec::default(),

@@ -4,35 +4,22 @@
 //! goes: for who waits for one answer at a time, as a round trip of reads does, that is two hand-overs
 //! between threads for nothing, and it makes a value of every part of an answer.
 
-use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ProtocolVersion, RedisResult,
-};
+use redis::{AsyncConnectionConfig, ConnectionInfo, ProtocolVersion, RedisResult};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
-use tokio::task::JoinSet;
-use tokio::time::Instant;
 
+use super::dial::{Socket, dial};
 use super::reply::Replies;
 use super::request::Request;
 
 /// What is read at once at least: the answer to a hundred reads of small values.
 const ROOM: usize = 16 * 1024;
-/// How long a connection beside the wires may be without use while these are used. Servers and networks
-/// close what is idle, after a minute at the earliest.
-const IDLE: Duration = Duration::from_secs(10);
-
-trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket for S {}
 
 /// Not to be used any more once an exchange was dropped or failed: answers may still come.
 pub(super) struct Wire {
@@ -40,6 +27,14 @@ pub(super) struct Wire {
 }
 
 impl Wire {
+    /// One that leads there. `None`: there can be none.
+    pub(super) async fn open(to: &ConnectionInfo) -> RedisResult<Option<Self>> {
+        match dial(to).await? {
+            Some((socket, _)) => Self::log_in(socket, to).await,
+            None => Ok(None),
+        }
+    }
+
     /// The client logs in and chooses the database; then the socket is ours again.
     async fn log_in(socket: Box<dyn Socket>, info: &ConnectionInfo) -> RedisResult<Option<Self>> {
         let lent = Lent(Arc::new(Mutex::new(Some(socket))));
@@ -55,6 +50,11 @@ impl Wire {
     pub(super) fn over(socket: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
         let socket = Box::new(socket);
         Self { socket }
+    }
+
+    #[cfg(test)]
+    pub(super) fn socket(&mut self) -> &mut (dyn Socket + 'static) {
+        &mut *self.socket
     }
 
     /// Sends all calls at once and waits for their answers, one for each.
@@ -117,108 +117,6 @@ impl Wire {
                 return Poll::Ready(Ok(()));
             }
         }
-    }
-}
-
-/// The wires that nobody waits at.
-pub(super) struct Wires {
-    free: VecDeque<Wire>,
-    /// When the connection beside them was last used for a read.
-    beside: Instant,
-}
-
-/// A connection of the client's, with so many wires beside it, if the server can be reached by them. All
-/// lead to one address, wherever the server's name may lead the next time: what was invalidated at one
-/// server and read from another would be stale.
-pub(super) async fn open(
-    client: &Client,
-    count: usize,
-    config: &AsyncConnectionConfig,
-) -> RedisResult<(MultiplexedConnection, Wires)> {
-    let mut free = VecDeque::with_capacity(count);
-    let first = match count {
-        0 => None,
-        _ => connect(client.get_connection_info()).await?,
-    };
-    let connection = match first {
-        None => {
-            client
-                .get_multiplexed_async_connection_with_config(config)
-                .await?
-        }
-        Some((first, info)) => {
-            // They end with this.
-            let mut others = JoinSet::new();
-            for _ in 1..count {
-                let info = info.clone();
-                others.spawn(async move {
-                    match connect(&info).await? {
-                        Some((socket, _)) => Wire::log_in(socket, &info).await,
-                        None => Ok(None),
-                    }
-                });
-            }
-            let client = Client::open(info.clone())?;
-            let (connection, first) = tokio::try_join!(
-                client.get_multiplexed_async_connection_with_config(config),
-                Wire::log_in(first, &info),
-            )?;
-            free.extend(first);
-            while let Some(other) = others.join_next().await {
-                free.extend(other.map_err(io::Error::from)??);
-            }
-            connection
-        }
-    };
-    let beside = Instant::now();
-    Ok((connection, Wires { free, beside }))
-}
-
-impl Wires {
-    /// `None`: take the connection beside them. All are used in turn, and so is that connection now and
-    /// then, so that none is idle for long while there are reads.
-    pub(super) fn take(&mut self) -> Option<Wire> {
-        let now = Instant::now();
-        let wire = (now - self.beside < IDLE).then(|| self.free.pop_front());
-        let wire = wire.flatten();
-        if wire.is_none() {
-            self.beside = now;
-        }
-        wire
-    }
-
-    /// All that was asked on it has been answered.
-    pub(super) fn give_back(&mut self, wire: Wire) {
-        self.free.push_back(wire);
-    }
-
-    #[cfg(test)]
-    pub(super) fn clear(&mut self) {
-        self.free.clear();
-    }
-
-    #[cfg(test)]
-    pub(super) fn free(&self) -> usize {
-        self.free.len()
-    }
-}
-
-/// A socket, and where it leads. `None`: the client alone knows how to talk to this server, as by TLS.
-async fn connect(info: &ConnectionInfo) -> io::Result<Option<(Box<dyn Socket>, ConnectionInfo)>> {
-    match info.addr() {
-        ConnectionAddr::Tcp(host, port) => {
-            let socket = TcpStream::connect((host.as_str(), *port)).await?;
-            socket.set_nodelay(true)?;
-            let peer = socket.peer_addr()?;
-            let address = ConnectionAddr::Tcp(peer.ip().to_string(), peer.port());
-            Ok(Some((Box::new(socket), info.clone().set_addr(address))))
-        }
-        #[cfg(unix)]
-        ConnectionAddr::Unix(path) => {
-            let socket = tokio::net::UnixStream::connect(path).await?;
-            Ok(Some((Box::new(socket), info.clone())))
-        }
-        _ => Ok(None),
     }
 }
 

@@ -12,7 +12,7 @@ fn reads() -> Reads<u32> {
     let meters = Arc::new(RemoteMeters::new("c"));
     let within = Duration::from_secs(10);
     let reader = Arc::new(Reader {
-        server: Arc::new(Server::new(client, TRIPS, within, meters)),
+        server: Arc::new(Server::new(client, within, meters)),
         journal: Arc::new(Journal::default()),
         format: Format {
             codec: crate::Codec::Postcard,

@@ -26,8 +26,7 @@ pub(super) enum Way {
 impl Way {
     pub(super) fn of(self, mut tier: RedisTier) -> RedisTier {
         if self == Self::ByTheClient {
-            tier.wires = 0;
-            tier.link.wires().clear();
+            tier.links = Arc::new(tier.links.without_wires());
         }
         tier
     }

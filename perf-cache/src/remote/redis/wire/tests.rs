@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 use super::*;
@@ -86,39 +88,4 @@ async fn what_comes_unasked_is_not_taken_for_an_answer() {
     drop(server);
     let error = ended.exchange(&get(b"1"), &mut replies).await.unwrap_err();
     assert!(error.is_connection_dropped(), "{error}");
-}
-
-/// A server or a network that closes what is idle does so to none while there are reads.
-#[tokio::test(start_paused = true)]
-async fn all_connections_are_used_in_turn() {
-    let mut others = Vec::new();
-    let mut wires = Wires {
-        free: VecDeque::new(),
-        beside: Instant::now(),
-    };
-    for _ in 0..2 {
-        let (wire, other) = wire(8);
-        wires.give_back(wire);
-        others.push(other);
-    }
-    let (mut by_wire, mut beside) = ([0; 2], 0);
-    for _ in 0..60 {
-        tokio::time::advance(Duration::from_secs(1)).await;
-        let Some(mut wire) = wires.take() else {
-            beside += 1;
-            continue;
-        };
-        let mut written = Pin::new(&mut wire.socket);
-        written.write_all(b"x").await.unwrap();
-        wires.give_back(wire);
-        for (other, count) in others.iter_mut().zip(&mut by_wire) {
-            let read = tokio::time::timeout(Duration::ZERO, other.read_u8()).await;
-            *count += u32::from(read.is_ok());
-        }
-    }
-    assert_eq!(beside, 6);
-    assert_eq!(by_wire, [27, 27]);
-    // Whoever finds none takes the other one.
-    let both = (wires.take(), wires.take());
-    assert!(both.0.is_some() && both.1.is_some() && wires.take().is_none());
 }
