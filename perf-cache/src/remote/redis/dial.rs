@@ -92,7 +92,9 @@ mod tests {
                 _ => pending().await,
             }
         };
-        assert_eq!(first_of(addresses(), connect).await.unwrap(), 3);
+        let connecting = first_of(addresses(), connect);
+        let connected = tokio::time::timeout(Duration::from_secs(1), connecting).await;
+        assert_eq!(connected.expect("it waits for ever").unwrap(), 3);
         assert_eq!(began.elapsed(), 2 * STAGGER);
     }
 

@@ -133,7 +133,8 @@ async fn an_answer_is_never_taken_for_that_of_another_read() {
             assert_eq!(value, Some(key), "{round}");
         }
     }
-    // Others take their place, which the one that stays makes.
+    // Others take their place, also when it has ended.
+    stays.has_all_wires().await;
     ends.shutdown().await;
     stays.has_all_wires().await;
     assert!(proxy.connections() > connections);
