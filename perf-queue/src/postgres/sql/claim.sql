@@ -112,7 +112,8 @@ BEGIN
     UPDATE queues r SET ended = 0, floor = 0, arrived = 0, ring = 0
     WHERE r.queue = q AND greatest(r.floor, r.ring) > number;
     IF FOUND THEN
-        UPDATE keys k SET head = 0 WHERE k.queue = q AND k.head > 0;
+        -- Turns that were given before would come after all that are given from now on.
+        UPDATE keys k SET head = 0, turn = 0 WHERE k.queue = q AND (k.head > 0 OR k.turn > 0);
     END IF;
     UPDATE heads h SET seq = 0, next = 0, since = '0' WHERE h.queue = q AND h.next > number;
 END $$;
@@ -166,9 +167,11 @@ BEGIN
             ORDER BY k.turn LIMIT left_over
         ) o;
         -- Turns are given by exchanges, one at a time: what comes into the ring later has a later one than this
-        -- exchange has drawn. Not noted each time, since that writes to the queue's row.
-        IF coalesce(first_turn, number) > r.ring + 1000 THEN
-            r.ring := coalesce(first_turn, number);
+        -- exchange has drawn, which may be lower than those that are there, where numbers have begun again. Not
+        -- noted each time, since that writes to the queue's row.
+        first_turn := least(first_turn, number);
+        IF first_turn > r.ring + 1000 THEN
+            r.ring := first_turn;
         END IF;
         EXIT WHEN ring IS NULL;
         share := CASE

@@ -25,7 +25,8 @@ impl PostgresRemote {
         self.run("SELECT max(head) FROM {schema}.keys").await
     }
 
-    /// How many entries a claim of 100 jobs goes through, in the indices that lead to them.
+    /// How many entries a claim of 100 jobs goes through, in the indices that lead to them. Not in those of the
+    /// keys themselves, whose rows each claim writes.
     async fn entries_of_a_claim(&self) -> i64 {
         let run = |sql: &str| AssertSqlSafe(sql.replace("{schema}", self.schema()));
         let read = "SELECT sum(pg_stat_get_xact_tuples_returned(i::regclass))::bigint
@@ -255,5 +256,70 @@ async fn jobs_with_keys_are_not_passed_by_where_numbers_begin_again() {
         let ended: Vec<_> = granted.iter().map(done).collect();
         remote.exchange(&ended, want(0)).await.unwrap();
         remote.run(&set(late)).await;
+    }
+}
+
+/// Keys that wait have turns that are not given again for long, and must come before those that get new ones.
+#[tokio::test]
+async fn keys_that_wait_have_their_turns_where_numbers_begin_again() {
+    let Some(server) = own_server().await else {
+        return;
+    };
+    let backend = Postgres::new(pool(&server.url()).await);
+    for (opened_again, ring_alone) in [(false, false), (true, false), (false, true), (true, true)] {
+        let case = format!("opened again: {opened_again}, ring alone: {ring_alone}");
+        let mut remote = backend.clone().open("q", None).await.unwrap();
+        work(&remote, "k", 20).await;
+        let before = take(&remote, 1_000).await.granted;
+        let ended: Vec<_> = before.iter().map(done).collect();
+        remote.exchange(&ended, want(0)).await.unwrap();
+        let keys = ["a", "b", "c"];
+        for key in keys {
+            add(&remote, &jobs(key, 4)).await;
+        }
+        // The keys have their turns.
+        let granted = take(&remote, 3).await.granted;
+        let ended: Vec<_> = granted.iter().map(done).collect();
+        remote.exchange(&ended, want(0)).await.unwrap();
+        let mut left = 12 - granted.len();
+        let mut to = 1;
+        if ring_alone {
+            // As where a transaction was open all the time, and the sequence is behind by a little.
+            let forget = "WITH noted AS (UPDATE {schema}.queues SET floor = 1, ended = 0, arrived = 0 RETURNING ring)
+                SELECT min(ring) FROM noted";
+            to = remote.run(forget).await - 500;
+            assert!(to > 0, "{case}");
+        }
+        remote
+            .run(&format!("SELECT setval('{{schema}}.numbers', {to})"))
+            .await;
+        if opened_again {
+            remote = backend.clone().open("q", None).await.unwrap();
+        }
+        let mut first = Vec::new();
+        let mut new = jobs("new", 2);
+        left += new.len();
+        while left > 0 {
+            let granted = take(&remote, 2).await.granted;
+            assert!(!granted.is_empty(), "{case}: {left} jobs are left");
+            left -= granted.len();
+            first.extend(granted.iter().map(|job| job.key.clone()));
+            if !new.is_empty() {
+                add(&remote, &std::mem::take(&mut new)).await;
+                // So many jobs are enqueued that numbers are as high as before.
+                let draw =
+                    "SELECT setval('{schema}.numbers', 1000000 + max(turn)) FROM {schema}.keys";
+                remote.run(draw).await;
+            }
+            let ended: Vec<_> = granted.iter().map(done).collect();
+            remote.exchange(&ended, want(0)).await.unwrap();
+        }
+        // Each key has had its turn before one has its next.
+        for key in keys {
+            assert!(
+                first[..4].iter().any(|of| of == key.as_bytes()),
+                "{case}: {first:?}"
+            );
+        }
     }
 }
