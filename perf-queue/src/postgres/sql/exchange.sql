@@ -21,6 +21,7 @@ DECLARE
     keyed boolean;
     locked boolean;
     rated boolean;
+    looks_ahead CONSTANT boolean := want > 0 AND random() < 0.1 AND pg_current_xact_id_if_assigned() IS NULL;
     late boolean := false;
     gone bigint := 0;
     fewer bigint := 0;
@@ -39,7 +40,7 @@ DECLARE
     again bigint;
 BEGIN
     -- For `look_ahead`, before anything else gives this transaction its id.
-    IF want > 0 AND random() < 0.1 AND pg_current_xact_id_if_assigned() IS NULL THEN
+    IF looks_ahead THEN
         floor := nextval('numbers');
         mine := pg_current_xact_id();
     END IF;
@@ -107,7 +108,7 @@ BEGIN
         WITH news AS (
             DELETE FROM arrivals a WHERE a.ctid = ANY (array(
                 SELECT o.ctid FROM arrivals o WHERE o.queue = q AND o.n >= r.arrived
-                ORDER BY o.n LIMIT 1000 FOR UPDATE SKIP LOCKED
+                ORDER BY o.n LIMIT 1000 FOR UPDATE
             )) RETURNING a.key, a.n, a.rate, a.first
         ) SELECT array_agg(s.key ORDER BY s.n), array_agg(s.rate::text ORDER BY s.n),
             array_agg(s.first ORDER BY s.n), max(s.n)
@@ -145,7 +146,7 @@ BEGIN
         IF number < head.next THEN
             PERFORM look_back(q, number);
             head.seq := 0;
-        ELSIF mine IS NOT NULL AND number > head.seq + 10000 THEN
+        ELSIF looks_ahead AND number > head.seq + 10000 THEN
             PERFORM look_ahead(head, floor, mine);
         END IF;
         -- Jobs without a key get half of it where there are others.
@@ -215,7 +216,8 @@ BEGIN
                     ORDER BY o.open_at LIMIT 1)
             ) f;
             IF r.keyed THEN
-                PERFORM FROM keys k WHERE k.queue = q AND k.place = 1 AND k.turn >= r.ring LIMIT 1;
+                PERFORM FROM keys k WHERE k.queue = q AND k.place = 1 AND k.turn >= r.ring
+                ORDER BY k.turn LIMIT 1;
                 again := CASE WHEN FOUND THEN t END;
             END IF;
             again := least(again, fall_asleep(q, head.seq, r.arrived, t));

@@ -323,3 +323,27 @@ async fn keys_that_wait_have_their_turns_where_numbers_begin_again() {
         }
     }
 }
+
+/// What is noted for jobs without a key is written now and then, not by each exchange.
+#[tokio::test]
+async fn claims_of_jobs_with_keys_seldom_write_where_those_without_begin() {
+    let Some(server) = own_server().await else {
+        return;
+    };
+    let remote = Postgres::new(pool(&server.url()).await).open("q", None);
+    let remote = remote.await.unwrap();
+    add(&remote, &jobs("", 500)).await;
+    add(&remote, &jobs("k", 500)).await;
+    remote.run("SELECT setval('{schema}.numbers', 50000)").await;
+    let mut written = 0;
+    let mut before = 0;
+    for _ in 0..200 {
+        take(&remote, 1).await;
+        let noted = "SELECT since::text::bigint FROM {schema}.heads";
+        let since = remote.run(noted).await;
+        written += usize::from(since != before);
+        before = since;
+    }
+    // One of ten.
+    assert!((1..100).contains(&written), "{written}");
+}
