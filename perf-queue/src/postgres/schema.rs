@@ -20,7 +20,7 @@ pub(super) const MIGRATIONS: &[&[&str]] = &[&[
 /// and use the indices though a table that fills and empties all the time has no useful statistics.
 const SET: &str = "SET search_path = {schema}, pg_catalog, pg_temp \
      SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off \
-     SET enable_mergejoin = off SET plan_cache_mode = force_generic_plan SET jit = off";
+     SET enable_mergejoin = off SET enable_sort = off SET plan_cache_mode = force_generic_plan SET jit = off";
 
 /// All statements that make the schema, to be run in one transaction.
 pub(super) fn migrations(schema: &str) -> String {

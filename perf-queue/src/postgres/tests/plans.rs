@@ -77,3 +77,46 @@ async fn ends_and_promotions_look_at_their_own_jobs_alone() {
         "{read} of {BACKLOG} jobs were read"
     );
 }
+
+/// As after many turns of few keys, while nothing could be removed: the index of the ring is far larger then than
+/// that of all keys.
+#[tokio::test]
+async fn claims_read_the_ring_alone_and_not_all_keys() {
+    let Some(remote) = open(Rules::default()).await else {
+        return;
+    };
+    for key in ["a", "b", "c", "d"] {
+        add(&remote, &jobs(key, 5)).await;
+    }
+    assert_eq!(take(&remote, 4).await.granted.len(), 4);
+    let run = |sql: &str| AssertSqlSafe(sql.replace("{schema}", remote.schema()));
+    let mut conn = sqlx::PgConnection::connect_with(&remote.pool().connect_options())
+        .await
+        .unwrap();
+    for sql in [
+        "ALTER TABLE {schema}.keys SET (autovacuum_enabled = off)",
+        "DO $$ BEGIN FOR i IN 1..2000 LOOP
+             UPDATE {schema}.keys SET turn = nextval('{schema}.numbers');
+         END LOOP; END $$",
+        "VACUUM {schema}.keys",
+    ] {
+        sqlx::raw_sql(run(sql)).execute(&mut conn).await.unwrap();
+    }
+    let mut tx = conn.begin().await.unwrap();
+    sqlx::query(run(
+        "SELECT FROM {schema}.exchange((SELECT queue FROM {schema}.queues),
+         '{}', '{}', '{}', '{}', '{}', '{}', 1, 0, 30000000, 10)",
+    ))
+    .fetch_one(&mut *tx)
+    .await
+    .unwrap();
+    let read: i64 = sqlx::query(run(
+        "SELECT pg_stat_get_xact_tuples_returned('{schema}.keys_ring'::regclass)",
+    ))
+    .fetch_one(&mut *tx)
+    .await
+    .unwrap()
+    .get(0);
+    // That of the one key that has its turn.
+    assert_eq!(read, 1);
+}
