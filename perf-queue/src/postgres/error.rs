@@ -18,6 +18,15 @@ pub(super) fn backend_error(error: sqlx::Error) -> BackendError {
                     ),
                 };
             }
+            if code == "PQ001" {
+                return BackendError::Unfit {
+                    backend: NAME,
+                    reason: format!(
+                        "transactions see what others commit meanwhile only where they are read committed \
+                         ({error}): set default_transaction_isolation to that for the connections of the pool"
+                    ),
+                };
+            }
             is_transient(&code)
         }
         sqlx::Error::Io(_)

@@ -36,6 +36,10 @@ pub(crate) const NAME: &str = "Postgres";
 /// from 1.21 on with `max_prepared_statements`. In transaction mode notifications do not arrive, so processes
 /// ask once a second, or at once after an enqueue of their own. Where clients would run each other's prepared
 /// statements, building a queue fails with [`BackendError::Unfit`](crate::BackendError::Unfit).
+///
+/// It does as well where the pool's transactions are `REPEATABLE READ` or `SERIALIZABLE` by default, and so do not see
+/// what others have left while they waited: set `default_transaction_isolation` for these connections to
+/// `read committed`.
 #[derive(Debug, Clone)]
 pub struct Postgres {
     pool: PgPool,

@@ -39,6 +39,7 @@ DECLARE
     unkeyed int;
     again bigint;
 BEGIN
+    PERFORM demand_committed();
     -- For `look_ahead`, before anything else gives this transaction its id.
     IF looks_ahead THEN
         floor := nextval('numbers');
@@ -306,4 +307,13 @@ BEGIN
     END IF;
     PERFORM FROM arrivals a WHERE a.queue = q AND a.n >= from_n LIMIT 1;
     RETURN CASE WHEN FOUND THEN t END;
+END $$;
+
+-- A transaction that is more isolated would go on after it has waited for the queue's row, and not see what those
+-- have left that had it meanwhile.
+CREATE FUNCTION {schema}.demand_committed() RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF current_setting('transaction_isolation') IN ('repeatable read', 'serializable') THEN
+        RAISE EXCEPTION 'the transaction is %', current_setting('transaction_isolation') USING ERRCODE = 'PQ001';
+    END IF;
 END $$;

@@ -34,6 +34,7 @@ DECLARE
     new_rules text;
     unknown bigint;
 BEGIN
+    PERFORM demand_committed();
     PERFORM pg_advisory_xact_lock('queues'::regclass::oid::int, q);
     SELECT * INTO r FROM queues WHERE queue = q FOR NO KEY UPDATE;
     IF NOT FOUND THEN
@@ -191,6 +192,7 @@ END $$;
 CREATE FUNCTION {schema}.open_queue(the_name text, the_channel text, OUT queue int, OUT channel text)
 LANGUAGE plpgsql {set} AS $$
 BEGIN
+    PERFORM demand_committed();
     INSERT INTO queues AS r (name, channel) VALUES (the_name, the_channel)
     ON CONFLICT (name) DO NOTHING;
     SELECT r.queue, r.channel INTO queue, channel FROM queues r WHERE r.name = the_name;

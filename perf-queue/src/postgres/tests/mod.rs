@@ -8,6 +8,7 @@ mod enqueue;
 mod faults;
 mod flood;
 mod heads;
+mod isolation;
 mod kept;
 mod key_heads;
 mod leases;
