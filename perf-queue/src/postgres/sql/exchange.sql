@@ -254,7 +254,7 @@ BEGIN
                 r.quota IS NOT NULL OR (r.key_quota IS NOT NULL AND j.key <> '') OR (
                     r.own AND EXISTS (
                         SELECT FROM keys k
-                        WHERE k.queue = q AND k.key = j.key AND k.rate IS NOT NULL
+                        WHERE k.queue = q AND k.key = ANY (ARRAY[j.key]) AND k.rate IS NOT NULL
                     )
                 ) AS slotted
             FROM unnest(got, slots) WITH ORDINALITY AS u(id, at, i) JOIN jobs j ON j.id = ANY (ARRAY[u.id])
