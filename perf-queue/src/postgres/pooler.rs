@@ -32,32 +32,44 @@ pub(super) async fn shares_connections(
 ) -> Result<bool, BackendError> {
     let mut one = pool.acquire().await.map_err(backend_error)?;
     let options = pool.connect_options();
-    let other = timeout(patience, PgConnection::connect_with(&options)).await;
-    // Where the server has none to spare, nothing is known.
-    let Ok(Ok(mut other)) = other else {
+    let found = timeout(patience, async {
+        let mut other = PgConnection::connect_with(&options).await?;
+        let shared = are_shared(&mut one, &mut other).await?;
+        Ok::<_, sqlx::Error>((other, shared))
+    });
+    // Where the server has no second one to spare in time, nothing is known: a pooler that keeps to the session
+    // may have given its last to the first one.
+    let Ok(Ok((mut other, shared))) = found.await else {
         return Ok(false);
     };
-    let shared = are_shared(&mut one, &mut other).await;
     drop(one);
-    let told_apart = match shared {
-        Ok(true) => statements_are_told_apart(&mut other).await,
-        Ok(false) | Err(_) => Ok(true),
+    let told_apart = if shared {
+        let asked = timeout(patience, statements_are_told_apart(&mut other)).await;
+        asked.unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()))
+    } else {
+        Ok(true)
     };
     // How its goodbye goes says nothing about the server.
-    let _ = other.close().await;
-    match (shared.map_err(backend_error)?, told_apart) {
-        (false, _) => Ok(false),
-        (true, Ok(true)) => Ok(true),
-        (true, Ok(false)) => Err(unfit()),
-        (true, Err(error)) if is_mix_up(&error) => Err(unfit()),
-        (true, Err(error)) => Err(backend_error(error)),
+    let _ = timeout(patience, other.close()).await;
+    match told_apart {
+        Ok(true) => Ok(shared),
+        Ok(false) => Err(unfit()),
+        Err(error) if is_mix_up(&error) => Err(unfit()),
+        Err(error) => Err(backend_error(error)),
     }
 }
 
-/// Another client has a statement of this name, or had; or there are not even transactions.
+/// Another client has a statement of this name, or had; or there are not even transactions, which has the code of
+/// all that a pooler has to say.
 fn is_mix_up(error: &sqlx::Error) -> bool {
-    matches!(error, sqlx::Error::Database(error)
-        if matches!(error.code().as_deref(), Some("42P05" | "26000" | "08P01")))
+    let sqlx::Error::Database(error) = error else {
+        return false;
+    };
+    match error.code().as_deref() {
+        Some("42P05" | "26000") => true,
+        Some("08P01") => error.message().contains("statement pooling mode"),
+        _ => false,
+    }
 }
 
 /// Both are open, so a server without a pooler, or one that keeps to the session, has a process for each.

@@ -16,6 +16,7 @@ use super::{Added, End, Journal, Place, RowId, Sqlite, Stored};
 use crate::backend::{
     Backend, Boxed, Ended, Hold, Limits, Open, Parts, QueueBackend, Ready, Submission, Taken, Why,
 };
+use crate::machine::Ask;
 use crate::memory::{Past, Restored, Settings, Store};
 use crate::panics::{contained, log};
 use crate::remote::codec::{decode, encode};
@@ -141,22 +142,24 @@ where
                 self.store.leave_room();
                 continue;
             }
-            if job.suspect {
-                suspects.push(job.row);
-            }
             match decode::<T>(job.payload) {
-                Ok(decoded) => jobs.push(Restored {
-                    job: decoded,
-                    number: job.row.to_u64(),
-                    id: job.id,
-                    trace: (!job.trace.is_empty()).then(|| job.trace.into_boxed_str()),
-                    errors: job.errors.into(),
-                    attempt: job.attempt,
-                    priority: job.priority,
-                    age: job.age,
-                    due: job.due,
-                    blocks: job.blocks,
-                }),
+                Ok(decoded) => {
+                    if job.suspect {
+                        suspects.push(job.row);
+                    }
+                    jobs.push(Restored {
+                        job: decoded,
+                        number: job.row.to_u64(),
+                        id: job.id,
+                        trace: (!job.trace.is_empty()).then(|| job.trace.into_boxed_str()),
+                        errors: job.errors.into(),
+                        attempt: job.attempt,
+                        priority: job.priority,
+                        age: job.age,
+                        due: job.due,
+                        blocks: job.blocks,
+                    });
+                }
                 Err(error) => {
                     log!(warn, job = %job.id, %error, "a job that cannot be decoded");
                     let error = error.to_string();
@@ -176,6 +179,7 @@ where
             let row = RowId::from_u64(number);
             log!(warn, number, "a job whose key panics");
             self.suspects().granted(row);
+            self.store.answer(Ask::Suspect(number));
             let error = "its key panics".to_owned();
             self.journal.end(row, End::Dead { error });
             self.store.leave_room();

@@ -168,13 +168,18 @@ impl<T: Clone + Send + 'static> Hands<T> {
         // that all its panics are caught.
         let result = poll_fn(|cx| {
             let Call { future, span } = &mut call;
-            let poll = || poll(service, job, future.as_mut(), cx);
-            let poll = || catch_unwind(AssertUnwindSafe(poll));
+            let mut poll = || {
+                let poll = || poll(service, job, future.as_mut(), cx);
+                catch_unwind(AssertUnwindSafe(poll))
+            };
             let polled = if span.is_none() {
                 poll()
             } else {
-                // Twice, as a subscriber that panics while a panic goes through the span ends the process.
-                catch_unwind(AssertUnwindSafe(|| span.in_scope(poll))).flatten()
+                // A subscriber that panics changes nothing of what the handler says; and its panic must not meet
+                // one that goes through the span, which ends the process.
+                let mut polled = None;
+                contained(|| span.in_scope(|| polled = Some(poll())));
+                polled.unwrap_or_else(poll)
             };
             match polled {
                 Ok(poll) => poll.map(Ok),
