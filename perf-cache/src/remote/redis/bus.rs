@@ -101,6 +101,7 @@ impl<K: DeserializeOwned> Listener<K> {
         up.map_err(|_| Down)?;
         let began = Instant::now();
         let sequence = self.sequence().await?;
+        self.told(sequence);
         let Some(local) = self.local.upgrade() else {
             return Ok(End::Gone);
         };
@@ -124,6 +125,13 @@ impl<K: DeserializeOwned> Listener<K> {
         let mut connection = self.server.client.get_async_pubsub().await?;
         connection.subscribe(self.keys.bus()).await?;
         Ok(connection)
+    }
+
+    /// Before anybody hears of it: no read by any connection is to be from before this invalidation.
+    fn told(&self, sequence: u64) {
+        if let Some(link) = self.server.link() {
+            link.told(sequence);
+        }
     }
 
     /// The sequence of the last invalidation.
@@ -225,6 +233,7 @@ impl<K: DeserializeOwned> Ears<'_, K> {
         let local = self.listener.local.upgrade()?;
         let missed = match message::read(message.get_payload_bytes()) {
             Some((sequence, origin, heard)) => {
+                self.listener.told(sequence);
                 let missed = sequence > self.sequence.saturating_add(1);
                 self.sequence = self.sequence.max(sequence);
                 // The code of a key may panic.

@@ -2,12 +2,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{FromRedisValue, Pipeline};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::error::NEEDED;
 use super::journal::{How, Journal, Targets, Token};
-use super::link::{Failure, Link, Why};
+use super::link::{CONNECT_WITHIN, Failure, Link, Why};
 use super::links::Links;
 use super::message::{self, Item};
 use super::script::{INVALIDATE, MOST_KEYS};
@@ -153,10 +153,10 @@ impl Keeper {
     }
 
     async fn connect(&self) -> Result<Link, Option<Why>> {
-        let timeout = self.server.timeout;
+        let within = self.server.timeout;
         let opened = async {
-            let link = self.links.connect(timeout).await?;
-            link.check(&self.state, timeout).await?;
+            let link = self.links.connect(within).await?;
+            link.check(&self.state, within).await?;
             Ok::<_, Failure>(link)
         };
         opened.await.map_err(|failure| {
@@ -171,7 +171,13 @@ impl Keeper {
         if left > 0 {
             let link = match self.server.link() {
                 Some(link) => Some(link),
-                None => self.connect().await.ok(),
+                None => {
+                    let within = CONNECT_WITHIN.max(self.server.timeout);
+                    timeout(within, self.connect())
+                        .await
+                        .ok()
+                        .and_then(Result::ok)
+                }
             };
             let told = match &link {
                 Some(link) => self.tell(link).await,

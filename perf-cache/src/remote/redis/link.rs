@@ -7,6 +7,7 @@ use redis::{AsyncConnectionConfig, Client, ConnectionInfo, ErrorKind, Pipeline, 
 use redis::{RedisResult, ServerErrorKind, Value};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::dial::dial;
 use super::lookup;
@@ -26,13 +27,19 @@ pub(super) struct Link {
     /// Cancelled when it is not to be used any more: whoever waits for an answer on it gives up.
     pub(super) broken: CancellationToken,
     why: Arc<OnceLock<Why>>,
-    /// The sequence of the last invalidation that the server was told of by it.
+    /// The sequence of the last invalidation that the server is known to have applied.
     told: Arc<AtomicU64>,
 }
+
+/// What moves the bytes of a connection. By itself it ends when all requests are answered, which a server
+/// that is silent never does.
+type Driver = AbortOnDropHandle<()>;
 
 /// Connections that several caches may use.
 struct Line {
     connection: MultiplexedConnection,
+    /// Ends with the line, also when an answer to who gave up has not come.
+    _driver: Option<Driver>,
     wires: Wires,
     /// Cancelled when it is of no use to anybody; so is each use of it then.
     broken: CancellationToken,
@@ -80,9 +87,10 @@ impl Link {
         within: Duration,
     ) -> Result<Self, Failure> {
         let opening = async {
-            let (connection, to) = connect(client).await?;
+            let (connection, driver, to) = connect(client).await?;
             let line = Line {
                 connection,
+                _driver: driver,
                 wires: Wires::new(to, wires),
                 broken: CancellationToken::new(),
                 why: OnceLock::new(),
@@ -212,24 +220,25 @@ impl Link {
         }
     }
 
-    /// The server has applied an invalidation, which got this sequence: no answer to what is read from now
-    /// on has a lower one.
+    /// The server has applied an invalidation, which got this sequence, of this process or another: no answer
+    /// to what is read from now on has a lower one.
     pub(super) fn told(&self, sequence: u64) {
         self.told.fetch_max(sequence, Ordering::SeqCst);
     }
 
-    /// As `bringing`, by a wire if there is one.
+    /// As `bringing`, by a wire if there is one, unless that is behind what the server was told.
+    ///
+    /// This finds a wire that leads to another server as long as fewer invalidations were counted there.
     async fn reading(&self, request: &Request, replies: &mut Replies) -> RedisResult<()> {
         let told = self.told.load(Ordering::SeqCst);
+        let mut behind = false;
         while let Some(mut wire) = self.line.wires.take() {
             match self.by_wire(&mut wire, request, replies).await {
                 Ok(()) if lookup::sequence(replies).is_some_and(|sequence| sequence < told) => {
                     // Another server at the same address, or the state was lost: the other connection
-                    // tells.
-                    tracing::debug!("a connection for reads of the shared tier is behind");
-                    drop(wire);
-                    self.line.wires.lose();
-                    self.told.store(0, Ordering::SeqCst);
+                    // tells, and until it has, each read by a wire finds this.
+                    behind = true;
+                    break;
                 }
                 Ok(()) => {
                     wire.give_back();
@@ -243,7 +252,27 @@ impl Link {
             }
         }
         *replies = self.bringing(&request.pipeline()?).await?.into();
+        if behind {
+            self.wire_was_behind(told, lookup::sequence(replies));
+        }
         Ok(())
+    }
+
+    /// `sequence`: what the connection beside the wires answered after that.
+    fn wire_was_behind(&self, told: u64, sequence: Option<u64>) {
+        let sequence = sequence.unwrap_or_default();
+        if sequence < told {
+            tracing::debug!(told, sequence, "the shared tier has lost its state");
+            // Unless it was told of another one meanwhile.
+            let _ = self
+                .told
+                .compare_exchange(told, sequence, Ordering::SeqCst, Ordering::SeqCst);
+        } else if self.line.wires.abolish() {
+            tracing::warn!(
+                "connections for reads of the shared tier lead to another server than the one that is told of \
+                 invalidations: reads go without them until it is connected to again"
+            );
+        }
     }
 
     /// What the server answers, be it errors.
@@ -272,22 +301,27 @@ impl Link {
     }
 }
 
-/// A connection of the client's, and where it leads; without that where the client alone knows how to
+/// A connection of the client's, what drives it, and where it leads; without these where the client alone knows how to
 /// talk to the server.
-async fn connect(client: &Client) -> RedisResult<(MultiplexedConnection, Option<ConnectionInfo>)> {
+async fn connect(
+    client: &Client,
+) -> RedisResult<(
+    MultiplexedConnection,
+    Option<Driver>,
+    Option<ConnectionInfo>,
+)> {
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(None)
         .set_response_timeout(None);
     let Some((socket, to)) = dial(client.get_connection_info()).await? else {
         let connecting = client.get_multiplexed_async_connection_with_config(&config);
-        return Ok((connecting.await?, None));
+        return Ok((connecting.await?, None, None));
     };
     let settings = to.redis_settings();
     let (connection, driver) =
         MultiplexedConnection::new_with_config(settings, socket, config).await?;
-    // Ends with the connection, as the client's own.
-    tokio::spawn(driver);
-    Ok((connection, Some(to)))
+    let driver = AbortOnDropHandle::new(tokio::spawn(driver));
+    Ok((connection, Some(driver), Some(to)))
 }
 
 /// Whether the server said so, on a connection that can be used.

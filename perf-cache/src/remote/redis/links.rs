@@ -4,9 +4,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis::Client;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
-use super::link::{Failure, Link};
+use super::link::{CONNECT_WITHIN, Failure, Link};
 
 pub(super) struct Links {
     pub(super) client: Client,
@@ -38,10 +38,11 @@ impl Links {
     }
 
     /// The same; connects where there is nothing of use. Who waits for another one's attempt shares what
-    /// becomes of it.
+    /// becomes of it, but waits no longer than for one of its own.
     pub(super) async fn connect(&self, within: Duration) -> Result<Link, Failure> {
         let asked = Instant::now();
-        let mut last = self.connecting.lock().await;
+        let waiting = timeout(CONNECT_WITHIN.max(within), self.connecting.lock());
+        let mut last = waiting.await.map_err(|_| Failure::TimedOut)?;
         if let Some(link) = self.current() {
             return Ok(link);
         }

@@ -42,8 +42,8 @@ struct Pool {
     there: usize,
     /// Those that nobody waits at.
     free: VecDeque<Wire>,
-    /// How often all were lost.
-    lost: u64,
+    /// There are to be none any more.
+    is_abolished: bool,
     /// When the connection beside them was last used for a read.
     beside: Instant,
 }
@@ -55,7 +55,7 @@ impl Wires {
             count: if to.is_some() { count } else { 0 },
             there: 0,
             free: VecDeque::with_capacity(count),
-            lost: 0,
+            is_abolished: false,
             beside: Instant::now(),
         };
         Self {
@@ -76,29 +76,27 @@ impl Wires {
         if wire.is_none() {
             pool.beside = now;
         }
-        let lost = pool.lost;
-        wire.map(|wire| self.taken(wire, lost))
+        drop(pool);
+        wire.map(|wire| self.taken(wire))
     }
 
-    const fn taken(&self, wire: Wire, lost: u64) -> Taken<'_> {
+    const fn taken(&self, wire: Wire) -> Taken<'_> {
         Taken {
             wires: self,
             wire: Some(wire),
-            lost,
         }
     }
 
-    /// None of those that there are is to be used any more.
-    pub(super) fn lose(&self) {
-        let lost = {
-            let mut pool = self.pool();
-            pool.lost += 1;
-            let free = std::mem::take(&mut pool.free);
-            pool.there -= free.len();
-            free
-        };
-        drop(lost);
-        self.lost.notify_one();
+    /// None is to be used any more, neither those that there are nor others. Says whether that is new.
+    pub(super) fn abolish(&self) -> bool {
+        let mut pool = self.pool();
+        let before = std::mem::replace(&mut pool.is_abolished, true);
+        pool.count = 0;
+        let free = std::mem::take(&mut pool.free);
+        pool.there -= free.len();
+        drop(pool);
+        drop(free);
+        !before
     }
 
     /// Opens those that are missing, once.
@@ -145,8 +143,10 @@ impl Wires {
 
     fn add(&self, wire: Wire) {
         let mut pool = self.pool();
-        pool.there += 1;
-        pool.free.push_back(wire);
+        if !pool.is_abolished {
+            pool.there += 1;
+            pool.free.push_back(wire);
+        }
     }
 
     /// Says whether all are there.
@@ -189,11 +189,8 @@ impl Wires {
         let mut replies = Replies::default();
         let free = self.pool().free.len();
         for _ in 0..free {
-            let (wire, lost) = {
-                let mut pool = self.pool();
-                (pool.free.pop_front(), pool.lost)
-            };
-            let Some(mut wire) = wire.map(|wire| self.taken(wire, lost)) else {
+            let wire = self.pool().free.pop_front();
+            let Some(mut wire) = wire.map(|wire| self.taken(wire)) else {
                 return;
             };
             // Whatever the answer is.
@@ -209,14 +206,6 @@ impl Wires {
     }
 
     #[cfg(test)]
-    pub(super) fn abolish(&self) {
-        let mut pool = self.pool();
-        pool.count = 0;
-        pool.there -= pool.free.len();
-        pool.free.clear();
-    }
-
-    #[cfg(test)]
     pub(super) fn free(&self) -> usize {
         self.pool().free.len()
     }
@@ -227,8 +216,6 @@ pub(super) struct Taken<'a> {
     wires: &'a Wires,
     /// Until it is given back.
     wire: Option<Wire>,
-    /// How often all had been lost.
-    lost: u64,
 }
 
 impl Taken<'_> {
@@ -247,7 +234,7 @@ impl Taken<'_> {
     /// All that was asked on it has been answered.
     pub(super) fn give_back(mut self) {
         let mut pool = self.wires.pool();
-        if pool.lost == self.lost {
+        if !pool.is_abolished {
             pool.free.extend(self.wire.take());
         }
     }

@@ -7,6 +7,7 @@ mod faults;
 mod frames;
 mod history;
 mod journal;
+mod links;
 #[path = "../../../../tests/it/logs.rs"]
 mod logs;
 mod permissions;

@@ -14,11 +14,11 @@ use crate::remote::redis::remote::RedisRemote;
 use crate::remote::{Remote, Target};
 
 impl<V: serde::de::DeserializeOwned + Send + Sync + 'static> RedisRemote<u32, V> {
-    fn free_wires(&self) -> usize {
+    pub(super) fn free_wires(&self) -> usize {
         self.server().link().unwrap().wires().free()
     }
 
-    async fn has_all_wires(&self) {
+    pub(super) async fn has_all_wires(&self) {
         let all = async {
             while self.free_wires() < 2 {
                 tokio::task::yield_now().await;
@@ -326,47 +326,20 @@ async fn a_cache_for_which_the_server_is_too_slow_takes_it_from_no_other() {
     assert_eq!(patient.value(1).await, None);
 }
 
-/// As in a failover, when one address leads from one server to another, and the first goes on for those
-/// who have a connection to it.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_wire_to_a_server_that_was_not_told_is_not_read_from() {
-    let (Some(told), Some(other)) = (testkit::Redis::start().await, testkit::Redis::start().await)
-    else {
+/// Then a lower sequence is no sign of another server.
+#[tokio::test]
+async fn wires_to_a_server_that_has_lost_the_state_go_on_being_used() {
+    let Some(used) = Used::start().await else {
         return;
     };
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let servers = [&told, &other].map(super::address_of);
-    let relay = tokio::spawn(async move {
-        let mut relays = JoinSet::new();
-        // The connection of the client's, the wires, and those that replace them.
-        for to in [0, 1, 1, 0, 0] {
-            let (mut here, _) = listener.accept().await.unwrap();
-            let mut there = tokio::net::TcpStream::connect(&servers[to]).await.unwrap();
-            relays.spawn(async move { tokio::io::copy_bidirectional(&mut here, &mut there).await });
-        }
-        relays.join_all().await
-    });
-    let tier = RedisTier::connect(format!("redis://{address}/"))
-        .await
-        .unwrap();
-    let remote = open::<u32, u32>(&tier.timeout(PATIENT), None);
-    assert_eq!(remote.free_wires(), 2);
-    for (server, sequence) in [(&told, "1000"), (&other, "5")] {
-        let state = remote.state();
-        let words = ["seq", "all", "tagged", "forgotten"].map(|word| [word, sequence]);
-        let words = [&["HSET", state.as_str()][..], words.as_flattened()].concat();
-        let _: u32 = command(&server.url(), &words).await.unwrap();
-        let direct = RedisTier::connect(server.url()).await.unwrap();
-        open::<u32, u32>(&direct, None).load(1, 10).await;
-    }
-    remote.reads().always_plainly();
-    assert_eq!(remote.value(1).await, Some(10));
-    remote.applied(Target::Key(&1)).await;
-    assert_eq!(remote.value(1).await, None);
-    remote.has_all_wires().await;
-    for _ in 0..4 {
-        assert_eq!(remote.value(1).await, None);
-    }
-    relay.abort();
+    let log = Log::start();
+    let state = used.remote.state();
+    let words = ["seq", "all", "tagged", "forgotten"].map(|word| [word, "5"]);
+    let words = [&["HSET", state.as_str()][..], words.as_flattened()].concat();
+    let _: u32 = used.command(&words).await;
+    used.remote.value(1).await;
+    used.remote.has_all_wires().await;
+    used.remote.applied(Target::Key(&1)).await;
+    used.remote.load(1, 10).await;
+    used.goes_on(&log).await;
 }

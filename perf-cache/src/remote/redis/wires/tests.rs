@@ -76,3 +76,26 @@ async fn something_is_said_on_those_without_use_and_one_that_does_not_answer_is_
     assert_eq!(asked, TIME);
     assert_eq!((wires.free(), wires.pool().there), (1, 1));
 }
+
+#[tokio::test]
+async fn when_they_are_abolished_neither_those_in_use_nor_new_ones_are_used_again() {
+    let wires = Wires::new(None, 0);
+    let mut others = Vec::new();
+    let mut wire = || {
+        let (here, other) = duplex(8);
+        others.push(other);
+        Wire::over(here)
+    };
+    wires.add(wire());
+    wires.add(wire());
+    let taken = wires.take().unwrap();
+    assert!(wires.abolish());
+    assert!(!wires.abolish());
+    // One of which the opening had begun.
+    wires.add(wire());
+    taken.give_back();
+    assert_eq!((wires.free(), wires.pool().there), (0, 0));
+    for mut other in others {
+        assert!(other.read_u8().await.is_err(), "it is open");
+    }
+}

@@ -1,0 +1,165 @@
+//! That connections lead to the server that was told, and end.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
+
+use super::support::*;
+use crate::remote::redis::RedisTier;
+use crate::remote::redis::link::{CONNECT_WITHIN, Failure};
+use crate::remote::redis::links::Links;
+use crate::remote::{Remote, Target};
+
+/// As in a failover, when one address leads from one server to another, and the first goes on for those
+/// who have a connection to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wire_to_a_server_that_was_not_told_is_not_read_from() {
+    let (Some(told), Some(other)) = (testkit::Redis::start().await, testkit::Redis::start().await)
+    else {
+        return;
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let servers = [&told, &other].map(super::address_of);
+    let relay = tokio::spawn(async move {
+        let mut relays = JoinSet::new();
+        // The connection of the client's, the wires, and those that replace them, if any do.
+        for to in [0, 1, 1, 1, 1] {
+            let (mut here, _) = listener.accept().await.unwrap();
+            let mut there = tokio::net::TcpStream::connect(&servers[to]).await.unwrap();
+            relays.spawn(async move { tokio::io::copy_bidirectional(&mut here, &mut there).await });
+        }
+        relays.join_all().await
+    });
+    let tier = RedisTier::connect(format!("redis://{address}/"))
+        .await
+        .unwrap();
+    let remote = open::<u32, u32>(&tier.timeout(PATIENT), None);
+    assert_eq!(remote.free_wires(), 2);
+    for (server, sequence) in [(&told, "1000"), (&other, "5")] {
+        let state = remote.state();
+        let words = ["seq", "all", "tagged", "forgotten"].map(|word| [word, sequence]);
+        let words = [&["HSET", state.as_str()][..], words.as_flattened()].concat();
+        let _: u32 = command(&server.url(), &words).await.unwrap();
+        let direct = RedisTier::connect(server.url()).await.unwrap();
+        open::<u32, u32>(&direct, None).load(1, 10).await;
+    }
+    remote.reads().always_plainly();
+    assert_eq!(remote.value(1).await, Some(10));
+    remote.applied(Target::Key(&1)).await;
+    // For longer than it takes to replace a wire that is lost.
+    let until = Instant::now() + Duration::from_millis(200);
+    while Instant::now() < until {
+        assert_eq!(remote.value(1).await, None);
+    }
+    assert_eq!(remote.free_wires(), 0);
+    assert!(remote.server().is_up());
+    relay.abort();
+}
+
+/// A way to a server, which sees when a client ends a connection also while the server is silent.
+struct Way {
+    address: std::net::SocketAddr,
+    is_silent: Arc<AtomicBool>,
+    open: watch::Receiver<usize>,
+    _relays: JoinSet<()>,
+}
+
+impl Way {
+    async fn to(server: String) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let is_silent = Arc::new(AtomicBool::new(false));
+        let (count, open) = watch::channel(0);
+        let mut accepting = JoinSet::new();
+        let silent = Arc::clone(&is_silent);
+        accepting.spawn(async move {
+            let mut relays = JoinSet::new();
+            while let Ok((here, _)) = listener.accept().await {
+                count.send_modify(|open| *open += 1);
+                let there = TcpStream::connect(&server).await.unwrap();
+                let (mut from_here, mut to_here) = here.into_split();
+                let (mut from_there, mut to_there) = there.into_split();
+                let silent = Arc::clone(&silent);
+                relays.spawn(async move {
+                    let mut bytes = vec![0; 4096];
+                    while let Ok(length @ 1..) = from_there.read(&mut bytes).await {
+                        if !silent.load(Ordering::SeqCst) {
+                            let _ = to_here.write_all(&bytes[..length]).await;
+                        }
+                    }
+                });
+                let count = count.clone();
+                relays.spawn(async move {
+                    let _ = tokio::io::copy(&mut from_here, &mut to_there).await;
+                    count.send_modify(|open| *open -= 1);
+                });
+            }
+        });
+        Self {
+            address,
+            is_silent,
+            open,
+            _relays: accepting,
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_connection_to_a_server_that_is_silent_outlives_who_used_it() {
+    let Some(server) = testkit::Redis::start().await else {
+        return;
+    };
+    let mut way = Way::to(super::address_of(&server)).await;
+    let url = format!("redis://{}/", way.address);
+    let tier = RedisTier::connect(url).await.unwrap().timeout(100 * MS);
+    let remote = open::<u32, u32>(&tier, None);
+    drop(tier);
+    remote.load(1, 1).await;
+    assert_eq!(*way.open.borrow(), 3);
+    way.is_silent.store(true, Ordering::SeqCst);
+    // Nobody waits for the answer any more, which never comes.
+    let _ = remote.invalidate(Target::All).await;
+    assert!(!remote.server().is_up());
+    remote.shutdown().await;
+    drop(remote);
+    let closed = way.open.wait_for(|open| *open == 0);
+    timeout(PATIENT, closed)
+        .await
+        .expect("one is open")
+        .unwrap();
+}
+
+#[tokio::test]
+async fn who_waits_for_the_attempt_of_a_more_patient_one_waits_no_longer_than_for_its_own() {
+    let Some(server) = testkit::Redis::start().await else {
+        return;
+    };
+    let tier = RedisTier::connect(server.url()).await.unwrap();
+    let first = tier.links.current().unwrap();
+    first.give_up();
+    // Takes connections, and never answers.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("redis://{}/", silent.local_addr().unwrap());
+    let links = Links::new(redis::Client::open(url).unwrap(), 0, first);
+    let links = Arc::new(links);
+    tokio::time::pause();
+    let began = Instant::now();
+    let patient = Arc::clone(&links);
+    let patient = tokio::spawn(async move { patient.connect(60 * CONNECT_WITHIN).await.map(drop) });
+    tokio::task::yield_now().await;
+    for attempt in 1..=2 {
+        let hasty = links.connect(MS).await.map(drop);
+        assert!(matches!(hasty, Err(Failure::TimedOut)));
+        // A timer is a little late at most.
+        assert!(began.elapsed() < attempt * CONNECT_WITHIN + 10 * MS);
+    }
+    assert!(!patient.is_finished());
+    patient.abort();
+}
