@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -11,56 +10,94 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use super::support::*;
-use crate::remote::redis::RedisTier;
 use crate::remote::redis::link::{CONNECT_WITHIN, Failure};
 use crate::remote::redis::links::Links;
-use crate::remote::{Remote, Target};
+use crate::remote::redis::{RedisBus, RedisTier};
+use crate::remote::{Local, Remote, Target};
 
-/// As in a failover, when one address leads from one server to another, and the first goes on for those
-/// who have a connection to it.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_wire_to_a_server_that_was_not_told_is_not_read_from() {
+/// What counts the invalidations that were heard.
+#[derive(Default)]
+struct Ears(watch::Sender<usize>);
+
+impl Local<u32> for Ears {
+    fn invalidated(&self, _: Target<'_, u32>) {
+        self.0.send_modify(|heard| *heard += 1);
+    }
+
+    fn trusted_until(&self, _: Instant) {}
+
+    fn gap(&self) {}
+}
+
+/// As in a failover, when one address leads from one server to another, which has a copy of what the first
+/// has, and the first goes on for those who have a connection to it. `heard`: another process invalidates.
+async fn a_wire_to_another_server(heard: bool) {
     let (Some(told), Some(other)) = (testkit::Redis::start().await, testkit::Redis::start().await)
     else {
         return;
     };
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let servers = [&told, &other].map(super::address_of);
     let relay = tokio::spawn(async move {
         let mut relays = JoinSet::new();
-        // The connection of the client's, the wires, and those that replace them, if any do.
-        for to in [0, 1, 1, 1, 1] {
+        // The connection of the client's, the wires, that of who listens, and those that replace wires, if
+        // any do.
+        let listens = heard.then_some(0);
+        for to in [0, 1, 1].into_iter().chain(listens).chain([1, 1]) {
             let (mut here, _) = listener.accept().await.unwrap();
-            let mut there = tokio::net::TcpStream::connect(&servers[to]).await.unwrap();
+            let mut there = TcpStream::connect(&servers[to]).await.unwrap();
             relays.spawn(async move { tokio::io::copy_bidirectional(&mut here, &mut there).await });
         }
         relays.join_all().await
     });
-    let tier = RedisTier::connect(format!("redis://{address}/"))
-        .await
-        .unwrap();
-    let remote = open::<u32, u32>(&tier.timeout(PATIENT), None);
+    let tier = RedisTier::connect(format!("redis://{address}/")).await;
+    let bus = heard.then(RedisBus::default);
+    let remote = open::<u32, u32>(&tier.unwrap().timeout(PATIENT), bus);
     assert_eq!(remote.free_wires(), 2);
-    for (server, sequence) in [(&told, "1000"), (&other, "5")] {
+    let mut processes = Vec::new();
+    for (server, value) in [(&told, 10), (&other, 11)] {
         let state = remote.state();
-        let words = ["seq", "all", "tagged", "forgotten"].map(|word| [word, sequence]);
+        let words = ["seq", "all", "tagged", "forgotten"].map(|word| [word, "1000"]);
         let words = [&["HSET", state.as_str()][..], words.as_flattened()].concat();
         let _: u32 = command(&server.url(), &words).await.unwrap();
         let direct = RedisTier::connect(server.url()).await.unwrap();
-        open::<u32, u32>(&direct, None).load(1, 10).await;
+        let process = open::<u32, u32>(&direct, None);
+        process.load(1, value).await;
+        processes.push(process);
     }
     remote.reads().always_plainly();
-    assert_eq!(remote.value(1).await, Some(10));
-    remote.applied(Target::Key(&1)).await;
+    let ears = Arc::new(Ears::default());
+    let local: Arc<dyn Local<u32>> = ears.clone();
+    remote.listen(Arc::downgrade(&local));
+    remote.listening().await;
+    assert_eq!(remote.value(1).await, Some(11));
+    if heard {
+        processes[0].applied(Target::Key(&1)).await;
+        let mut ears = ears.0.subscribe();
+        let all = ears.wait_for(|heard| *heard == 1);
+        timeout(PATIENT, all).await.unwrap().unwrap();
+    } else {
+        remote.applied(Target::Key(&1)).await;
+    }
     // For longer than it takes to replace a wire that is lost.
-    let until = Instant::now() + Duration::from_millis(200);
+    let until = Instant::now() + 200 * MS;
     while Instant::now() < until {
         assert_eq!(remote.value(1).await, None);
     }
     assert_eq!(remote.free_wires(), 0);
     assert!(remote.server().is_up());
     relay.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wire_to_a_server_that_was_not_told_is_not_read_from() {
+    a_wire_to_another_server(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nor_when_another_process_has_told() {
+    a_wire_to_another_server(true).await;
 }
 
 /// A way to a server, which sees when a client ends a connection also while the server is silent.
@@ -118,15 +155,17 @@ async fn no_connection_to_a_server_that_is_silent_outlives_who_used_it() {
     };
     let mut way = Way::to(super::address_of(&server)).await;
     let url = format!("redis://{}/", way.address);
-    let tier = RedisTier::connect(url).await.unwrap().timeout(100 * MS);
+    let tier = RedisTier::connect(url).await.unwrap().timeout(300 * MS);
     let remote = open::<u32, u32>(&tier, None);
     drop(tier);
     remote.load(1, 1).await;
     assert_eq!(*way.open.borrow(), 3);
     way.is_silent.store(true, Ordering::SeqCst);
-    // Nobody waits for the answer any more, which never comes.
+    let link = remote.server().link().unwrap();
     let _ = remote.invalidate(Target::All).await;
-    assert!(!remote.server().is_up());
+    // Nobody waits for the answer any more, which never comes.
+    timeout(PATIENT, link.broken.cancelled()).await.unwrap();
+    drop(link);
     remote.shutdown().await;
     drop(remote);
     let closed = way.open.wait_for(|open| *open == 0);
