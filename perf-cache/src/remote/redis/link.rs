@@ -31,14 +31,14 @@ pub(super) struct Link {
     told: Arc<AtomicU64>,
 }
 
-/// What moves the bytes of a connection. By itself it ends when all requests are answered, which a server
-/// that is silent never does.
+/// What moves the bytes of a connection. By itself it ends no earlier than all that was asked is sent, which is
+/// never where the server reads no more.
 type Driver = AbortOnDropHandle<()>;
 
 /// Connections that several caches may use.
 struct Line {
     connection: MultiplexedConnection,
-    /// Ends with the line, also when an answer to who gave up has not come.
+    /// Ends with the line, also when what was asked by who gave up is not sent or answered.
     _driver: Option<Driver>,
     wires: Wires,
     /// Cancelled when it is of no use to anybody; so is each use of it then.

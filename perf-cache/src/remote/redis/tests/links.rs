@@ -1,9 +1,11 @@
 //! That connections lead to the server that was told, and end.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -100,51 +102,49 @@ async fn nor_when_another_process_has_told() {
     a_wire_to_another_server(true).await;
 }
 
-/// A way to a server, which sees when a client ends a connection also while the server is silent.
+/// A way to a server, on which nothing goes on, also in nobody's buffers, once it is silent.
 struct Way {
-    address: std::net::SocketAddr,
+    address: SocketAddr,
     is_silent: Arc<AtomicBool>,
-    open: watch::Receiver<usize>,
-    _relays: JoinSet<()>,
+    accepted: Arc<AtomicUsize>,
 }
 
 impl Way {
     async fn to(server: String) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let is_silent = Arc::new(AtomicBool::new(false));
-        let (count, open) = watch::channel(0);
-        let mut accepting = JoinSet::new();
-        let silent = Arc::clone(&is_silent);
-        accepting.spawn(async move {
-            let mut relays = JoinSet::new();
+        let way = Self {
+            address: listener.local_addr().unwrap(),
+            is_silent: Arc::default(),
+            accepted: Arc::default(),
+        };
+        let (silent, accepted) = (Arc::clone(&way.is_silent), Arc::clone(&way.accepted));
+        tokio::spawn(async move {
             while let Ok((here, _)) = listener.accept().await {
-                count.send_modify(|open| *open += 1);
                 let there = TcpStream::connect(&server).await.unwrap();
-                let (mut from_here, mut to_here) = here.into_split();
-                let (mut from_there, mut to_there) = there.into_split();
-                let silent = Arc::clone(&silent);
-                relays.spawn(async move {
-                    let mut bytes = vec![0; 4096];
-                    while let Ok(length @ 1..) = from_there.read(&mut bytes).await {
-                        if !silent.load(Ordering::SeqCst) {
-                            let _ = to_here.write_all(&bytes[..length]).await;
-                        }
-                    }
-                });
-                let count = count.clone();
-                relays.spawn(async move {
-                    let _ = tokio::io::copy(&mut from_here, &mut to_there).await;
-                    count.send_modify(|open| *open -= 1);
-                });
+                let (from_here, to_here) = here.into_split();
+                let (from_there, to_there) = there.into_split();
+                tokio::spawn(relay(from_here, to_there, Arc::clone(&silent)));
+                tokio::spawn(relay(from_there, to_here, Arc::clone(&silent)));
+                accepted.fetch_add(1, Ordering::SeqCst);
             }
         });
-        Self {
-            address,
-            is_silent,
-            open,
-            _relays: accepting,
+        way
+    }
+
+    /// How many tasks it has, when it is silent.
+    fn tasks(&self) -> usize {
+        1 + 2 * self.accepted.load(Ordering::SeqCst)
+    }
+}
+
+async fn relay(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, is_silent: Arc<AtomicBool>) {
+    let mut bytes = vec![0; 4096];
+    loop {
+        let read = from.read(&mut bytes).await;
+        if is_silent.load(Ordering::SeqCst) {
+            return std::future::pending().await;
         }
+        to.write_all(&bytes[..read.unwrap()]).await.unwrap();
     }
 }
 
@@ -153,26 +153,34 @@ async fn no_connection_to_a_server_that_is_silent_outlives_who_used_it() {
     let Some(server) = testkit::Redis::start().await else {
         return;
     };
-    let mut way = Way::to(super::address_of(&server)).await;
+    let way = Way::to(super::address_of(&server)).await;
     let url = format!("redis://{}/", way.address);
-    let tier = RedisTier::connect(url).await.unwrap().timeout(300 * MS);
-    let remote = open::<u32, u32>(&tier, None);
+    let tier = RedisTier::connect(url).await.unwrap().timeout(500 * MS);
+    let remote: Arc<Texts> = open(&tier, None);
     drop(tier);
-    remote.load(1, 1).await;
-    assert_eq!(*way.open.borrow(), 3);
+    let lease = remote.lease(1).await;
     way.is_silent.store(true, Ordering::SeqCst);
     let link = remote.server().link().unwrap();
-    let _ = remote.invalidate(Target::All).await;
-    // Nobody waits for the answer any more, which never comes.
+    // More than there is room for on the way.
+    let text = "x".repeat(64 << 20);
+    remote.fill(vec![fill(1, text, Some(lease))]).await;
     timeout(PATIENT, link.broken.cancelled()).await.unwrap();
     drop(link);
     remote.shutdown().await;
     drop(remote);
-    let closed = way.open.wait_for(|open| *open == 0);
-    timeout(PATIENT, closed)
-        .await
-        .expect("one is open")
-        .unwrap();
+    let runtime = tokio::runtime::Handle::current().metrics();
+    let ended = async {
+        while runtime.num_alive_tasks() > way.tasks() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let ended = timeout(PATIENT, ended).await;
+    assert!(
+        ended.is_ok(),
+        "{} > {}",
+        runtime.num_alive_tasks(),
+        way.tasks()
+    );
 }
 
 #[tokio::test]
