@@ -62,6 +62,8 @@ mod scrape;
 #[cfg(test)]
 mod script;
 #[cfg(test)]
+mod sizes;
+#[cfg(test)]
 #[cfg(feature = "axum")]
 mod token;
 #[cfg(test)]
