@@ -1,3 +1,5 @@
+//! Panics of the application's code that is not a handler: nothing of the queue's ends with them.
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Calls code of the user's that is not a handler; `None` if it panics. A worker in the middle of

@@ -1,3 +1,5 @@
+//! What a cache has of the connections to one server, and these connections, which caches share.
+
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;

@@ -113,6 +113,7 @@ async fn jobs_per_second() {
     floor(20_000, 500).await;
     run(20_000, 500, 10).await;
     run(20_000, 500, 1_000).await;
+    run(200_000, 500, 1_000).await;
     run(20_000, 500, 20_000).await;
 }
 
