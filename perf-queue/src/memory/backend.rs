@@ -19,8 +19,8 @@ use crate::{BackendError, DeadLetter, JobId, Rate, Scope, Stats};
 impl<T, K: Hash + Eq + Clone> Store<T, K> {
     /// No job starts until after this time, of a penalty that is not over.
     pub(crate) fn hold(&self, time: Duration) {
-        let mut state = self.lock();
-        let until = self.now().plus(time);
+        let (mut state, now) = self.enter();
+        let until = now.plus(time);
         state.machine.hold_until(until);
     }
 }
@@ -79,8 +79,7 @@ where
     fn part(&self) {}
 
     fn claim(&self, ended: Option<Ended<T>>, role: &mut Role, to: &mut Option<Started<T>>) {
-        let mut state = self.lock();
-        let now = self.now();
+        let (mut state, now) = self.enter();
         match std::mem::replace(role, Role::Registered) {
             Role::Working => *role = Role::Working,
             Role::Registered => {}
@@ -128,8 +127,7 @@ where
     }
 
     fn settle(&self, ended: Ended<T>) {
-        let mut state = self.lock();
-        let now = self.now();
+        let (mut state, now) = self.enter();
         let end = self.end(&mut state, ended, now);
         self.finish(state, now, end.as_ref().map(|(outcome, ..)| *outcome));
         self.report(end);
@@ -141,9 +139,8 @@ where
             Role::Follower => None,
             Role::Leader(at) => Some(self.time(at)),
         };
-        let mut state = self.lock();
+        let (mut state, now) = self.enter();
         state.crew.leave(lead);
-        let now = self.now();
         self.finish(state, now, None);
     }
 
@@ -168,13 +165,12 @@ where
     }
 
     fn pause(&self, paused: bool) -> Boxed<'_, Result<(), BackendError>> {
-        let mut state = self.lock();
+        let (mut state, now) = self.enter();
         if paused {
             state.machine.pause();
         } else {
             state.machine.resume();
         }
-        let now = self.now();
         self.finish(state, now, None);
         Box::pin(ready(Ok(())))
     }
@@ -182,8 +178,7 @@ where
     fn set_rate(&self, scope: Scope, rate: Option<Rate>) -> Boxed<'_, Result<(), BackendError>> {
         // Checked by the caller.
         let pace = rate.and_then(|rate| rate.pace("rate").ok());
-        let mut state = self.lock();
-        let now = self.now();
+        let (mut state, now) = self.enter();
         let mut rules = state.machine.rules();
         match scope {
             Scope::Queue => (rules.queue, state.limits.queue) = (pace, rate),
@@ -195,8 +190,7 @@ where
     }
 
     fn tidy(&self) {
-        let mut state = self.lock();
-        let now = self.now();
+        let (mut state, now) = self.enter();
         state.machine.tidy(now);
         state.names.tidy(now);
         // Who was woken for a job may be held up behind a handler that blocks their thread.
@@ -231,8 +225,7 @@ where
     }
 
     fn purge(&self, older_than: Duration) -> Boxed<'_, Result<usize, BackendError>> {
-        let mut state = self.lock();
-        let now = self.now();
+        let (mut state, now) = self.enter();
         let young = state
             .dead
             .iter()

@@ -29,8 +29,7 @@ where
         let key = (self.key)(job);
         let pace = self.settings.rate_per_key.as_ref();
         let pace = pace.and_then(|rate| rate.own(job));
-        let mut state = self.lock();
-        let now = self.now();
+        let (mut state, now) = self.enter();
         // If this panics, too, the letter goes back after the lock.
         let key = state.machine.enter(key, pace, now);
         let Some(job) = letter.take() else {

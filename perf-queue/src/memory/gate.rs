@@ -9,9 +9,8 @@ impl<T, K: Hash + Eq + Clone> Store<T, K> {
     /// Nothing starts until [`Ask::Starts`] is answered. When something could, that is asked, and
     /// [`Signals::asked`](crate::signals::Signals::asked) says so.
     pub(crate) fn shut(&self) {
-        let mut state = self.lock();
+        let (mut state, now) = self.enter();
         state.machine.shut();
-        let now = self.now();
         self.finish(state, now, None);
     }
 
@@ -22,9 +21,8 @@ impl<T, K: Hash + Eq + Clone> Store<T, K> {
 
     /// It was told, or cannot be.
     pub(crate) fn answer(&self, ask: Ask) {
-        let mut state = self.lock();
+        let (mut state, now) = self.enter();
         state.machine.answer(ask);
-        let now = self.now();
         self.finish(state, now, None);
     }
 

@@ -3,6 +3,7 @@ mod dead;
 mod ends;
 #[cfg(feature = "sqlite")]
 mod gate;
+mod lock;
 #[cfg(test)]
 mod model;
 mod names;

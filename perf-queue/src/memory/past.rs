@@ -54,8 +54,7 @@ impl<T, K: Hash> Store<T, K> {
     /// How long ago a job was last started, also by processes before this one, `None` if none ever was;
     /// for [`Past::keys`], what is known of the keys; and whether no job runs.
     pub(crate) fn leave_behind(&self) -> (Option<Duration>, Option<Vec<u8>>, bool) {
-        let state = self.lock();
-        let now = self.now();
+        let (state, now) = self.enter();
         let last = state.machine.last_grant().map(|last| now.since(last));
         // The hash of a key is the user's code.
         let keys = contained(|| state.machine.keep(now)).flatten();

@@ -65,7 +65,7 @@ where
     ) -> Result<Vec<JobId>, Vec<S>> {
         let count = jobs.len();
         let mut ids = Vec::with_capacity(count);
-        let mut state = self.lock();
+        let (mut state, mut now) = self.enter();
         if state.closed {
             return Err(jobs);
         }
@@ -73,7 +73,6 @@ where
         let mut rest = jobs.into_iter().zip(keyed.keys);
         let mut added = 0;
         loop {
-            let now = self.now();
             let before = (state.tally.enqueued, ids.len());
             let add = || {
                 for (job, key) in rest.by_ref().take(PUSH_AT_ONCE) {
@@ -98,7 +97,7 @@ where
                 return Ok(ids);
             }
             // Not asked again whether the queue is closed: the batch goes in whole.
-            state = self.lock();
+            (state, now) = self.enter();
         }
     }
 
@@ -121,7 +120,7 @@ where
         }
         let (count, queue) = (jobs.len() as u64, self.queue);
         let mut ids = Vec::with_capacity(jobs.len());
-        let mut state = self.lock();
+        let (mut state, now) = self.enter();
         if state.closed {
             return Err(jobs);
         }
@@ -138,7 +137,6 @@ where
             key,
             payloads: Box::new(jobs.into_iter().zip(seq..).map(stored)),
         };
-        let now = self.now();
         // If the key panics, nothing has changed.
         state.machine.push_batch(batch, now);
         state.next_seq += count;
@@ -173,8 +171,7 @@ where
         }
         let mut jobs = keyed;
         while !jobs.is_empty() {
-            let mut state = self.lock();
-            let now = self.now();
+            let (mut state, now) = self.enter();
             for _ in 0..PUSH_AT_ONCE {
                 let Some((key, pace, job)) = jobs.pop_front() else {
                     break;

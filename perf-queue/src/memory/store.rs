@@ -1,7 +1,7 @@
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -70,12 +70,12 @@ pub(crate) struct Restored<T> {
 pub(crate) struct Store<T, K> {
     pub(super) settings: Settings<T>,
     pub(super) key: KeyOf<T, K>,
-    start: Instant,
+    pub(super) start: Instant,
     /// Jobs that were there before there was room for them.
     owed: AtomicUsize,
     /// The random half of the ids.
     pub(super) queue: u64,
-    state: Mutex<State<T, K>>,
+    pub(super) state: Mutex<State<T, K>>,
 }
 
 pub(super) struct State<T, K> {
@@ -86,6 +86,8 @@ pub(super) struct State<T, K> {
     /// With the time at which each died.
     pub(super) dead: VecDeque<(Time, DeadLetter<T>)>,
     pub(super) closed: bool,
+    /// When the state was last entered.
+    pub(super) now: Time,
     pub(super) next_seq: u64,
     pub(super) tally: Tally,
 }
@@ -108,19 +110,6 @@ pub(super) struct Tally {
     pub(super) discarded: u64,
     pub(super) died: u64,
     pub(super) dead_dropped: u64,
-}
-
-impl<T, K> Store<T, K> {
-    /// The state is whole whenever user code can panic (a key's `Hash`, `Eq`, `Clone` or `Drop`), so a
-    /// poisoned lock is as good as any.
-    pub(super) fn lock(&self) -> MutexGuard<'_, State<T, K>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Read under the lock, so that the machine never sees time go back.
-    pub(super) fn now(&self) -> Time {
-        Time::at(self.start.elapsed())
-    }
 }
 
 impl<T, K> Store<T, K>
@@ -155,6 +144,7 @@ where
                 names: Names::default(),
                 dead: VecDeque::new(),
                 closed: false,
+                now: Time::ZERO,
                 next_seq: 0,
                 tally: Tally::default(),
             }),
@@ -253,8 +243,7 @@ where
     /// or there are none, nobody else does.
     fn promote(&self) {
         loop {
-            let mut state = self.lock();
-            let now = self.now();
+            let (mut state, now) = self.enter();
             if !state.machine.promote(now) {
                 return;
             }
@@ -281,8 +270,7 @@ where
 
     pub(super) fn look(&self) -> Stats {
         self.promote();
-        let state = self.lock();
-        let now = self.now();
+        let (state, now) = self.enter();
         let depth = state.machine.depth(now);
         Stats {
             ready: depth.ready,
