@@ -95,10 +95,10 @@ pub(crate) trait Backend<T>: Send + Sync {
     /// A worker that joined is gone.
     fn part(&self);
 
-    /// Ends the job before, and starts the next: one step, as it is one lock. The job goes to `to`,
-    /// which is empty: it is moved no more than it must be. Without one, `role` says how to wait for
+    /// Ends the job before, which it takes, and starts the next: one step, as it is one lock. The job goes
+    /// to `to`, which is empty: both are moved no more than they must be. Without one, `role` says how to wait for
     /// it, and is at every instant what the backend counts the worker as.
-    fn claim(&self, ended: Option<Ended<T>>, role: &mut Role, to: &mut Option<Started<T>>);
+    fn claim(&self, ended: &mut Option<Ended<T>>, role: &mut Role, to: &mut Option<Started<T>>);
 
     /// Ends a job without asking for another.
     fn settle(&self, ended: Ended<T>);

@@ -203,23 +203,24 @@ impl<T> Jobs<T> {
         &mut self.store[id]
     }
 
-    /// Takes the next one out of what is first in its key's list.
-    #[inline]
-    pub(super) fn take(&mut self, id: u32, now: Time) -> Option<Claimed<T>> {
+    /// Takes the next one out of what is first in its key's list; the payload goes to `to`. (A call of its
+    /// own would move the ticket once more.)
+    #[inline(always)]
+    pub(super) fn take(&mut self, id: u32, now: Time, to: &mut Option<T>) -> Option<Ticket> {
         let job = &mut self.store[id];
         let ticket = job.ticket(now);
         job.count -= 1;
         job.seq += 1;
         self.len -= 1;
         self.due -= usize::from(job.is_due);
-        if let Payload::Batch(payloads, _) = &mut job.payload {
-            let payload = payloads.next()?;
-            return Some(Claimed { payload, ticket });
-        }
-        match std::mem::replace(&mut job.payload, Payload::Taken) {
-            Payload::One(payload) => Some(Claimed { payload, ticket }),
-            _ => None,
-        }
+        *to = match &mut job.payload {
+            Payload::Batch(payloads, _) => payloads.next(),
+            payload => match std::mem::replace(payload, Payload::Taken) {
+                Payload::One(payload) => Some(payload),
+                _ => None,
+            },
+        };
+        to.is_some().then_some(ticket)
     }
 
     /// Drops what is in no key's list any more, as nothing is left of it.

@@ -1,7 +1,7 @@
 use std::cmp::Ordering;
 
 use super::jobs::{Jobs, NIL};
-use super::{Claimed, Time};
+use super::{Ticket, Time};
 
 /// The jobs of one key in the order in which they will run: the highest rank first, and those of
 /// the same rank in the order of their coming. The links are in the jobs. To add a job takes no
@@ -122,11 +122,17 @@ impl<T> Jobs<T> {
         self.get_mut(id).next = next;
     }
 
-    /// Takes the first job of a key out of the queue: it is granted now.
-    #[inline]
-    pub(super) fn take_front(&mut self, list: &mut List, now: Time) -> Option<Claimed<T>> {
+    /// Takes the first job of a key out of the queue: it is granted now. (A call of its own would move the
+    /// ticket once more.)
+    #[inline(always)]
+    pub(super) fn take_front(
+        &mut self,
+        list: &mut List,
+        now: Time,
+        to: &mut Option<T>,
+    ) -> Option<Ticket> {
         let head = list.head()?;
-        let claimed = self.take(head, now);
+        let ticket = self.take(head, now, to);
         list.len -= 1;
         if self.get(head).count == 0 {
             list.head = self.get(head).next;
@@ -138,6 +144,6 @@ impl<T> Jobs<T> {
                 *list = List::EMPTY;
             }
         }
-        claimed
+        ticket
     }
 }

@@ -178,8 +178,9 @@ impl<T, K: Hash + Eq + Clone> Machine<T, K> {
         while self.keys[key as usize].scheduled > 0 && self.promote(now) {}
     }
 
-    /// The next job that may start at `now`, if any; it counts as started at that instant.
-    pub(crate) fn claim(&mut self, now: Time) -> Option<Claimed<T>> {
+    /// The next job that may start at `now`, if any; it counts as started at that instant. Its payload goes
+    /// to `to`: a value that is returned is moved by each function on the way.
+    pub(crate) fn claim_to(&mut self, now: Time, to: &mut Option<T>) -> Option<Ticket> {
         self.sweep(now, SWEEP_AT_ONCE);
         while self.promote(now) && self.ready == 0 {}
         if self.ready == 0 || self.paused {
@@ -203,19 +204,19 @@ impl<T, K: Hash + Eq + Clone> Machine<T, K> {
                 if self.gate.has_suspects() && self.asks_first(id) {
                     return None;
                 }
-                return self.grant(id, now);
+                return self.grant(id, now, to);
             }
             self.place(id, now);
         }
     }
 
-    fn grant(&mut self, id: u32, now: Time) -> Option<Claimed<T>> {
+    fn grant(&mut self, id: u32, now: Time, to: &mut Option<T>) -> Option<Ticket> {
         let key = &mut self.keys[id as usize];
-        let job = self.jobs.take_front(&mut key.list, now)?;
+        let ticket = self.jobs.take_front(&mut key.list, now, to)?;
         self.ready -= 1;
         key.in_flight += 1;
         self.in_flight += 1;
-        let wanted = job.ticket.due.max(key.unparked);
+        let wanted = ticket.due.max(key.unparked);
         if let Some(pace) = &self.rules.queue {
             let open_at = key.open_at(self.rules.key.as_ref());
             self.limiter.grant(pace, now, wanted.max(open_at));
@@ -226,7 +227,7 @@ impl<T, K: Hash + Eq + Clone> Machine<T, K> {
         self.past.granted(now);
         self.put_off = false;
         self.place(id, now);
-        Some(job)
+        Some(ticket)
     }
 
     /// The job is done with, whatever became of it.

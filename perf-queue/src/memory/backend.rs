@@ -11,7 +11,6 @@ use crate::backend::{
     Backend, Boxed, Ended, Enqueued, Hold, NotReplayed, Rejected, Role, Started, Submission, Taken,
     Why, rejected,
 };
-use crate::machine::Claimed;
 use crate::panics::contained;
 use crate::{BackendError, DeadLetter, JobId, Rate, Scope, Stats};
 
@@ -78,7 +77,7 @@ where
 
     fn part(&self) {}
 
-    fn claim(&self, ended: Option<Ended<T>>, role: &mut Role, to: &mut Option<Started<T>>) {
+    fn claim(&self, ended: &mut Option<Ended<T>>, role: &mut Role, to: &mut Option<Started<T>>) {
         let (mut state, now) = self.enter();
         match std::mem::replace(role, Role::Registered) {
             Role::Working => *role = Role::Working,
@@ -86,8 +85,9 @@ where
             Role::Follower => state.crew.leave(None),
             Role::Leader(at) => state.crew.leave(Some(self.time(at))),
         }
-        let end = ended.and_then(|ended| self.end(&mut state, ended, now));
-        let claimed = state.machine.claim(now);
+        let end = self.end(&mut state, ended, now);
+        let mut payload = None;
+        let claimed = state.machine.claim_to(now, &mut payload);
         #[cfg(feature = "sqlite")]
         if claimed.is_none() && state.machine.take_asked() {
             self.settings.signals.asked.notify_one();
@@ -102,7 +102,7 @@ where
         let news = self.unlock(state, now, end.as_ref().map(|(outcome, ..)| *outcome));
         // Before anybody is told anything: whatever becomes of that, the worker has the job.
         let mut waited = None;
-        if let Some(Claimed { payload, ticket }) = claimed {
+        if let (Some(ticket), Some(payload)) = (claimed, payload) {
             let since_due = now.since(ticket.due);
             waited = Some(since_due);
             *to = Some(Started {
@@ -128,7 +128,7 @@ where
 
     fn settle(&self, ended: Ended<T>) {
         let (mut state, now) = self.enter();
-        let end = self.end(&mut state, ended, now);
+        let end = self.end(&mut state, &mut Some(ended), now);
         self.finish(state, now, end.as_ref().map(|(outcome, ..)| *outcome));
         self.report(end);
     }

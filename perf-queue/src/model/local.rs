@@ -123,7 +123,8 @@ where
         for _ in 0..want {
             let mut started = None;
             while started.is_none() {
-                self.backend().claim(None, &mut Role::Working, &mut started);
+                self.backend()
+                    .claim(&mut None, &mut Role::Working, &mut started);
                 // It may have to be told somewhere that jobs start.
                 if started.is_none() && !self.could_start().await {
                     break;

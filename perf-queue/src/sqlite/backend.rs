@@ -43,8 +43,8 @@ where
 
     fn part(&self) {}
 
-    fn claim(&self, ended: Option<Ended<T>>, role: &mut Role, to: &mut Option<Started<T>>) {
-        if let Some(ended) = &ended {
+    fn claim(&self, ended: &mut Option<Ended<T>>, role: &mut Role, to: &mut Option<Started<T>>) {
+        if let Some(ended) = ended {
             self.tell(ended);
         }
         self.store.claim(ended, role, to);

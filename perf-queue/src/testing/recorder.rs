@@ -66,7 +66,7 @@ where
         self.inner.part();
     }
 
-    fn claim(&self, ended: Option<Ended<T>>, role: &mut Role, to: &mut Option<Started<T>>) {
+    fn claim(&self, ended: &mut Option<Ended<T>>, role: &mut Role, to: &mut Option<Started<T>>) {
         self.inner.claim(ended, role, to);
     }
 

@@ -102,11 +102,12 @@ impl<T: Clone + Send + 'static> Hands<T> {
             }
             self.shared
                 .backend
-                .claim(ended.take(), &mut Role::Working, &mut running.job);
+                .claim(&mut ended, &mut Role::Working, &mut running.job);
             if running.job.is_none() && !self.wait(&mut running.job).await {
                 return;
             }
-            ended = self.work(service, &mut running, call.as_mut()).await;
+            self.work(service, &mut running, call.as_mut(), &mut ended)
+                .await;
         }
     }
 
@@ -129,7 +130,7 @@ impl<T: Clone + Send + 'static> Hands<T> {
             if self.orders.dismissed() {
                 return false;
             }
-            self.shared.backend.claim(None, &mut idle.role, job);
+            self.shared.backend.claim(&mut None, &mut idle.role, job);
             if job.is_some() {
                 return true;
             }
@@ -143,23 +144,29 @@ impl<T: Clone + Send + 'static> Hands<T> {
         }
     }
 
-    /// Runs the handler; its first poll follows the grant at once. Always returns how it ended.
+    /// Runs the handler; its first poll follows the grant at once. Always says how it ended.
     async fn work<S>(
         &self,
         service: &mut S,
         running: &mut Running<'_, T>,
         call: Pin<&mut Option<S::Future>>,
-    ) -> Option<Ended<T>>
-    where
+        ended: &mut Option<Ended<T>>,
+    ) where
         S: Service<Run<T>, Response = ()> + Send,
         S::Error: Into<Box<dyn Error + Send + Sync>>,
         S::Future: Send,
     {
-        let job = running.job.as_mut()?;
+        let Some(job) = running.job.as_mut() else {
+            return;
+        };
         let attempt = job.attempt;
         let mut call = Call {
             future: call,
-            span: self.span(&job.taken, attempt),
+            span: if spans() {
+                self.span(&job.taken, attempt)
+            } else {
+                Span::none()
+            },
         };
         if let Some(first) = job.first.take() {
             first.await;
@@ -187,30 +194,35 @@ impl<T: Clone + Send + 'static> Hands<T> {
             }
         })
         .await;
-        call.over();
+        if call.is_over() {
+            // To drop it does nothing, by a call.
+            std::mem::forget(call);
+        } else {
+            drop(call);
+        }
         self.orders.completed();
-        Some(match result {
+        let error = match result {
             Ok(Ok(())) => {
-                let (id, hold) = (job.taken.id, job.taken.hold);
+                *ended = Some(Ended::Completed(job.taken.id, job.taken.hold));
                 contained(|| running.job = None);
-                Ended::Completed(id, hold)
+                return;
             }
-            Ok(Err(error)) => {
-                // The conversion is the user's as well.
-                let error = contained(|| verdict(error.into()));
-                self.judge(running.take()?, attempt, error)
-            }
-            Err(panic) => self.panicked(running.take()?, attempt, panic),
-        })
+            // The conversion is the user's as well.
+            Ok(Err(error)) => Ok(contained(|| verdict((*error).into()))),
+            Err(panic) => Err(panic),
+        };
+        let Some(job) = running.take() else {
+            return;
+        };
+        *ended = Some(match error {
+            Ok(error) => self.judge(job, attempt, error),
+            Err(panic) => self.panicked(job, attempt, panic),
+        });
     }
 
-    /// Around the handler. Where nobody looks at it, not even one that is disabled: that would be a tenth
-    /// of a job's cost. A job whose span the subscriber fails to make goes without.
+    /// Around the handler. A job whose span the subscriber fails to make goes without.
     fn span(&self, job: &Taken<T>, attempt: u32) -> Span {
         let span = || {
-            if !tracing::span_enabled!(Level::INFO) {
-                return Span::none();
-            }
             tracing::info_span!(
                 "job",
                 queue = self.shared.name,
@@ -277,12 +289,10 @@ struct Call<'a, F> {
 }
 
 impl<F> Call<'_, F> {
-    /// As to drop it, without a call where there is nothing to be dropped, as in most cases.
+    /// Whether there is nothing to be dropped, as in most cases.
     #[inline]
-    fn over(self) {
-        if self.future.is_none() && self.span.is_none() {
-            std::mem::forget(self);
-        }
+    fn is_over(&self) -> bool {
+        self.future.is_none() && self.span.is_none()
     }
 }
 
@@ -345,14 +355,21 @@ impl<T> Drop for Idle<'_, T> {
     }
 }
 
+/// Whether anybody looks at spans. Else jobs have none, not even one that is disabled: that would be a
+/// tenth of a job's cost.
+fn spans() -> bool {
+    contained(|| tracing::span_enabled!(Level::INFO)).unwrap_or(false)
+}
+
 /// Calls the service with a copy of the job once it is ready, and then polls what it gave. (A job
-/// that is borrowed for good would have to be `Sync`.)
+/// that is borrowed for good would have to be `Sync`.) An error goes on the heap, as what each job
+/// returns goes through some hands.
 fn poll<T, S>(
     service: &mut S,
     job: &mut Started<T>,
     mut call: Pin<&mut Option<S::Future>>,
     cx: &mut Context<'_>,
-) -> Poll<Result<(), S::Error>>
+) -> Poll<Result<(), Box<S::Error>>>
 where
     T: Clone,
     S: Service<Run<T>, Response = ()>,
@@ -361,9 +378,9 @@ where
         if let Some(future) = call.as_mut().as_pin_mut() {
             let result = ready!(future.poll(cx));
             call.set(None);
-            return Poll::Ready(result);
+            return Poll::Ready(result.map_err(Box::new));
         }
-        ready!(service.poll_ready(cx))?;
+        ready!(service.poll_ready(cx)).map_err(Box::new)?;
         let cx = JobContext {
             id: job.taken.id,
             attempt: job.attempt,

@@ -32,7 +32,12 @@ struct Armed {
 }
 
 impl Backend<u32> for Armed {
-    fn claim(&self, ended: Option<Ended<u32>>, role: &mut Role, to: &mut Option<Started<u32>>) {
+    fn claim(
+        &self,
+        ended: &mut Option<Ended<u32>>,
+        role: &mut Role,
+        to: &mut Option<Started<u32>>,
+    ) {
         let woken = *role == Role::Follower;
         self.inner.claim(ended, role, to);
         assert!(!woken || !self.armed.swap(false, SeqCst), "a claim panics");

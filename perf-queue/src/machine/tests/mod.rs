@@ -35,6 +35,15 @@ fn paced(quota: u32, period_ms: u64) -> Pace {
     Pace::new(quota, period_ms * 1_000_000, 1)
 }
 
+impl<T, K: Hash + Eq + Clone> Machine<T, K> {
+    fn claim(&mut self, now: Time) -> Option<Claimed<T>> {
+        let mut payload = None;
+        let ticket = self.claim_to(now, &mut payload)?;
+        let payload = payload?;
+        Some(Claimed { payload, ticket })
+    }
+}
+
 /// Adds a job that is due, with its number as payload.
 fn push<K: Hash + Eq + Clone>(machine: &mut Machine<u64, K>, seq: u64, key: K, now: Time) {
     machine.push(NewJob::new(seq, key, seq, now, now), now);

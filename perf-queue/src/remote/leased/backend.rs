@@ -48,7 +48,7 @@ where
         self.inner.news.notify_one();
     }
 
-    fn claim(&self, ended: Option<Ended<T>>, role: &mut Role, to: &mut Option<Started<T>>) {
+    fn claim(&self, ended: &mut Option<Ended<T>>, role: &mut Role, to: &mut Option<Started<T>>) {
         let inner = &*self.inner;
         let mut state = inner.lock();
         let now = Instant::now();
@@ -58,7 +58,9 @@ where
             Role::Follower => state.crew.leave(None),
             Role::Leader(at) => state.crew.leave(Some(inner.time(at))),
         }
-        let end = ended.and_then(|ended| self.end(&mut state, ended, now));
+        let end = ended
+            .take()
+            .and_then(|ended| self.end(&mut state, ended, now));
         let started = state.buffer.start(now);
         if started.is_none() && *role != Role::Working {
             let next = state.buffer.next_at();
