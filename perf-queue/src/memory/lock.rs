@@ -103,26 +103,21 @@ mod tests {
         assert_eq!(store.enter().1, later);
     }
 
+    /// As above, by chance.
     #[test]
-    fn whoever_has_to_wait_gets_in_and_time_goes_on_all_the_same() {
-        const TIMES: usize = 20_000;
-        let (store, entered) = (store(), Mutex::new((0, Time::ZERO)));
+    fn time_goes_on_where_many_enter_at_once() {
+        const TIMES: usize = 100_000;
+        let (store, last) = (store(), Mutex::new(Time::ZERO));
         std::thread::scope(|threads| {
             for _ in 0..4 {
                 threads.spawn(|| {
-                    for n in 0..TIMES {
-                        let (state, now) = store.enter();
-                        let (times, before) = *entered.lock().unwrap();
+                    for _ in 0..TIMES {
+                        let (_state, now) = store.enter();
+                        let before = std::mem::replace(&mut *last.lock().unwrap(), now);
                         assert!(now >= before);
-                        *entered.lock().unwrap() = (times + 1, now);
-                        if n % 100 == 0 {
-                            std::thread::yield_now();
-                        }
-                        drop(state);
                     }
                 });
             }
         });
-        assert_eq!(entered.lock().unwrap().0, 4 * TIMES);
     }
 }
