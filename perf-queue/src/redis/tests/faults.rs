@@ -92,7 +92,7 @@ async fn a_server_that_does_not_answer_is_given_up_and_left_for_a_new_connection
     let Some(own) = testkit::Redis::start().await else {
         return;
     };
-    let backend = Redis::connect(own.url()).response_timeout(200 * MS);
+    let backend = Redis::connect(own.url()).response_timeout(1_000 * MS);
     let remote = backend.open("q", None).await.unwrap();
     let signal = |signal: &str| {
         let pid = own.pid().to_string();

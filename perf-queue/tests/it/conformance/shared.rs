@@ -75,7 +75,7 @@ pub(crate) async fn the_limit_holds_over_all_processes(place: impl Place) {
     }
     let took = start.elapsed();
     assert!(
-        took >= ms(1_100) && took < ms(2_500),
+        took >= ms(1_100) && took < secs(10),
         "{took:?} for 60 at 50/s"
     );
     drained(&a).await;
@@ -95,14 +95,13 @@ pub(crate) async fn a_pause_and_a_limit_of_one_process_are_those_of_all(place: i
     a.enqueue_batch((2..7).map(|n| job(n, n)).collect())
         .await
         .unwrap();
-    a.resume().await.unwrap();
-    next(&mut told).await;
     let start = Instant::now();
-    for _ in 0..5 {
+    a.resume().await.unwrap();
+    for _ in 0..6 {
         next(&mut told).await;
     }
     let took = start.elapsed();
-    assert!(took >= ms(350) && took < secs(5), "{took:?} for 5 at 10/s");
+    assert!(took >= ms(350) && took < secs(20), "{took:?} for 6 at 10/s");
     drained(&a).await;
     workers.shutdown(secs(5)).await;
 }
@@ -165,9 +164,9 @@ async fn die_with_a_job(place: &impl Place) -> (Job, perf_queue::JobId) {
 }
 
 pub(crate) async fn a_long_job_keeps_its_lease(place: impl Place) {
-    let queue = place.builder().lease(ms(300)).build().await.unwrap();
+    let queue = place.builder().lease(secs(2)).build().await.unwrap();
     let (workers, mut told) = telling(&queue, 2, |_, _| async {
-        tokio::time::sleep(ms(1_200)).await;
+        tokio::time::sleep(secs(5)).await;
         Ok::<(), JobError>(())
     });
     queue.enqueue(job(1, 1)).await.unwrap();
