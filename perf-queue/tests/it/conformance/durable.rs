@@ -117,7 +117,8 @@ pub(crate) async fn limits_and_a_pause_outlive_their_queue<P: Place>(place: P) {
     // Who names other limits than the last builder sets them.
     let queue = build(|| place.builder().rate_limit_per_key(Rate::per_second(500))).await;
     assert!(!queue.stats().await.unwrap().paused);
-    let (workers, mut told) = telling(&queue, 2, |_, _| async { Ok(()) });
+    // One, as of two the second may be the first to tell.
+    let (workers, mut told) = telling(&queue, 1, |_, _| async { Ok(()) });
     queue.enqueue(job(1, 2)).await.unwrap();
     assert_eq!(next(&mut told).await.0, job(1, 1));
     assert_eq!(next(&mut told).await.0, job(1, 2));
