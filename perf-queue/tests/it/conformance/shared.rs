@@ -20,12 +20,18 @@ pub(crate) async fn processes_share_the_jobs_in_order(place: impl Place) {
         queues.push(queue);
     }
     let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let (has_jobs, _) = tokio::sync::watch::channel([false; 3]);
     let mut workers = Vec::new();
     for (process, queue) in queues.iter().enumerate() {
-        let tell = tell.clone();
+        let (tell, has_jobs) = (tell.clone(), has_jobs.clone());
         let handle = move |job: Job, cx: perf_queue::JobContext| {
             tell.send((process, job, cx.attempt())).unwrap();
-            async {
+            has_jobs.send_modify(|has| has[process] = true);
+            let mut has_jobs = has_jobs.subscribe();
+            async move {
+                // Else one that is faster may do all of the work.
+                let all = has_jobs.wait_for(|has| *has == [true; 3]);
+                all.await.map(drop).unwrap();
                 tokio::time::sleep(ms(1)).await;
                 Ok(())
             }
@@ -37,17 +43,16 @@ pub(crate) async fn processes_share_the_jobs_in_order(place: impl Place) {
         queues[n as usize % 3].enqueue_batch(jobs).await.unwrap();
     }
     let mut seen: HashMap<u32, Vec<u32>> = HashMap::new();
-    let mut processes = [0; 3];
     for _ in 0..600 {
-        let (process, job, attempt) = told.recv().await.unwrap();
-        assert_eq!(attempt, 1);
-        processes[process] += 1;
+        let next = tokio::time::timeout(super::HANGS, told.recv()).await;
+        let (process, job, attempt) = next.expect("each process has jobs").unwrap();
+        assert_eq!(attempt, 1, "in {process}");
         seen.entry(job.key).or_default().push(job.n);
     }
     for (key, numbers) in seen {
         assert_eq!(numbers, (0..30).collect::<Vec<_>>(), "key {key}");
     }
-    assert!(processes.iter().all(|jobs| *jobs > 0), "{processes:?}");
+    assert_eq!(*has_jobs.borrow(), [true; 3]);
     drained(&queues[0]).await;
     for workers in workers {
         workers.shutdown(secs(5)).await;
