@@ -42,7 +42,7 @@ fn settings<DB: Driver>() -> Result<PoolBuilder<DB>> {
         .name("app")
         .min_connections(1)
         .max_connections(2)
-        .acquire_timeout(Duration::from_millis(200))
+        .acquire_timeout(Duration::from_secs(1))
         .leak_detection_threshold(Duration::from_millis(100));
     Ok(builder.config(&PoolConfig::from_env("DB")?))
 }

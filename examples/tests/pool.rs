@@ -15,7 +15,7 @@ mod pool {
         for line in [
             "160 rows by 16 writers, beside 16 readers",
             "healthy: true",
-            "no connection within 20",
+            "no connection within 1",
             "(max 2, 2 in use, 1 waiting): raise max_connections or shorten transactions",
             "; held longest at examples/pool.rs:",
             "advice: LeakSuspected",

@@ -27,7 +27,7 @@ async fn a_timeout_explains_itself() {
         .open(
             at_most(1)
                 .min_connections(1)
-                .acquire_timeout(Duration::from_millis(50)),
+                .acquire_timeout(Duration::from_millis(500)),
         )
         .await;
     let _held = pool.acquire().await.unwrap();
@@ -43,7 +43,7 @@ async fn a_timeout_explains_itself() {
         panic!("{error:?}")
     };
     assert_eq!(*phase, Phase::Wait);
-    assert!(*waited >= Duration::from_millis(50));
+    assert!(*waited >= Duration::from_millis(500));
     assert_eq!((status.max, status.in_use, status.pending), (1, 1, 1));
     assert!(last_connect_error.is_none());
     let message = error.to_string();
@@ -112,8 +112,9 @@ async fn an_unreachable_server_is_reported_at_once_without_the_password() {
     };
     let url = format!("postgres://app:hunter2@127.0.0.1:{port}/quiz?sslmode=disable");
     let started = Instant::now();
-    let error = Pool::<Postgres>::builder().connect(&url).await.unwrap_err();
-    assert!(started.elapsed() < Duration::from_secs(2));
+    let builder = Pool::<Postgres>::builder().connect_timeout(Duration::from_secs(60));
+    let error = builder.connect(&url).await.unwrap_err();
+    assert!(started.elapsed() < Duration::from_secs(30));
     assert_eq!(
         error.to_string(),
         format!("cannot connect to postgres://127.0.0.1:{port}/quiz")
@@ -172,7 +173,7 @@ async fn a_timeout_over_a_failing_after_connect_names_its_error() {
     let file = File::new();
     let first = std::sync::atomic::AtomicBool::new(true);
     let pool = at_most(1)
-        .acquire_timeout(Duration::from_millis(100))
+        .acquire_timeout(Duration::from_secs(1))
         .after_connect(move |_| {
             let first = first.swap(false, std::sync::atomic::Ordering::Relaxed);
             Box::pin(async move {

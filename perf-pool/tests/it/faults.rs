@@ -88,7 +88,7 @@ async fn a_stopped_server_is_named_in_the_timeout_and_used_again_once_back() {
         return;
     };
     let pool = at_most(2)
-        .acquire_timeout(Duration::from_secs(1))
+        .acquire_timeout(Duration::from_secs(3))
         .alive_bypass_window(Duration::ZERO)
         .connect(&pg.url())
         .await

@@ -60,7 +60,7 @@ async fn callers_less_patient_than_a_handshake_get_its_connection_nevertheless()
     for _ in 0..20 {
         let pool = pool.clone();
         callers.spawn(async move {
-            for _ in 0..5 {
+            for _ in 0..100 {
                 if let Ok(conn) = timeout(Duration::from_millis(100), pool.acquire()).await {
                     conn.unwrap().execute("SELECT 1").await.unwrap();
                     return true;
@@ -76,8 +76,9 @@ async fn callers_less_patient_than_a_handshake_get_its_connection_nevertheless()
         .filter(|&ok| ok)
         .count();
     let opened = proxy.connections() - before;
-    assert!(served >= 15, "{served} of 20 served");
-    assert!(opened <= 6, "{opened} opened");
+    assert_eq!(served, 20);
+    // In vain, each of the callers would have opened some.
+    assert!(opened <= 12, "{opened} opened");
     eventually("the return of all", || pool.status().in_use == 0).await;
     assert_eq!(pool.status().pending, 0);
 }
@@ -112,7 +113,8 @@ async fn the_base_is_opened_all_at_once() {
     let started = Instant::now();
     let pool = builder.connect(&url).await.unwrap();
     let took = started.elapsed();
-    assert!(took >= time && took < 4 * time, "{took:?}");
+    // One after the other, they would take twenty times as long.
+    assert!(took >= time && took < 10 * time, "{took:?}");
     assert_eq!(pool.status().idle, 20);
     // The base, while the hook runs on the connection that found out whether there is a server.
     assert_eq!(most.load(Ordering::SeqCst), 21);
@@ -177,9 +179,10 @@ async fn callers_do_not_wait_for_those_who_keep_theirs() {
     for _ in 0..6 {
         let asked = Instant::now();
         kept.push(pool.acquire().await.unwrap());
-        // Waits for a return for as long as a handshake takes, then for the handshake.
+        // Waits for a return for as long as a handshake takes, then for the handshake, and not until
+        // its patience is over.
         assert!(
-            asked.elapsed() < Duration::from_secs(1),
+            asked.elapsed() < Duration::from_secs(8),
             "{:?}",
             asked.elapsed()
         );
@@ -278,7 +281,8 @@ async fn many_dead_connections_cost_one_caller_little_more_than_one() {
         .execute("SELECT 1")
         .await
         .unwrap();
-    assert!(asked.elapsed() < 4 * ping_timeout, "{:?}", asked.elapsed());
+    // One after the other, they would take twelve times as long.
+    assert!(asked.elapsed() < 8 * ping_timeout, "{:?}", asked.elapsed());
 }
 
 #[tokio::test]
@@ -305,8 +309,9 @@ async fn a_round_of_pings_on_silent_connections_holds_nobody_up() {
         .execute("SELECT 1")
         .await
         .unwrap();
+    // Held up, it would wait for the end of its patience.
     assert!(
-        asked.elapsed() < Duration::from_secs(2),
+        asked.elapsed() < Duration::from_secs(8),
         "{:?}",
         asked.elapsed()
     );

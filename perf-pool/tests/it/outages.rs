@@ -16,8 +16,9 @@ use crate::wait::eventually;
 const MAX: u32 = 3;
 
 /// How soon after the end of an outage a caller is served at the latest: sqlx tries again to open a
-/// connection after a fifth of `connect_timeout` at most, and opens one within the time left.
-const SERVED_WITHIN: Duration = Duration::from_secs(4);
+/// connection after a fifth of `connect_timeout` at most, and opens one within the time left. The rest is
+/// for a busy machine.
+const SERVED_WITHIN: Duration = Duration::from_secs(12);
 
 fn pool() -> PoolBuilder<Postgres> {
     Pool::builder()
@@ -218,7 +219,10 @@ async fn a_server_that_knows_the_caller_no_more() {
     let mut admin = PgConnection::connect(&pg.url()).await.unwrap();
     admin.execute("CREATE ROLE app LOGIN").await.unwrap();
     let url = pg.url().replace("postgres@", "app@");
-    let pool = pool().min_connections(0).connect(&url).await.unwrap();
+    let pool = pool()
+        .min_connections(0)
+        .acquire_timeout(Duration::from_secs(60));
+    let pool = pool.connect(&url).await.unwrap();
     serves_again(&pool).await;
     admin.execute("ALTER ROLE app NOLOGIN").await.unwrap();
     pool.soft_evict();
@@ -229,7 +233,7 @@ async fn a_server_that_knows_the_caller_no_more() {
         panic!("{error:?}")
     };
     assert_eq!(source.as_database_error().unwrap().code().unwrap(), "28000");
-    assert!(asked.elapsed() < Duration::from_secs(1));
+    assert!(asked.elapsed() < Duration::from_secs(30));
     admin.execute("ALTER ROLE app LOGIN").await.unwrap();
     serves_again(&pool).await;
 }

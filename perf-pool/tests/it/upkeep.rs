@@ -57,15 +57,15 @@ async fn shrinks(keepalive: Duration) {
         .idle_timeout(idle_timeout)
         .keepalive_interval(keepalive);
     let pool = pool.connect(&pg.url()).await.unwrap();
-    assert_eq!(pids(&pool, 10).await.len(), 10);
-    assert_eq!(pool.status().size, 10);
     let peak = Instant::now();
+    assert_eq!(pids(&pool, 10).await.len(), 10);
     while pool.status().size > 2 {
-        assert!(peak.elapsed() < 2 * idle_timeout, "{:?}", pool.status());
+        let hangs = Duration::from_secs(20);
+        assert!(peak.elapsed() < hangs, "{:?}", pool.status());
         pool.execute("SELECT 1").await.unwrap();
         eventually("its return", || pool.status().in_use == 0).await;
     }
-    assert!(peak.elapsed() > idle_timeout / 2);
+    assert!(peak.elapsed() > idle_timeout);
     // What is used is not closed.
     let held = [pool.acquire().await.unwrap(), pool.acquire().await.unwrap()];
     tokio::time::sleep(2 * idle_timeout).await;
@@ -105,22 +105,22 @@ async fn a_lost_base_is_opened_again_without_pauses() {
     let Some(pg) = testkit::Postgres::start().await else {
         return;
     };
-    let pool = of(20, 20)
+    let pool = of(40, 40)
         .max_connecting(2)
         .connect(&pg.url())
         .await
         .unwrap();
-    let before = pids(&pool, 20).await;
+    let before = pids(&pool, 40).await;
     pool.soft_evict();
     let evicted = Instant::now();
-    eventually("the end of the old ones", || pool.status().idle < 20).await;
-    eventually("the new base", || pool.status().idle == 20).await;
+    eventually("the end of the old ones", || pool.status().idle < 40).await;
+    eventually("the new base", || pool.status().idle == 40).await;
     assert!(
-        evicted.elapsed() < Duration::from_secs(6),
+        evicted.elapsed() < Duration::from_secs(15),
         "{:?}",
         evicted.elapsed()
     );
-    assert!(pids(&pool, 20).await.is_disjoint(&before));
+    assert!(pids(&pool, 40).await.is_disjoint(&before));
 }
 
 #[tokio::test]
@@ -144,21 +144,21 @@ async fn connections_are_renewed_one_after_another() {
     let relay = Relay::to(&pg.url()).await;
     let pool = of(20, 20)
         .max_connecting(20)
-        .max_lifetime(Duration::from_secs(2))
+        .max_lifetime(Duration::from_secs(6))
         .max_lifetime_jitter(0.5);
+    let started = Instant::now();
     let pool = pool.connect(&relay.url).await.unwrap();
     let opened = relay.connections();
-    let started = Instant::now();
     let mut when = Vec::new();
     while when.len() < 20 {
-        assert!(started.elapsed() < Duration::from_secs(5), "{when:?}");
+        assert!(started.elapsed() < Duration::from_secs(30), "{when:?}");
         tokio::time::sleep(Duration::from_millis(10)).await;
         when.resize(relay.connections() - opened, started.elapsed());
     }
     let first = when[0];
     let median = when[10];
-    assert!(first >= Duration::from_millis(900), "{when:?}");
-    assert!(median - first >= Duration::from_millis(150), "{when:?}");
+    assert!(first >= Duration::from_millis(2_900), "{when:?}");
+    assert!(median - first >= Duration::from_millis(300), "{when:?}");
     assert_eq!(pool.status().max, 20);
 }
 

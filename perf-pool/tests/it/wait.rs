@@ -7,16 +7,16 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-/// Looks again and again until `done`; fails after ten seconds.
+/// Looks again and again until `done`; fails after half a minute.
 pub(crate) async fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     let look = async {
         while !done() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(Duration::from_secs(10), look)
+    timeout(Duration::from_secs(30), look)
         .await
-        .unwrap_or_else(|_| panic!("{what} did not happen in ten seconds"));
+        .unwrap_or_else(|_| panic!("{what} did not happen in half a minute"));
 }
 
 /// Polls `future` at most `polls` times, then drops it: `None` if it was not ready by then.

@@ -185,7 +185,7 @@ async fn a_caller_that_gives_up_leaves_its_handshake_to_the_next_one() {
     for way in WAYS {
         let pool = one().after_connect(|_| {
             Box::pin(async {
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                tokio::time::sleep(Duration::from_millis(500)).await;
                 Ok(())
             })
         });
@@ -208,7 +208,12 @@ async fn a_limit_binds_all_but_the_bare_pool() {
         let pool = one().max_connections(2).connect(&pg.url()).await.unwrap();
         pool.set_concurrency_limit(1);
         let _held = pool.acquire().await.unwrap();
-        let second = timeout(Duration::from_millis(200), way.take(&pool)).await;
+        // Those that get one get it soon, but not on every machine.
+        let patience = match way.is_ours() {
+            true => Duration::from_millis(200),
+            false => Duration::from_secs(20),
+        };
+        let second = timeout(patience, way.take(&pool)).await;
         assert_eq!(second.is_err(), way.is_ours(), "{way:?}");
     }
 }

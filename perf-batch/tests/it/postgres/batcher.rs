@@ -86,7 +86,7 @@ async fn a_batch_that_is_held_up_too_long_is_rolled_back() {
     let retry = BulkInsert::<Answer>::new().retry(Retry::transient(0));
     let with = |insert| {
         Batcher::builder(pool.clone(), insert)
-            .delivery_timeout(Duration::from_millis(300))
+            .delivery_timeout(Duration::from_millis(1_500))
             .spawn()
     };
     let batcher = with(retry);
@@ -126,7 +126,7 @@ async fn a_batch_whose_commit_is_held_up_too_long_may_be_written() {
         pool.clone(),
         BulkInsert::<Answer>::new().retry(Retry::transient(0)),
     )
-    .delivery_timeout(Duration::from_millis(300))
+    .delivery_timeout(Duration::from_millis(1_500))
     .spawn();
     let mut held = pool.begin().await.unwrap();
     let lock = "LOCK TABLE gate IN EXCLUSIVE MODE";

@@ -231,7 +231,7 @@ async fn a_server_that_is_away_for_a_while_is_waited_for() {
         return;
     };
     let pool = PgPoolOptions::new()
-        .acquire_timeout(Duration::from_millis(50))
+        .acquire_timeout(Duration::from_secs(1))
         .connect(&server.url())
         .await
         .unwrap();
@@ -284,11 +284,16 @@ async fn a_deadlock_is_retried_on_the_same_connection() {
         .execute(&mut *conn)
         .await
         .unwrap();
+    let pid: i32 = sqlx::query_scalar("SELECT pg_backend_pid()")
+        .fetch_one(&mut *conn)
+        .await
+        .unwrap();
     let write = insert.execute(&mut conn, vec![counter(1), counter(2)]);
     let cross = async {
-        // Once the batch holds its first row and waits for the second.
-        let waiting = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)";
+        // Once the batch holds its first row and waits for the second; others may wait on this server, too.
+        let waiting = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND pid = $1)";
         while !sqlx::query_scalar::<_, bool>(waiting)
+            .bind(pid)
             .fetch_one(&mut *other)
             .await
             .unwrap()

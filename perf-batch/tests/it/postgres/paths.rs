@@ -355,7 +355,7 @@ async fn a_copy_that_is_cancelled_is_not_tried_by_another_way() {
     let Some(pool) = pool(schema, 1).await else {
         return;
     };
-    sqlx::raw_sql("SET statement_timeout = '300ms'")
+    sqlx::raw_sql("SET statement_timeout = '2s'")
         .execute(&pool)
         .await
         .unwrap();
@@ -368,5 +368,6 @@ async fn a_copy_that_is_cancelled_is_not_tried_by_another_way() {
     let insert = BulkInsert::<Slow>::new();
     let error = insert.execute(&pool, rows.collect()).await.unwrap_err();
     assert_eq!(error.code().as_deref(), Some("57014"), "{error:?}");
-    assert!(began.elapsed() < std::time::Duration::from_millis(600));
+    // Another way would take as long again.
+    assert!(began.elapsed() < std::time::Duration::from_secs(4));
 }

@@ -47,7 +47,8 @@ async fn a_black_hole_costs_one_timeout_and_then_nothing() {
     }
     let took = began.elapsed();
     println!("100 loads beside a black hole: {took:?}");
-    assert!(took >= within && took < 3 * within, "{took:?}");
+    // One each would be a hundred.
+    assert!(took >= within && took < 10 * within, "{took:?}");
     assert_eq!(a.stats().remote_errors, 100);
     proxy.heal();
     while a.insert(3, "3".to_owned()).await.unwrap() == Invalidation::Deferred {

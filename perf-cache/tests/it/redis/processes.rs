@@ -374,7 +374,8 @@ fn verdict(judge: &Judge, lost: u64) {
     }
     let most = behind.iter().max().copied().unwrap_or_default();
     println!("  at most {most:?}; the bound is {:?}", HEARTBEAT + TIMEOUT);
-    assert!(lost > 20, "{lost}");
-    assert!(reads > 5_000, "{reads}");
+    // A tenth of what there is on a machine that does nothing else.
+    assert!(lost > 10, "{lost}");
+    assert!(reads > 2_000, "{reads}");
     assert!(most <= HEARTBEAT + TIMEOUT, "{most:?}");
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use perf_cache::Cache;
 
-use super::{MS, Origin, behind_proxy, until_there};
+use super::{Origin, behind_proxy, until_there};
 
 /// How often the server has run a script, and been asked for many values at once, also by scripts.
 async fn calls(url: &str) -> [u64; 2] {
@@ -47,8 +47,7 @@ async fn a_thousand_keys_that_are_nowhere_are_one_round_trip_and_one_call_of_the
     }
     let before = calls(&url).await;
     assert_eq!(origin.loads(), 1);
-    let one_way = 150 * MS;
-    proxy.delay(one_way);
+    proxy.delay(ONE_WAY);
     let keys: Vec<u64> = (0..1_000).collect();
     let loader_calls = Arc::new(AtomicU64::new(0));
     let began = Instant::now();
@@ -66,20 +65,39 @@ async fn a_thousand_keys_that_are_nowhere_are_one_round_trip_and_one_call_of_the
         }
     };
     let found = cache.get_many(&keys, load).await.unwrap();
-    let took = began.elapsed();
     assert_eq!(found.len(), 1_000);
     assert_eq!(loader_calls.load(SeqCst), 1);
-    println!("1,000 cold keys over a network of {one_way:?} one way: {took:?}");
-    // There and back; a second round trip would take as long again.
-    assert!(took >= 2 * one_way && took < 4 * one_way, "{took:?}");
+    // What was loaded is on its way as well, and no longer then.
+    until_there(&cache, 999).await;
+    // Once more with others, whose time counts. And it is not two trips if there is but one key.
+    let many = |n: u64| (10_000 + n * 1_000..11_000 + n * 1_000).collect();
+    takes_one_round_trip(&cache, many).await;
+    until_there(&cache, 10_999).await;
+    takes_one_round_trip(&cache, |n| vec![7_777 + n]).await;
+}
 
-    // Nor is it two if there is but one key.
-    let began = Instant::now();
-    let load = async move |missing: Vec<u64>| {
-        let found = missing.into_iter().map(|key| (key, key.to_string()));
-        Ok::<_, Infallible>(found.collect::<HashMap<_, _>>())
-    };
-    assert_eq!(cache.get_many(&[7_777], load).await.unwrap().len(), 1);
-    let took = began.elapsed();
-    assert!(took >= 2 * one_way && took < 4 * one_way, "{took:?}");
+const ONE_WAY: Duration = Duration::from_millis(150);
+
+/// The shortest of some times, as long as none is short enough: a busy machine only adds to them.
+async fn takes_one_round_trip(cache: &Cache<u64, String>, keys: impl Fn(u64) -> Vec<u64>) {
+    let mut shortest = Duration::MAX;
+    for attempt in 0..10 {
+        let load = async move |missing: Vec<u64>| {
+            let found = missing.into_iter().map(|key| (key, key.to_string()));
+            Ok::<_, Infallible>(found.collect::<HashMap<_, _>>())
+        };
+        let keys = keys(attempt);
+        let began = Instant::now();
+        let found = cache.get_many(&keys, load).await.unwrap();
+        shortest = shortest.min(began.elapsed());
+        assert_eq!(found.len(), keys.len());
+        // There and back; a second round trip would take as long again.
+        assert!(shortest >= 2 * ONE_WAY, "{shortest:?}");
+        if shortest < 4 * ONE_WAY {
+            break;
+        }
+        until_there(cache, *keys.last().unwrap()).await;
+    }
+    println!("over a network of {ONE_WAY:?} one way: {shortest:?}");
+    assert!(shortest < 4 * ONE_WAY, "{shortest:?}");
 }

@@ -5,15 +5,14 @@ use std::time::{Duration, Instant};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 use super::support::*;
-use crate::remote::{Ended, Granted, How, NewJob, Remote, Rules, Want};
-use crate::{Postgres, postgres::PostgresRemote};
+use crate::model::changes::Clock as _;
+use crate::postgres::PostgresRemote;
+use crate::remote::{Ended, Granted, How, NewJob, Remote, Rules};
 
 const MANY: usize = 150;
 
 async fn opened() -> Option<PostgresRemote> {
-    let backend: Postgres = backend().await?.response_timeout(ms(500));
-    let rules = Rules::default();
-    Some(backend.open("q", Some(&rules)).await.unwrap())
+    open(Rules::default()).await
 }
 
 fn all_done(granted: &[Granted]) -> Vec<Ended> {
@@ -122,10 +121,7 @@ async fn ends_go_with_the_next_claim_where_the_second_connection_is_lost_each_ti
     lose_what_is_told_apart(&remote).await;
     let all = jobs("", 3 * MANY);
     add(&remote, &all).await;
-    let ask = Want {
-        lease: ms(1_000),
-        ..want(MANY)
-    };
+    let ask = want(MANY);
     let first = remote.exchange(&[], ask).await.unwrap();
     let mut ended = all_done(&first.granted);
     let second = remote.exchange(&ended, ask).await.unwrap();
@@ -137,6 +133,7 @@ async fn ends_go_with_the_next_claim_where_the_second_connection_is_lost_each_ti
     assert_eq!(got(&third), ids(&all[2 * MANY..]));
     assert_eq!(remote.rows("jobs").await, MANY as i64);
     // Its jobs come back when their leases are over, and no others.
+    remote.advance(LEASE).await;
     let again = take_until(&remote, want(3 * MANY)).await;
     assert_eq!(got(&again), ids(&all[2 * MANY..]));
 }

@@ -3,6 +3,7 @@ use std::time::Duration;
 use sqlx::PgPool;
 
 use super::support::*;
+use crate::model::changes::Clock as _;
 use crate::postgres::batch::Added;
 use crate::remote::{Counts, How, Remote, Rules};
 
@@ -136,19 +137,24 @@ async fn a_delayed_job_is_not_granted_before_and_joins_then() {
     let Some(remote) = open(Rules::default()).await else {
         return;
     };
+    // Sooner than a lease ends.
+    let delay = LEASE / 2;
     for key in ["", "k"] {
         let mut late = job(key);
-        late.delay = ms(600);
+        late.delay = delay;
         let now = job(key);
         add(&remote, &[late.clone(), now.clone()]).await;
         let first = take(&remote, 9).await;
         assert_eq!(got(&first), [now.id]);
         let next = first.next.unwrap();
-        assert!(next <= ms(600) && next > ms(1), "{next:?}");
+        assert!(next <= delay && next > delay / 2, "{next:?}");
         assert_eq!(remote.counts().await.unwrap().scheduled, 1);
+        remote.advance(next).await;
         let then = take_until(&remote, want(9)).await;
         assert_eq!(got(&then), [late.id]);
-        assert!(then.granted[0].age >= ms(600));
+        assert!(then.granted[0].age >= delay);
+        let all = [done(&first.granted[0]), done(&then.granted[0])];
+        remote.exchange(&all, want(0)).await.unwrap();
     }
 }
 

@@ -182,7 +182,7 @@ async fn a_server_that_does_not_answer_is_given_up_and_takes_no_connections_alon
     let pool = PgPoolOptions::new().max_connections(2);
     let pool = pool.connect(&proxy.url(&server.url())).await.unwrap();
     let backend = Postgres::new(pool.clone()).schema(testkit::unique("queue"));
-    let remote = backend.response_timeout(ms(300));
+    let remote = backend.response_timeout(ms(1_000));
     let remote = remote.open("q", Some(&Rules::default())).await.unwrap();
     let all = jobs("", 10);
     proxy.black_hole(true);
@@ -207,10 +207,10 @@ async fn who_listens_on_a_connection_to_nowhere_finds_out() {
     let pool = PgPoolOptions::new()
         .connect_lazy(&proxy.url(&server.url()))
         .unwrap();
-    let listener = Listener::pinging(&pool, "channel".into(), ms(100));
+    let listener = Listener::pinging(&pool, "channel".into(), ms(700));
     listener.heard().await;
     // Asked once in a while, it answers.
-    tokio::time::sleep(ms(500)).await;
+    tokio::time::sleep(ms(2_000)).await;
     assert_eq!(proxy.connections(), 1);
     proxy.black_hole(true);
     let again = proxy.until(|counts| counts.connections > 1);

@@ -91,10 +91,18 @@ async fn what_is_for_later_comes_no_later() {
 #[tokio::test]
 async fn a_queue_that_nobody_uses_writes_the_time_once_a_second_at_most() {
     let Some(remote) = open().await else { return };
-    remote.claim(1).await;
-    let seen = remote.seen().await;
-    remote.claim(1).await;
-    assert_eq!(remote.seen().await, seen);
+    let seen = loop {
+        let start = std::time::Instant::now();
+        remote.claim(1).await;
+        let seen = remote.seen().await;
+        remote.claim(1).await;
+        let again = remote.seen().await;
+        // Else the machine was held up for a second, and it may have been noted again.
+        if start.elapsed() < Duration::from_millis(900) {
+            assert_eq!(again, seen);
+            break seen;
+        }
+    };
     remote.move_clock(1_000_001).await;
     remote.claim(1).await;
     assert!(remote.seen().await > seen + 1_000_000);

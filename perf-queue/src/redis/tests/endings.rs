@@ -1,7 +1,8 @@
 use std::time::Duration;
 
 use super::support::*;
-use crate::remote::{How, Remote, Rules};
+use crate::model::changes::Clock as _;
+use crate::remote::{Exchange, Granted, How, Remote, Rules};
 use crate::{JobId, Scope};
 
 #[tokio::test]
@@ -26,15 +27,12 @@ async fn a_retry_waits_and_then_rejoins_its_key_last() {
     let Some(remote) = open().await else { return };
     remote.add(&jobs("k", 0..1)).await;
     let lease = remote.claim(1).await.granted[0].lease;
-    let exchange = remote.settle(lease, retry(300 * MS)).await;
-    assert!(
-        exchange
-            .next
-            .is_some_and(|next| next <= 300 * MS && next > 10 * MS)
-    );
+    let exchange = remote.settle(lease, retry(LONG)).await;
+    let next = exchange.next.unwrap();
+    assert!(next <= LONG && next > LONG / 2, "{next:?}");
     assert_eq!(remote.counts().await.unwrap().scheduled, 1);
     remote.add(&jobs("k", 1..2)).await;
-    tokio::time::sleep(exchange.next.unwrap()).await;
+    remote.advance(next).await;
     assert_eq!(numbers(&remote.claim(10).await), [1, 0]);
 }
 
@@ -54,12 +52,13 @@ async fn with_a_concurrency_of_one_a_retry_blocks_its_key_and_no_other() {
         if granted.attempt == 1 {
             remote.add(&[job("other", 100 + number(granted))]).await;
             let exchange = remote
-                .exchange(&[end(granted.lease, retry(150 * MS))], want(10))
+                .exchange(&[end(granted.lease, retry(LONG))], want(10))
                 .await
                 .unwrap();
             assert_eq!(numbers(&exchange), [100 + number(granted)]);
             assert!(remote.claim(10).await.granted.is_empty());
             remote.settle(exchange.granted[0].lease, How::Done).await;
+            remote.advance(LONG).await;
         } else {
             remote.settle(granted.lease, How::Done).await;
         }
@@ -73,12 +72,15 @@ async fn a_snoozed_job_runs_again_as_the_same_attempt() {
     let Some(remote) = open().await else { return };
     remote.add(&jobs("k", 0..1)).await;
     let lease = remote.claim(1).await.granted[0].lease;
-    remote.settle(lease, snooze(200 * MS, None)).await;
+    remote.settle(lease, snooze(LONG, None)).await;
     assert!(remote.claim(1).await.granted.is_empty());
     // Only the job waits.
     remote.add(&jobs("k", 1..2)).await;
-    assert_eq!(numbers(&remote.claim(1).await), [1]);
-    let granted = remote.claim_some(1).await.granted.remove(0);
+    let exchange = remote.claim(1).await;
+    assert_eq!(numbers(&exchange), [1]);
+    remote.tell(&done(&exchange.granted)).await;
+    remote.advance(LONG).await;
+    let granted = remote.claim(1).await.granted.remove(0);
     assert_eq!((granted.attempt, granted.errors.len()), (1, 0));
 }
 
@@ -88,10 +90,9 @@ async fn a_penalty_stops_its_scope_until_the_longest_is_over() {
         let Some(remote) = open().await else { return };
         remote.add(&jobs("k", 0..4)).await;
         let granted = remote.claim(3).await.granted;
-        let start = std::time::Instant::now();
-        for (granted, ms) in granted.iter().zip([200, 400, 100]) {
+        for (granted, after) in granted.iter().zip([LONG / 2, LONG, LONG / 4]) {
             remote
-                .settle(granted.lease, snooze(ms * MS, Some(scope)))
+                .settle(granted.lease, snooze(after, Some(scope)))
                 .await;
         }
         remote.add(&jobs("other", 4..5)).await;
@@ -104,12 +105,21 @@ async fn a_penalty_stops_its_scope_until_the_longest_is_over() {
         assert_eq!((counts.ready, counts.scheduled), (0, 3));
         assert_eq!(counts.limited, if scope == Scope::Key { 1 } else { 2 });
         let next = exchange.next.unwrap();
-        assert!(next <= 400 * MS, "{next:?}");
+        assert!(next <= LONG, "{next:?}");
         assert!(exchange.limited[usize::from(scope == Scope::Key)] > 0);
+        // Longer than two of the three.
+        remote.advance(LONG * 3 / 4).await;
+        assert_eq!(of_k(&remote.claim(10).await), 0);
+        remote.advance(LONG / 4).await;
         let first = remote.claim_some(10).await;
-        assert!(start.elapsed() > 400 * MS, "{:?}", start.elapsed());
-        assert_eq!(first.granted.iter().filter(|g| g.key == b"k").count(), 4);
+        assert_eq!(of_k(&first), 4);
     }
+}
+
+/// How many jobs of the key `k`.
+fn of_k(exchange: &Exchange) -> usize {
+    let of_k = |granted: &&Granted| granted.key == b"k";
+    exchange.granted.iter().filter(of_k).count()
 }
 
 #[tokio::test]

@@ -60,15 +60,15 @@ pub(crate) async fn a_retry_blocks_its_key_after_a_restart_too<P: Place>(place: 
     let queue = build(one_by_one).await;
     let jobs = vec![job(1, 0), job(1, 1), job(1, 2)];
     queue.enqueue_batch(jobs).await.unwrap();
-    say_and_drop(queue, || JobError::retry_after(ms(2_500))).await;
+    // It is said after this.
     let start = std::time::Instant::now();
+    say_and_drop(queue, || JobError::retry_after(secs(4))).await;
     let queue = build(one_by_one).await;
     queue.enqueue(job(2, 9)).await.unwrap();
     let (workers, mut told) = telling(&queue, 2, |_, _| async { Ok(()) });
     assert_eq!(next(&mut told).await.0, job(2, 9), "another key's");
-    assert!(start.elapsed() < ms(2_000), "it takes too long to tell");
     assert_eq!(next(&mut told).await.0, job(1, 0));
-    assert!(start.elapsed() > ms(1_000), "{:?}", start.elapsed());
+    assert!(start.elapsed() > ms(3_980), "{:?}", start.elapsed());
     assert_eq!(next(&mut told).await.0, job(1, 1));
     assert_eq!(next(&mut told).await.0, job(1, 2));
     drained(&queue).await;
@@ -78,15 +78,16 @@ pub(crate) async fn a_retry_blocks_its_key_after_a_restart_too<P: Place>(place: 
 pub(crate) async fn a_penalty_of_the_queue_outlives_it<P: Place>(place: P) {
     let queue = build(|| place.builder()).await;
     queue.enqueue_batch(vec![job(1, 0)]).await.unwrap();
-    let said = || JobError::retry_after(ms(2_500)).penalize(Scope::Queue);
-    say_and_drop(queue, said).await;
+    let said = || JobError::retry_after(secs(2)).penalize(Scope::Queue);
+    // It is said after this.
     let start = std::time::Instant::now();
+    say_and_drop(queue, said).await;
     let queue = build(|| place.builder()).await;
     queue.enqueue(job(2, 9)).await.unwrap();
     let (workers, mut told) = telling(&queue, 2, |_, _| async { Ok(()) });
     for _ in 0..2 {
         next(&mut told).await;
-        assert!(start.elapsed() > ms(1_000), "{:?}", start.elapsed());
+        assert!(start.elapsed() > ms(1_980), "{:?}", start.elapsed());
     }
     drained(&queue).await;
     workers.shutdown(secs(5)).await;
@@ -116,7 +117,8 @@ pub(crate) async fn limits_and_a_pause_outlive_their_queue<P: Place>(place: P) {
     // Who names other limits than the last builder sets them.
     let queue = build(|| place.builder().rate_limit_per_key(Rate::per_second(500))).await;
     assert!(!queue.stats().await.unwrap().paused);
-    let (workers, mut told) = telling(&queue, 2, |_, _| async { Ok(()) });
+    // One, as of two the second may be the first to tell.
+    let (workers, mut told) = telling(&queue, 1, |_, _| async { Ok(()) });
     queue.enqueue(job(1, 2)).await.unwrap();
     assert_eq!(next(&mut told).await.0, job(1, 1));
     assert_eq!(next(&mut told).await.0, job(1, 2));

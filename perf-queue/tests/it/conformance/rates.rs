@@ -5,18 +5,24 @@ use std::time::{Duration, Instant};
 
 use perf_queue::{Backoff, EnqueueOptions, JobError, Queue, Rate};
 
+use super::limits::started;
 use super::{Job, Place, drained, job, next, telling};
 use crate::support::{busiest_window, ms, secs};
 
-/// How much later than its slot a start may be seen: slots come over a network, and from timers.
+/// How much later than its slot a job may start: slots come over a network, and from timers.
 const LATE: Duration = Duration::from_millis(150);
 
-/// Keys from 100 on are groups.
-fn rate(job: &Job) -> Rate {
-    match job.key {
-        100.. => Rate::new(4, ms(1_200)),
-        _ => Rate::new(1, ms(400)),
+/// So many in so many milliseconds. Keys from 100 on are groups.
+fn rate_of(key: u32) -> (u32, u64) {
+    match key {
+        100.. => (4, 1_200),
+        _ => (1, 400),
     }
+}
+
+fn rate(job: &Job) -> Rate {
+    let (quota, period) = rate_of(job.key);
+    Rate::new(quota, ms(period))
 }
 
 async fn build(place: &impl Place) -> Queue<Job> {
@@ -25,26 +31,16 @@ async fn build(place: &impl Place) -> Queue<Job> {
     builder.build().await.unwrap()
 }
 
-fn assert_paced(times: &[Duration], rate: Rate, [quota, period]: [u32; 2]) {
+fn assert_paced(key: u32, times: &[Duration]) {
+    let (quota, period) = rate_of(key);
     let took = times[times.len() - 1] - times[0];
-    let ideal = ms(u64::from(period)) * (times.len() as u32 - 1) / quota;
-    assert!(
-        took + LATE >= ideal,
-        "{took:?} instead of {ideal:?}: {rate:?}"
-    );
-    assert!(took < ideal * 2, "{took:?} instead of {ideal:?}: {rate:?}");
-    // A start that is seen late can crowd a window by one.
-    let busiest = busiest_window(times, ms(u64::from(period)) - LATE);
-    assert!(busiest <= quota as usize, "{busiest} in a window: {rate:?}");
-}
-
-fn assert_rates(seen: &HashMap<u32, Vec<Duration>>) {
-    for (key, times) in seen {
-        match key {
-            100.. => assert_paced(times, rate(&job(*key, 0)), [4, 1_200]),
-            _ => assert_paced(times, rate(&job(*key, 0)), [1, 400]),
-        }
-    }
+    let ideal = ms(period) * (times.len() as u32 - 1) / quota;
+    assert!(took + LATE >= ideal, "{took:?} instead of {ideal:?}: {key}");
+    // Slots that a busy machine misses are lost.
+    assert!(took < ideal * 3, "{took:?} instead of {ideal:?}: {key}");
+    // A job that starts late can crowd a window by one.
+    let busiest = busiest_window(times, ms(period) - LATE);
+    assert!(busiest <= quota as usize, "{busiest} in a window: {key}");
 }
 
 pub(crate) async fn keys_have_rates_of_their_own_by_a_closure(place: impl Place) {
@@ -56,13 +52,15 @@ pub(crate) async fn keys_have_rates_of_their_own_by_a_closure(place: impl Place)
         .await
         .unwrap();
     let (workers, mut told) = telling(&queue, 4, |_, _| async { Ok(()) });
-    let start = Instant::now();
     let mut seen: HashMap<u32, Vec<Duration>> = HashMap::new();
     for _ in 0..18 {
-        let (job, _) = next(&mut told).await;
-        seen.entry(job.key).or_default().push(start.elapsed());
+        let (job, cx) = next(&mut told).await;
+        seen.entry(job.key).or_default().push(started(&cx));
     }
-    assert_rates(&seen);
+    for (key, mut times) in seen {
+        times.sort_unstable();
+        assert_paced(key, &times);
+    }
     drained(&queue).await;
     workers.shutdown(secs(5)).await;
 }
@@ -70,15 +68,15 @@ pub(crate) async fn keys_have_rates_of_their_own_by_a_closure(place: impl Place)
 pub(crate) async fn a_delayed_job_brings_the_rate_of_its_key(place: impl Place) {
     let queue = build(&place).await;
     let (workers, mut told) = telling(&queue, 2, |_, _| async { Ok(()) });
+    let start = Instant::now();
     for n in 0..2 {
         let options = EnqueueOptions::new().delay(ms(50));
         queue.enqueue_with(job(1, n), options).await.unwrap();
     }
     next(&mut told).await;
-    let start = Instant::now();
     next(&mut told).await;
     let took = start.elapsed();
-    assert!(took + LATE >= ms(400), "{took:?}");
+    assert!(took + LATE >= ms(450), "{took:?}");
     drained(&queue).await;
     workers.shutdown(secs(5)).await;
 }
@@ -95,11 +93,11 @@ pub(crate) async fn a_replayed_letter_brings_the_rate_of_its_key(place: impl Pla
     drained(&queue).await;
     // Until the limit has forgotten the key.
     tokio::time::sleep(ms(900)).await;
+    let start = Instant::now();
     for id in ids {
         assert!(queue.dead_letters().replay(id).await.unwrap());
     }
     next(&mut told).await;
-    let start = Instant::now();
     next(&mut told).await;
     let took = start.elapsed();
     assert!(took + LATE >= ms(400), "{took:?}");
@@ -137,10 +135,15 @@ pub(crate) async fn rates_by_a_closure_hold_over_all_processes(place: impl Place
             .unwrap();
         seen.entry(key).or_default().push(at);
     }
-    for times in seen.values_mut() {
+    // The handlers may be late, so nothing is said of the time between two of them.
+    for (key, times) in &mut seen {
         times.sort_unstable();
+        let (quota, period) = rate_of(*key);
+        for (n, at) in times.iter().enumerate() {
+            let slot = ms(period) * n as u32 / quota;
+            assert!(*at + LATE >= slot, "{n} of {key} at {times:?}");
+        }
     }
-    assert_rates(&seen);
     drained(&queues[0]).await;
     for workers in work {
         workers.shutdown(secs(5)).await;

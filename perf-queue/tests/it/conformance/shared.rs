@@ -20,12 +20,18 @@ pub(crate) async fn processes_share_the_jobs_in_order(place: impl Place) {
         queues.push(queue);
     }
     let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let (has_jobs, _) = tokio::sync::watch::channel([false; 3]);
     let mut workers = Vec::new();
     for (process, queue) in queues.iter().enumerate() {
-        let tell = tell.clone();
+        let (tell, has_jobs) = (tell.clone(), has_jobs.clone());
         let handle = move |job: Job, cx: perf_queue::JobContext| {
             tell.send((process, job, cx.attempt())).unwrap();
-            async {
+            has_jobs.send_modify(|has| has[process] = true);
+            let mut has_jobs = has_jobs.subscribe();
+            async move {
+                // Else one that is faster may do all of the work.
+                let all = has_jobs.wait_for(|has| *has == [true; 3]);
+                all.await.map(drop).unwrap();
                 tokio::time::sleep(ms(1)).await;
                 Ok(())
             }
@@ -37,17 +43,16 @@ pub(crate) async fn processes_share_the_jobs_in_order(place: impl Place) {
         queues[n as usize % 3].enqueue_batch(jobs).await.unwrap();
     }
     let mut seen: HashMap<u32, Vec<u32>> = HashMap::new();
-    let mut processes = [0; 3];
     for _ in 0..600 {
-        let (process, job, attempt) = told.recv().await.unwrap();
-        assert_eq!(attempt, 1);
-        processes[process] += 1;
+        let next = tokio::time::timeout(super::HANGS, told.recv()).await;
+        let (process, job, attempt) = next.expect("each process has jobs").unwrap();
+        assert_eq!(attempt, 1, "in {process}");
         seen.entry(job.key).or_default().push(job.n);
     }
     for (key, numbers) in seen {
         assert_eq!(numbers, (0..30).collect::<Vec<_>>(), "key {key}");
     }
-    assert!(processes.iter().all(|jobs| *jobs > 0), "{processes:?}");
+    assert_eq!(*has_jobs.borrow(), [true; 3]);
     drained(&queues[0]).await;
     for workers in workers {
         workers.shutdown(secs(5)).await;
@@ -75,7 +80,7 @@ pub(crate) async fn the_limit_holds_over_all_processes(place: impl Place) {
     }
     let took = start.elapsed();
     assert!(
-        took >= ms(1_100) && took < ms(2_500),
+        took >= ms(1_100) && took < secs(10),
         "{took:?} for 60 at 50/s"
     );
     drained(&a).await;
@@ -95,14 +100,13 @@ pub(crate) async fn a_pause_and_a_limit_of_one_process_are_those_of_all(place: i
     a.enqueue_batch((2..7).map(|n| job(n, n)).collect())
         .await
         .unwrap();
-    a.resume().await.unwrap();
-    next(&mut told).await;
     let start = Instant::now();
-    for _ in 0..5 {
+    a.resume().await.unwrap();
+    for _ in 0..6 {
         next(&mut told).await;
     }
     let took = start.elapsed();
-    assert!(took >= ms(350) && took < secs(5), "{took:?} for 5 at 10/s");
+    assert!(took >= ms(350) && took < secs(20), "{took:?} for 6 at 10/s");
     drained(&a).await;
     workers.shutdown(secs(5)).await;
 }
@@ -165,9 +169,9 @@ async fn die_with_a_job(place: &impl Place) -> (Job, perf_queue::JobId) {
 }
 
 pub(crate) async fn a_long_job_keeps_its_lease(place: impl Place) {
-    let queue = place.builder().lease(ms(300)).build().await.unwrap();
+    let queue = place.builder().lease(secs(2)).build().await.unwrap();
     let (workers, mut told) = telling(&queue, 2, |_, _| async {
-        tokio::time::sleep(ms(1_200)).await;
+        tokio::time::sleep(secs(5)).await;
         Ok::<(), JobError>(())
     });
     queue.enqueue(job(1, 1)).await.unwrap();

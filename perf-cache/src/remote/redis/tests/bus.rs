@@ -16,7 +16,8 @@ use crate::remote::{Local, Remote, Target};
 
 const BUS: RedisBus = RedisBus::new()
     .heartbeat(Duration::from_millis(100))
-    .timeout(Duration::from_millis(500));
+    // Longer than a busy machine is late.
+    .timeout(Duration::from_secs(2));
 
 /// What a local tier was told.
 #[derive(Debug, Clone, Default)]
@@ -180,7 +181,8 @@ async fn an_invalidation_is_heard_long_before_the_heartbeat() {
     took.sort_unstable();
     let (median, worst) = (took[50], took[100]);
     println!("heard after {median:?}, at worst {worst:?}");
-    assert!(median < BUS.heartbeat / 5, "{median:?}");
+    // By the heartbeat alone, each would take a whole one.
+    assert!(median < BUS.heartbeat / 2, "{median:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,7 +15,7 @@ use crate::remote::{Invalidation, Read, Remote, Target};
 
 type Numbers = Arc<RedisRemote<u32, u32>>;
 
-const WITHIN: Duration = Duration::from_millis(200);
+const WITHIN: Duration = Duration::from_millis(500);
 
 /// A server, one process behind a proxy, and another that always reaches it.
 struct World {
@@ -60,7 +60,8 @@ impl World {
             assert!(matches!(read, Read::Unavailable));
         }
         let first = began.elapsed();
-        assert!(first < 2 * WITHIN, "{first:?}");
+        // One after the other, they would take 64 times as long.
+        assert!(first < 4 * WITHIN, "{first:?}");
         let began = Instant::now();
         for key in 0..10_000 {
             assert!(matches!(self.here.read_one(key).await, Read::Unavailable));
@@ -71,7 +72,7 @@ impl World {
         };
         self.here.fill(vec![fill(5, 5, Some(lease))]).await;
         let later = began.elapsed();
-        assert!(later < WITHIN, "{later:?}");
+        assert!(later < 4 * WITHIN, "{later:?}");
         println!("{first:?} for 64 at once, then {later:?} for 10,000");
     }
 
@@ -174,7 +175,7 @@ async fn a_read_that_waited_for_another_waits_no_longer_than_one_timeout_in_all(
         return;
     };
     world.has_values().await;
-    let within = 5 * WITHIN;
+    let within = 8 * WITHIN;
     let url = world.proxy.url(&world.server.url());
     let tier = way.of(RedisTier::connect(url).await.unwrap().timeout(within));
     let here: Numbers = open(&tier, None);

@@ -276,7 +276,7 @@ async fn caches_that_share_a_tier_share_its_connections_also_when_these_were_los
     };
     let proxy = testkit::Proxy::start(super::address_of(&server)).await;
     let tier = RedisTier::connect(proxy.url(&server.url())).await.unwrap();
-    let tier = tier.timeout(Duration::from_millis(500));
+    let tier = tier.timeout(Duration::from_secs(1));
     let siblings = siblings(&tier).await;
     assert_eq!(proxy.connections(), 3);
     for lost in ["cut", "black hole"] {
@@ -313,11 +313,11 @@ async fn a_cache_for_which_the_server_is_too_slow_takes_it_from_no_other() {
     };
     let proxy = testkit::Proxy::start(super::address_of(&server)).await;
     let tier = RedisTier::connect(proxy.url(&server.url())).await.unwrap();
-    let hasty = open::<u32, u32>(&tier.clone().timeout(Duration::from_millis(200)), None);
+    let hasty = open::<u32, u32>(&tier.clone().timeout(Duration::from_millis(600)), None);
     let patient = open::<u32, u32>(&tier.timeout(PATIENT), None);
     patient.load(1, 1).await;
     assert_eq!(hasty.value(1).await, Some(1));
-    proxy.delay(Duration::from_millis(300));
+    proxy.delay(Duration::from_millis(700));
     while hasty.server().is_up() {
         hasty.read_one(1).await;
     }
