@@ -147,13 +147,19 @@ CREATE FUNCTION {schema}.claim_keyed(
 DECLARE
     left_over int := want;
     share int;
-    ring bytea[];
+    ring tid[];
+    ring_keys bytea[];
     first_turn bigint;
     job_ids bytea[];
-    job_keys bytea[];
+    job_tids tid[];
+    -- Of each job that waits of those that were looked at, and whether any waits of each in the ring.
+    waiting tid[];
+    waits boolean[];
     job_seqs bigint[];
     ats bigint[];
     slots bigint[];
+    -- Whether nothing but its jobs says where a key belongs.
+    plain CONSTANT boolean := r.key_quota IS NULL AND r.concurrency IS NULL AND NOT r.own;
     n int;
     s record;
 BEGIN
@@ -162,8 +168,9 @@ BEGIN
     stopped := false;
     FOR round IN 1..64 LOOP
         EXIT WHEN left_over <= 0;
-        SELECT array_agg(o.key ORDER BY o.turn), min(o.turn) INTO ring, first_turn FROM (
-            SELECT k.key, k.turn FROM keys k WHERE k.queue = r.queue AND k.place = 1 AND k.turn >= r.ring
+        SELECT array_agg(o.tid ORDER BY o.turn), array_agg(o.key ORDER BY o.turn), min(o.turn)
+        INTO ring, ring_keys, first_turn FROM (
+            SELECT k.ctid AS tid, k.key, k.turn FROM keys k WHERE k.queue = r.queue AND k.place = 1 AND k.turn >= r.ring
             ORDER BY k.turn LIMIT left_over
         ) o;
         -- Turns are given by exchanges, one at a time: what comes into the ring later has a later one than this
@@ -179,33 +186,36 @@ BEGIN
             ELSE (left_over + cardinality(ring) - 1) / cardinality(ring)
         END;
         WITH heads AS (
-            SELECT j.id, k.key, greatest(t, k.open_at) AS at, u.turn, CASE WHEN j.rank = 0 THEN j.seq END AS seq,
+            SELECT j.id, u.tid, k.may, greatest(t, k.open_at) AS at, u.turn, CASE WHEN j.rank = 0 THEN j.seq END AS seq,
                 row_number() OVER (PARTITION BY u.turn ORDER BY j.rank, j.seq) AS nth
-            FROM unnest(ring) WITH ORDINALITY AS u(key, turn)
+            FROM unnest(ring) WITH ORDINALITY AS u(tid, turn)
             CROSS JOIN LATERAL (
-                SELECT * FROM keys o WHERE o.queue = r.queue AND o.key = u.key OFFSET 0
+                SELECT o.*, least(share, r.concurrency - o.in_flight) AS may FROM keys o WHERE o.ctid = u.tid OFFSET 0
             ) k
+            -- One more shows whether jobs wait then.
             CROSS JOIN LATERAL (
                 SELECT * FROM (
                     (SELECT o.id, o.rank, o.seq FROM jobs o
                     WHERE o.queue = r.queue AND o.key = k.key AND o.placed AND o.token = 0 AND o.rank < 0
-                    ORDER BY o.rank, o.seq LIMIT least(share, r.concurrency - k.in_flight))
+                    ORDER BY o.rank, o.seq LIMIT k.may + 1)
                     UNION ALL
                     (SELECT o.id, o.rank, o.seq FROM jobs o
                     WHERE o.queue = r.queue AND o.key = k.key AND o.placed AND o.token = 0
                         AND (o.rank, o.seq) >= (0::smallint, k.head)
-                    ORDER BY o.rank, o.seq LIMIT least(share, r.concurrency - k.in_flight))
+                    ORDER BY o.rank, o.seq LIMIT k.may + 1)
                 ) o
-                ORDER BY o.rank, o.seq LIMIT least(share, r.concurrency - k.in_flight)
+                ORDER BY o.rank, o.seq LIMIT k.may + 1
             ) j
             WHERE k.open_at <= horizon
         ), first AS (
             SELECT h.*, row_number() OVER (ORDER BY h.at, h.nth, h.turn) AS i FROM heads h
+            WHERE h.nth <= h.may
             ORDER BY h.at, h.nth, h.turn LIMIT left_over
         )
-        SELECT coalesce(array_agg(f.id ORDER BY f.i), '{}'), array_agg(f.key ORDER BY f.i),
-            coalesce(array_agg(f.at ORDER BY f.i), '{}'), array_agg(f.seq ORDER BY f.i)
-        INTO job_ids, job_keys, ats, job_seqs FROM first f;
+        SELECT coalesce(array_agg(f.id ORDER BY f.i), '{}'), array_agg(f.tid ORDER BY f.i),
+            coalesce(array_agg(f.at ORDER BY f.i), '{}'), array_agg(f.seq ORDER BY f.i),
+            array(SELECT h.tid FROM heads h)
+        INTO job_ids, job_tids, ats, job_seqs, waiting FROM first f;
         IF r.quota IS NOT NULL OR r.hold > t THEN
             SELECT * INTO s FROM slots(r, ats, horizon);
             r := s.r;
@@ -218,11 +228,13 @@ BEGIN
         n := cardinality(slots);
         stopped := n < cardinality(job_ids);
         job_ids := job_ids[1:n];
-        job_keys := job_keys[1:n];
+        job_tids := job_tids[1:n];
         job_seqs := job_seqs[1:n];
         UPDATE jobs j SET token = number, until = t + lease WHERE j.id = ANY (job_ids);
-        UPDATE keys k SET
+        WITH went AS (UPDATE keys k SET
             turn = nextval('numbers'),
+            place = CASE WHEN plain AND NOT g.waits THEN 4 ELSE k.place END,
+            open_at = CASE WHEN plain AND NOT g.waits THEN greatest(k.hold, t + kept()) ELSE k.open_at END,
             in_flight = CASE WHEN r.concurrency IS NULL THEN 0 ELSE k.in_flight + g.n END,
             slot = CASE
                 WHEN k.rate IS NOT NULL
@@ -239,20 +251,36 @@ BEGIN
             -- None of its jobs of the priority 0 waits before the last of these.
             head = CASE WHEN g.seq IS NULL THEN k.head ELSE greatest(k.head, least(r.ended, g.seq + 1)) END
         FROM (
-            SELECT u.n, u.at, u.seq, o.tid FROM (
-                SELECT a.key, count(*)::int AS n, max(a.at) AS at, max(a.seq) AS seq, min(a.i) AS i
-                FROM unnest(job_keys, slots, job_seqs) WITH ORDINALITY AS a(key, at, seq, i)
-                GROUP BY a.key
-            ) u CROSS JOIN LATERAL (
-                SELECT p.ctid AS tid FROM keys p WHERE p.queue = r.queue AND p.key = u.key OFFSET 0
-            ) o
-            ORDER BY u.i
+            SELECT a.tid, sum(a.got)::int AS n, max(a.at) AS at, max(a.seq) AS seq, sum(a.seen) > sum(a.got) AS waits
+            FROM (
+                SELECT u.tid, u.at, u.seq, u.i, 1 AS got, 0 AS seen
+                FROM unnest(job_tids, slots, job_seqs) WITH ORDINALITY AS u(tid, at, seq, i)
+                UNION ALL SELECT u.tid, NULL, NULL, NULL, 0, 1 FROM unnest(waiting) AS u(tid)
+            ) a
+            GROUP BY a.tid HAVING sum(a.got) > 0 ORDER BY min(a.i)
         ) g
-        WHERE k.ctid = g.tid;
+        WHERE k.ctid = g.tid
+        RETURNING k.ctid, g.tid AS was, g.n)
+        SELECT array_agg(coalesce(o.now, o.tid)), array_agg(o.waits) INTO ring, waits FROM (
+            SELECT e.tid, (array_agg(e.now) FILTER (WHERE e.now IS NOT NULL))[1] AS now,
+                -- Nothing is known of a key that was not looked at.
+                CASE WHEN sum(e.seen) > 0 THEN sum(e.seen) > sum(e.got) END AS waits
+            FROM (
+                SELECT w.was AS tid, w.ctid AS now, 0 AS seen, w.n AS got FROM went w
+                UNION ALL SELECT u.tid, NULL, 1, 0 FROM unnest(waiting) AS u(tid)
+                UNION ALL SELECT u.tid, NULL, 0, 0 FROM unnest(ring) AS u(tid)
+            ) e GROUP BY e.tid
+        ) o WHERE NOT (plain AND o.waits IS NOT NULL);
         IF r.key_quota IS NOT NULL OR r.own THEN
             r.limited_key := r.limited_key + (SELECT count(*) FROM unnest(ats[1:n]) a WHERE a > t);
         END IF;
-        r := place(r, t, horizon, ring, NULL);
+        IF r.own THEN
+            ring := find_rates(r, ring_keys);
+            waits := NULL;
+        END IF;
+        IF cardinality(ring) > 0 THEN
+            r := place(r, t, horizon, ring, waits);
+        END IF;
         ids := ids || job_ids;
         starts := starts || slots;
         left_over := left_over - n;

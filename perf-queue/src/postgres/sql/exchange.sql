@@ -36,6 +36,8 @@ DECLARE
     stopped boolean := false;
     number bigint;
     last_n bigint;
+    open_until bigint;
+    fade_until bigint;
     unkeyed int;
     again bigint;
 BEGIN
@@ -132,15 +134,25 @@ BEGIN
         IF r.own THEN
             PERFORM bring_rates(r, more, brought, firsts[cardinality(firsts) - cardinality(more) + 1:]);
         END IF;
-        touched := touched || array(
-            SELECT k.key FROM keys k WHERE k.queue = q AND k.place = 2 AND k.open_at <= horizon
-            ORDER BY k.open_at LIMIT 1000
-        ) || array(
-            SELECT k.key FROM keys k WHERE k.queue = q AND k.place = 4 AND k.open_at <= t
-            ORDER BY k.open_at LIMIT 1000
-        );
+        SELECT array_agg(k.key ORDER BY k.open_at), CASE WHEN count(*) = 1000 THEN max(k.open_at) END
+        INTO more, open_until FROM (
+            SELECT o.key, o.open_at FROM keys o
+            WHERE o.queue = q AND o.place = 2 AND o.open_at BETWEEN r.passed AND horizon
+            ORDER BY o.open_at LIMIT 1000
+        ) k;
+        touched := touched || more;
+        SELECT array_agg(k.key ORDER BY k.open_at), CASE WHEN count(*) = 1000 THEN max(k.open_at) END
+        INTO more, fade_until FROM (
+            SELECT o.key, o.open_at FROM keys o
+            WHERE o.queue = q AND o.place = 4 AND o.open_at BETWEEN r.passed AND t
+            ORDER BY o.open_at LIMIT 1000
+        ) k;
+        touched := touched || more;
+        -- Keys wait for a time after the time of the exchange that says so, which may be a little before this,
+        -- but not before what was noted.
+        r.passed := greatest(r.passed, least(noted.seen, open_until, fade_until));
         IF cardinality(touched) > 0 THEN
-            r := place(r, t, horizon, touched, firsts);
+            r := touch(r, t, horizon, touched, firsts);
         END IF;
     END IF;
     IF want > 0 AND NOT r.paused THEN
@@ -198,7 +210,8 @@ BEGIN
     IF locked AND r IS DISTINCT FROM was THEN
         UPDATE queues SET slot = r.slot, last = r.last, log = r.log, hold = r.hold, put_off = r.put_off,
             keyed = r.keyed, own = r.own, own_after = r.own_after, limited_queue = r.limited_queue, limited_key = r.limited_key,
-            ended = r.ended, floor = r.floor, floor_by = r.floor_by, arrived = r.arrived, ring = r.ring
+            ended = r.ended, floor = r.floor, floor_by = r.floor_by, arrived = r.arrived, ring = r.ring,
+            passed = r.passed
         WHERE queue = q;
     END IF;
 
@@ -213,7 +226,7 @@ BEGIN
             SELECT least(next, min(f.at)) INTO next FROM (
                 (SELECT l.until AS at FROM leases l WHERE l.queue = q ORDER BY l.until LIMIT 1)
                 UNION ALL
-                (SELECT o.open_at FROM keys o WHERE o.queue = q AND o.place = 2
+                (SELECT o.open_at FROM keys o WHERE o.queue = q AND o.place = 2 AND o.open_at >= r.passed
                     ORDER BY o.open_at LIMIT 1)
             ) f;
             IF r.keyed THEN
@@ -252,10 +265,10 @@ BEGIN
         FROM (
             SELECT j.*, u.at, coalesce(j.long_key, j.key) AS name,
                 r.quota IS NOT NULL OR (r.key_quota IS NOT NULL AND j.key <> '') OR (
-                    r.own AND EXISTS (
-                        SELECT FROM keys k
-                        WHERE k.queue = q AND k.key = ANY (ARRAY[j.key]) AND k.rate IS NOT NULL
-                    )
+                    r.own AND coalesce((
+                        SELECT k.rate IS NOT NULL FROM keys k
+                        WHERE k.queue = q AND k.key = j.key ORDER BY k.turn DESC LIMIT 1
+                    ), false)
                 ) AS slotted
             FROM unnest(got, slots) WITH ORDINALITY AS u(id, at, i) JOIN jobs j ON j.id = ANY (ARRAY[u.id])
             ORDER BY u.at, u.i

@@ -154,9 +154,10 @@ BEGIN
     ), changed AS (
         SELECT o.tid, l.rate, c.* FROM last l
         CROSS JOIN LATERAL (
-            SELECT p.ctid AS tid, rated(p, l.rate, r) AS new FROM keys p
-            WHERE p.queue = r.queue AND p.key = l.key AND p.rate IS DISTINCT FROM l.rate OFFSET 0
-        ) o CROSS JOIN LATERAL (SELECT (o.new).*) c
+            SELECT p.ctid AS tid, p.rate, p AS whole FROM keys p
+            WHERE p.queue = r.queue AND p.key = l.key ORDER BY p.turn DESC LIMIT 1
+        ) o CROSS JOIN LATERAL rated(o.whole, l.rate, r) c
+        WHERE o.rate IS DISTINCT FROM l.rate
     ), done AS (
         UPDATE keys k SET rate = c.rate, hold = c.hold, slot = c.slot, log = c.log
         FROM changed c WHERE k.ctid = c.tid
@@ -164,26 +165,28 @@ BEGIN
     INSERT INTO keys (queue, key, rate, hold, head)
     SELECT r.queue, l.key, l.rate, CASE WHEN r.own_after > 0 THEN r.own_after + l.rate[2] ELSE 0 END, l.head
     FROM last l
-    WHERE coalesce((
+    WHERE (
+        SELECT true FROM keys k WHERE k.queue = r.queue AND k.key = l.key ORDER BY k.turn DESC LIMIT 1
+    ) IS NULL AND coalesce((
         SELECT true FROM jobs j
         WHERE j.queue = r.queue AND j.key = l.key AND j.placed AND j.token = 0
             AND (j.rank, j.seq) >= (0::smallint, l.head) LIMIT 1
     ), (
         SELECT true FROM jobs j
         WHERE j.queue = r.queue AND j.key = l.key AND j.placed AND j.token = 0 AND j.rank < 0 LIMIT 1
-    ), false)
-    ON CONFLICT (queue, key) DO NOTHING;
+    ), false);
 END $$;
 
--- Keys that were forgotten meanwhile, and so have lost their limits, get that of their first job.
-CREATE FUNCTION {schema}.find_rates(r {schema}.queues, touched bytea[]) RETURNS void
+-- Keys that were forgotten meanwhile, and so have lost their limits, get that of their first job. Gives where
+-- all of them are then.
+CREATE FUNCTION {schema}.find_rates(r {schema}.queues, whose bytea[]) RETURNS tid[]
 LANGUAGE plpgsql AS $$
 BEGIN
     UPDATE keys k SET rate = f.rate, hold = c.hold, slot = c.slot, log = c.log
-    FROM (SELECT DISTINCT a.key FROM unnest(touched) AS a(key)) u
+    FROM unnest(whose) AS u(key)
     CROSS JOIN LATERAL (
-        SELECT o.ctid AS tid, o.head, o AS whole FROM keys o
-        WHERE o.queue = r.queue AND o.key = u.key AND o.rate IS NULL OFFSET 0
+        SELECT o.ctid AS tid, o.head, o.rate, o AS whole FROM keys o
+        WHERE o.queue = r.queue AND o.key = u.key ORDER BY o.turn DESC LIMIT 1
     ) o CROSS JOIN LATERAL (
         SELECT e.rate FROM (
             (SELECT j.rate, j.rank, j.seq FROM jobs j
@@ -197,7 +200,13 @@ BEGIN
             ORDER BY j.rank, j.seq LIMIT 1)
         ) e ORDER BY e.rank, e.seq LIMIT 1
     ) f CROSS JOIN LATERAL rated(o.whole, f.rate, r) c
-    WHERE k.ctid = o.tid AND f.rate IS NOT NULL;
+    WHERE k.ctid = o.tid AND o.rate IS NULL AND f.rate IS NOT NULL;
+    RETURN array(
+        SELECT k.tid FROM unnest(whose) WITH ORDINALITY AS u(key, i) CROSS JOIN LATERAL (
+            SELECT o.ctid AS tid FROM keys o
+            WHERE o.queue = r.queue AND o.key = u.key ORDER BY o.turn DESC LIMIT 1
+        ) k ORDER BY u.i
+    );
 END $$;
 
 -- Slots of the queue for jobs that may start at `ats`, which ascend; for as many as there are until
@@ -234,38 +243,74 @@ BEGIN
     END IF;
 END $$;
 
--- Puts keys where they belong after something about them has changed. Those that may start until
--- `horizon` go into the ring. What is as good as new is forgotten. `firsts` is null where all of them are known;
--- else a key that is not has no job that waits with a number below those here, and below `ended`.
-CREATE FUNCTION {schema}.place(
+-- Puts keys where they belong of which something was heard. One that is not known and has jobs that wait is added:
+-- it has none with a number below that in `firsts` and below `ended`.
+CREATE FUNCTION {schema}.touch(
     INOUT r {schema}.queues, t bigint, horizon bigint, touched bytea[], firsts bigint[]
+) LANGUAGE plpgsql AS $$
+DECLARE
+    new_slot CONSTANT bigint := first_slot(r, t);
+    new_open CONSTANT bigint := opens(0, new_slot, '{}', r.key_quota, r.key_period, r.key_burst);
+    -- The limit of its own comes first.
+    new_place CONSTANT smallint := CASE WHEN r.own THEN 0 WHEN new_open > horizon THEN 2 ELSE 1 END;
+    names bytea[];
+    tids tid[];
+    added bigint;
+BEGIN
+    WITH found AS MATERIALIZED (
+        SELECT u.*, k.tid, k.stays FROM (
+            SELECT a.key, min(a.i) AS i, least(r.ended, min(a.first)) AS head
+            FROM unnest(touched, firsts) WITH ORDINALITY AS a(key, first, i)
+            GROUP BY a.key ORDER BY min(a.i)
+        ) u LEFT JOIN LATERAL (
+            -- In the ring it stays, whatever was enqueued.
+            SELECT o.ctid AS tid, o.place = 1 AND o.hold <= o.open_at AS stays FROM keys o
+            WHERE o.queue = r.queue AND o.key = u.key ORDER BY o.turn DESC LIMIT 1
+        ) k ON true
+    ), added AS (
+        INSERT INTO keys (queue, key, slot, head, place, open_at, turn)
+        SELECT r.queue, n.key, new_slot, n.head, new_place, new_open,
+            CASE WHEN r.own THEN 0 ELSE nextval('numbers') END
+        FROM (
+            SELECT f.key, f.head FROM found f
+            WHERE f.tid IS NULL AND coalesce((
+                SELECT true FROM jobs j
+                WHERE j.queue = r.queue AND j.key = f.key AND j.placed AND j.token = 0
+                    AND (j.rank, j.seq) >= (0::smallint, f.head) LIMIT 1
+            ), (
+                SELECT true FROM jobs j
+                WHERE j.queue = r.queue AND j.key = f.key AND j.placed AND j.token = 0 AND j.rank < 0 LIMIT 1
+            ), false)
+            ORDER BY f.i
+        ) n RETURNING 1
+    ) SELECT array_agg(f.key ORDER BY f.i), array_agg(f.tid ORDER BY f.i) FILTER (WHERE NOT f.stays),
+        (SELECT count(*) FROM added)
+    INTO names, tids, added FROM found f;
+    IF r.own THEN
+        tids := find_rates(r, names);
+    ELSIF new_place = 2 THEN
+        r.limited_key := r.limited_key + added;
+    END IF;
+    IF cardinality(tids) > 0 THEN
+        r := place(r, t, horizon, tids, NULL);
+    END IF;
+END $$;
+
+-- For how long a key is kept that has no jobs, in microseconds. One with a limit of its own is not: it would hold
+-- for jobs that have none.
+CREATE FUNCTION {schema}.kept() RETURNS bigint LANGUAGE sql IMMUTABLE AS $$ SELECT 10000000::bigint $$;
+
+-- Puts keys where they belong after something about them has changed. Those that may start until
+-- `horizon` go into the ring. What is as good as new is forgotten
+-- after a while. `waits`: whether jobs wait, as far as that is known.
+CREATE FUNCTION {schema}.place(
+    INOUT r {schema}.queues, t bigint, horizon bigint, tids tid[], waits boolean[]
 )
 LANGUAGE plpgsql AS $$
 DECLARE
     held bigint;
 BEGIN
-    IF firsts IS NOT NULL THEN
-        INSERT INTO keys (queue, key, slot, head)
-        SELECT r.queue, u.key, first_slot(r, t), u.head FROM (
-            SELECT a.key, least(r.ended, min(a.first)) AS head
-            FROM unnest(touched, firsts) AS a(key, first) GROUP BY a.key
-        ) u
-        WHERE (SELECT true FROM keys k WHERE k.queue = r.queue AND k.key = u.key) IS NULL
-            AND coalesce((
-                SELECT true FROM jobs j
-                WHERE j.queue = r.queue AND j.key = u.key AND j.placed AND j.token = 0
-                    AND (j.rank, j.seq) >= (0::smallint, u.head) LIMIT 1
-            ), (
-                SELECT true FROM jobs j
-                WHERE j.queue = r.queue AND j.key = u.key AND j.placed AND j.token = 0 AND j.rank < 0 LIMIT 1
-            ), false)
-        ON CONFLICT (queue, key) DO NOTHING;
-    END IF;
-    IF r.own THEN
-        PERFORM find_rates(r, touched);
-    END IF;
-    WITH seen AS (
-        SELECT k.tid, k.key, k.place AS old_place, k.open_at AS old_open,
+    WITH seen AS (        SELECT k.tid, k.place AS old_place, k.open_at AS old_open, k.rate IS NOT NULL AS rated,
             CASE
                 WHEN k.rate IS NULL
                     THEN opens(k.hold, k.slot, k.log, r.key_quota, r.key_period, r.key_burst)
@@ -279,7 +324,7 @@ BEGIN
             END AS fresh_at,
             coalesce(k.in_flight >= r.concurrency, false) AS full_up,
             r.concurrency IS NOT NULL AND k.in_flight > 0 AS busy,
-            coalesce((
+            coalesce(u.waits, (
                 SELECT true FROM jobs j
                 WHERE j.queue = r.queue AND j.key = k.key AND j.placed AND j.token = 0
                     AND (j.rank, j.seq) >= (0::smallint, k.head) LIMIT 1
@@ -287,39 +332,43 @@ BEGIN
                 SELECT true FROM jobs j
                 WHERE j.queue = r.queue AND j.key = k.key AND j.placed AND j.token = 0 AND j.rank < 0 LIMIT 1
             ), false) AS waiting
-        FROM (
-            SELECT u.key, min(u.i) AS i FROM unnest(touched) WITH ORDINALITY AS u(key, i)
-            GROUP BY u.key ORDER BY min(u.i)
-        ) u
+        FROM unnest(tids, waits) WITH ORDINALITY AS u(tid, waits, i)
         -- Here as elsewhere `OFFSET 0` makes it one look-up a key. The planner, which takes the table
         -- for empty, would else go through all keys of the queue.
-        CROSS JOIN LATERAL (
-            SELECT o.*, o.ctid AS tid FROM keys o WHERE o.queue = r.queue AND o.key = u.key OFFSET 0
-        ) k
+        CROSS JOIN LATERAL (SELECT o.*, o.ctid AS tid FROM keys o WHERE o.ctid = u.tid OFFSET 0) k
         ORDER BY u.i
     ), settled AS (
-        SELECT s.*, CASE
-            WHEN s.waiting AND s.full_up THEN 3
-            WHEN s.waiting AND s.open_at > horizon THEN 2
-            WHEN s.waiting THEN 1
-            WHEN s.busy THEN 0
-            WHEN s.fresh_at > t THEN 4
-            ELSE 5
-        END AS new_place
-        FROM seen s
+        SELECT n.*, CASE WHEN n.new_place = 4 THEN n.fade_at ELSE n.open_at END AS new_open FROM (
+            SELECT s.*, CASE
+                WHEN s.waiting AND s.full_up THEN 3
+                WHEN s.waiting AND s.open_at > horizon THEN 2
+                WHEN s.waiting THEN 1
+                WHEN s.busy THEN 0
+                WHEN s.fade_at > t THEN 4
+                ELSE 5
+            END AS new_place
+            FROM (
+                SELECT e.*, CASE
+                    WHEN e.old_place = 4 AND e.old_open >= e.fresh_at THEN e.old_open
+                    WHEN e.rated THEN e.fresh_at
+                    ELSE greatest(e.fresh_at, t + kept())
+                END AS fade_at
+                FROM seen e
+            ) s
+        ) n
     ), forgotten AS (
         DELETE FROM keys k USING settled s
         WHERE k.ctid = s.tid AND s.new_place = 5
     ), moved AS (
         UPDATE keys k SET
             place = s.new_place,
-            open_at = CASE WHEN s.new_place = 4 THEN s.fresh_at ELSE s.open_at END,
+            open_at = s.new_open,
             turn = CASE
                 WHEN s.new_place = 1 AND s.old_place <> 1 THEN nextval('numbers') ELSE k.turn
             END
         FROM settled s
         WHERE k.ctid = s.tid AND s.new_place <> 5
-            AND (s.new_place <> s.old_place OR s.open_at <> s.old_open)
+            AND (s.new_place <> s.old_place OR s.new_open <> s.old_open)
     )
     SELECT count(*) INTO held FROM settled s WHERE s.new_place = 2 AND s.old_place <> 2;
     r.limited_key := r.limited_key + held;

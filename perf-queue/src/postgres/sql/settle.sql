@@ -75,14 +75,23 @@ BEGIN
         ended_keys := ended_keys || more_keys;
         touched := array(SELECT DISTINCT k FROM unnest(more_keys) k WHERE k <> '');
         -- Penalties, and keys that wait for the retry of their first job.
-        INSERT INTO keys AS o (queue, key, slot, hold)
-        SELECT q, j.key, first_slot(r, t), max(t + e.after)
-        FROM unnest(ids, hows, afters, scopes) AS e(id, how, after, scope)
-        JOIN jobs j ON j.id = ANY (ARRAY[e.id])
-        WHERE e.id = ANY (more) AND j.key <> '' AND e.after > 0 AND e.how IN (1, 2)
-            AND (e.scope = 1 OR r.concurrency = 1)
-        GROUP BY j.key
-        ON CONFLICT (queue, key) DO UPDATE SET hold = greatest(o.hold, excluded.hold);
+        WITH held AS (
+            SELECT j.key, max(t + e.after) AS until
+            FROM unnest(ids, hows, afters, scopes) AS e(id, how, after, scope)
+            JOIN jobs j ON j.id = ANY (ARRAY[e.id])
+            WHERE e.id = ANY (more) AND j.key <> '' AND e.after > 0 AND e.how IN (1, 2)
+                AND (e.scope = 1 OR r.concurrency = 1)
+            GROUP BY j.key
+        ), known AS (
+            UPDATE keys k SET hold = greatest(k.hold, h.until) FROM held h CROSS JOIN LATERAL (
+                SELECT p.ctid AS tid FROM keys p
+                WHERE p.queue = q AND p.key = h.key ORDER BY p.turn DESC LIMIT 1
+            ) o WHERE k.ctid = o.tid
+            RETURNING k.key
+        )
+        INSERT INTO keys (queue, key, slot, hold)
+        SELECT q, h.key, first_slot(r, t), h.until FROM held h
+        WHERE h.key NOT IN (SELECT k.key FROM known k);
         SELECT max(t + e.after) INTO until
         FROM unnest(ids, hows, afters, scopes) AS e(id, how, after, scope)
         JOIN jobs j ON j.id = ANY (ARRAY[e.id])
@@ -118,7 +127,8 @@ BEGIN
         SELECT u.n, o.tid FROM (
             SELECT a.key, count(*)::int AS n FROM unnest(whose) AS a(key) GROUP BY a.key
         ) u CROSS JOIN LATERAL (
-            SELECT p.ctid AS tid FROM keys p WHERE p.queue = q AND p.key = u.key OFFSET 0
+            SELECT p.ctid AS tid FROM keys p
+            WHERE p.queue = q AND p.key = u.key ORDER BY p.turn DESC LIMIT 1
         ) o
     ) e
     WHERE k.ctid = e.tid;

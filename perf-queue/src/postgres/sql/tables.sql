@@ -57,6 +57,8 @@ CREATE TABLE {schema}.queues (
     -- before, nor will be. Else they would go through the entries of all that were, up to the last vacuum.
     arrived bigint NOT NULL DEFAULT 0,
     ring bigint NOT NULL DEFAULT 0,
+    -- The same for keys that wait for a time: none for one before.
+    passed bigint NOT NULL DEFAULT 0,
     limited_queue bigint NOT NULL DEFAULT 0,
     limited_key bigint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 50);
@@ -157,8 +159,10 @@ CREATE TABLE {schema}.arrivals (
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
 
 -- Keys, each in one place: 0 nothing ready, 1 in the ring, 2 waits for `open_at`, 3 as many of its
--- jobs run as may, 4 nothing ready and to be forgotten at `open_at`. Written by exchanges only, one at
--- a time. A key without a row is as good as new.
+-- jobs run as may, 4 nothing ready and to be forgotten at `open_at`, which is so late that one that comes again
+-- and again is found and not added each time, to walk by all that were removed. Written by exchanges only, one at
+-- a time. A key without a row is as good as new. Whoever looks for one begins with the latest turn: the index
+-- has an entry for each turn that a key had since the last vacuum, and there is one row at most.
 CREATE TABLE {schema}.keys (
     queue int NOT NULL,
     key bytea NOT NULL,
@@ -174,7 +178,7 @@ CREATE TABLE {schema}.keys (
     rate bigint[],
     -- From which number on claims look for its jobs of the priority 0: none before it waits, nor will.
     head bigint NOT NULL DEFAULT 0,
-    PRIMARY KEY (queue, key)
+    PRIMARY KEY (queue, key, turn)
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
 
 CREATE INDEX keys_ring ON {schema}.keys (queue, turn) WHERE place = 1;

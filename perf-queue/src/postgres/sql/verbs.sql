@@ -108,12 +108,20 @@ BEGIN
         -- Nobody counts where the number does not matter.
         UPDATE keys SET in_flight = 0 WHERE queue = q AND in_flight <> 0;
         IF r.concurrency IS NOT NULL THEN
-            INSERT INTO keys AS o (queue, key, in_flight)
-            SELECT q, j.key, count(*) FROM leases l CROSS JOIN LATERAL unnest(l.ids) AS u(id)
-            JOIN jobs j ON j.id = ANY (ARRAY[u.id]) AND j.token = l.n
-            WHERE l.queue = q AND j.key <> ''
-            GROUP BY j.key
-            ON CONFLICT (queue, key) DO UPDATE SET in_flight = excluded.in_flight;
+            WITH leased AS (
+                SELECT j.key, count(*) AS n FROM leases l CROSS JOIN LATERAL unnest(l.ids) AS u(id)
+                JOIN jobs j ON j.id = ANY (ARRAY[u.id]) AND j.token = l.n
+                WHERE l.queue = q AND j.key <> ''
+                GROUP BY j.key
+            ), known AS (
+                UPDATE keys k SET in_flight = e.n FROM leased e CROSS JOIN LATERAL (
+                    SELECT p.ctid AS tid FROM keys p
+                    WHERE p.queue = q AND p.key = e.key ORDER BY p.turn DESC LIMIT 1
+                ) o WHERE k.ctid = o.tid
+                RETURNING k.key
+            )
+            INSERT INTO keys (queue, key, in_flight)
+            SELECT q, e.key, e.n FROM leased e WHERE e.key NOT IN (SELECT k.key FROM known k);
         END IF;
         IF (old.key_quota, old.key_period, old.key_burst)
             IS DISTINCT FROM (new_key_quota, new_key_period, new_key_burst)
@@ -133,7 +141,10 @@ BEGIN
             WHERE o.queue = q AND o.rate IS NOT NULL AND k.ctid = o.ctid;
             UPDATE queues SET own_since = t, own = false WHERE queue = q RETURNING * INTO r;
         END IF;
-        r := place(r, t, t, array(SELECT k.key FROM keys k WHERE k.queue = q), NULL);
+        IF r.own THEN
+            PERFORM find_rates(r, array(SELECT k.key FROM keys k WHERE k.queue = q));
+        END IF;
+        r := place(r, t, t, array(SELECT k.ctid FROM keys k WHERE k.queue = q), NULL);
         UPDATE queues SET limited_key = r.limited_key WHERE queue = q;
     END IF;
     PERFORM pg_notify(r.channel, '');

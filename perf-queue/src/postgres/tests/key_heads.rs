@@ -1,5 +1,7 @@
 //! Claims of jobs with keys do not go through what jobs of these keys have left, and pass by no job.
 
+use std::time::Duration;
+
 use sqlx::{AssertSqlSafe, Connection as _, Row};
 
 use super::support::*;
@@ -25,12 +27,15 @@ impl PostgresRemote {
         self.run("SELECT max(head) FROM {schema}.keys").await
     }
 
-    /// How many entries a claim of 100 jobs goes through, in the indices that lead to them. Not in those of the
-    /// keys themselves, whose rows each claim writes.
+    /// How many entries an exchange goes through that may claim 100 jobs, in the indices that lead to them. All of
+    /// them are to be there.
     async fn entries_of_a_claim(&self) -> i64 {
         let run = |sql: &str| AssertSqlSafe(sql.replace("{schema}", self.schema()));
         let read = "SELECT sum(pg_stat_get_xact_tuples_returned(i::regclass))::bigint
-            FROM unnest(ARRAY['{schema}.jobs_ready', '{schema}.arrivals_pkey', '{schema}.keys_ring']) i";
+            FROM unnest(ARRAY[
+                '{schema}.jobs_ready', '{schema}.arrivals_pkey', '{schema}.keys_pkey',
+                '{schema}.keys_ring', '{schema}.keys_timer', '{schema}.keys_fade'
+            ]) i";
         let mut conn = self.connection().await;
         let mut tx = conn.begin().await.unwrap();
         // Of what the connection did before, too.
@@ -72,8 +77,8 @@ async fn claims_do_not_go_through_what_jobs_of_their_keys_have_left() {
         return;
     };
     let pool = pool(&server.url()).await;
-    // Few keys with many jobs; and many with one each, which go through the ring and the arrivals instead.
-    for keys in [4, 8_000] {
+    // Few keys with many jobs; more of them that have many turns; and many with one job each.
+    for keys in [4, 100, 8_000] {
         let backend = Postgres::new(pool.clone()).schema(testkit::unique("queue"));
         let remote = backend.open("q", None).await.unwrap();
         let held = hold_back(&remote).await;
@@ -89,6 +94,58 @@ async fn claims_do_not_go_through_what_jobs_of_their_keys_have_left() {
         );
         drop(held);
     }
+}
+
+#[tokio::test]
+async fn keys_that_come_again_and_again_are_found_without_going_through_what_they_were() {
+    let Some(server) = own_server().await else {
+        return;
+    };
+    let remote = Postgres::new(pool(&server.url()).await).open("q", None);
+    let remote = remote.await.unwrap();
+    let _held = hold_back(&remote).await;
+    let all: Vec<_> = (0..8_000).map(|i| job(&format!("{}", i % 100))).collect();
+    for some in all.chunks(100) {
+        add(&remote, some).await;
+        remote.work_off(100).await;
+    }
+    add(&remote, &jobs_of_keys(100)).await;
+    let entries = remote.entries_of_a_claim().await;
+    assert!(entries < 3_000, "{entries} entries");
+}
+
+/// A job for each of so many keys.
+fn jobs_of_keys(n: usize) -> Vec<NewJob> {
+    (0..n).map(|i| job(&format!("{i}"))).collect()
+}
+
+#[tokio::test]
+async fn keys_that_wait_for_a_time_are_found_without_going_through_those_that_waited_before() {
+    let Some(server) = own_server().await else {
+        return;
+    };
+    let rules = Rules {
+        key: every(1, Duration::from_secs(1)),
+        ..Rules::default()
+    };
+    let remote = Postgres::new(pool(&server.url()).await).open("q", Some(&rules));
+    let remote = remote.await.unwrap();
+    for _ in 0..41 {
+        add(&remote, &jobs_of_keys(100)).await;
+    }
+    let _held = hold_back(&remote).await;
+    let all = async || {
+        remote.move_clock(1_000_000).await;
+        // Noted, so that the next ones may rely on it.
+        remote.exchange(&[], want(0)).await.unwrap();
+    };
+    for _ in 0..40 {
+        all().await;
+        remote.work_off(100).await;
+    }
+    all().await;
+    let entries = remote.entries_of_a_claim().await;
+    assert!(entries < 3_000, "{entries} entries");
 }
 
 /// Numbers are drawn, as for jobs that were enqueued, until those of transactions that are over are noted.
@@ -119,7 +176,7 @@ async fn claims_begin_near_the_first_job_of_the_key() {
     let left = take(&remote, 1_000).await.granted;
     let ended: Vec<_> = left.iter().map(done).collect();
     remote.exchange(&ended, want(0)).await.unwrap();
-    take(&remote, 1).await;
+    remote.forget_keys().await;
     assert_eq!(remote.keys().await, 0);
     add(&remote, &jobs("k", 1)).await;
     remote.exchange(&[], want(0)).await.unwrap();
