@@ -74,7 +74,7 @@ impl Before {
     }
 
     /// Of processes before this one, by whatever limits.
-    #[cfg(any(test, feature = "sqlite"))]
+    #[cfg(feature = "sqlite")]
     pub(super) fn unpaced(newest: Time) -> Self {
         Self {
             first: Time::LONG_AGO,
