@@ -262,6 +262,7 @@ BEGIN
         WHERE k.ctid = g.tid
         RETURNING k.ctid, g.tid AS was, g.n)
         SELECT array_agg(coalesce(o.now, o.tid)), array_agg(o.waits) INTO ring, waits FROM (
+            -- In any order: each is in the ring, and keeps the turn that it has.
             SELECT e.tid, (array_agg(e.now) FILTER (WHERE e.now IS NOT NULL))[1] AS now,
                 -- Nothing is known of a key that was not looked at.
                 CASE WHEN sum(e.seen) > 0 THEN sum(e.seen) > sum(e.got) END AS waits
@@ -279,7 +280,7 @@ BEGIN
             waits := NULL;
         END IF;
         IF cardinality(ring) > 0 THEN
-            r := place(r, t, horizon, ring, waits);
+            r := place(r, t, horizon, ring, waits, NULL);
         END IF;
         ids := ids || job_ids;
         starts := starts || slots;

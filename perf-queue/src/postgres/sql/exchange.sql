@@ -23,6 +23,8 @@ DECLARE
     rated boolean;
     looks_ahead CONSTANT boolean := want > 0 AND random() < 0.1 AND pg_current_xact_id_if_assigned() IS NULL;
     late boolean := false;
+    -- More than can come meanwhile, and else so few that nobody waits for it.
+    fading CONSTANT int := greatest(100, 2 * want);
     gone bigint := 0;
     fewer bigint := 0;
     touched bytea[] := '{}';
@@ -141,11 +143,11 @@ BEGIN
             ORDER BY o.open_at LIMIT 1000
         ) k;
         touched := touched || more;
-        SELECT array_agg(k.key ORDER BY k.open_at), CASE WHEN count(*) = 1000 THEN max(k.open_at) END
+        SELECT array_agg(k.key ORDER BY k.open_at), CASE WHEN count(*) = fading THEN max(k.open_at) END
         INTO more, fade_until FROM (
             SELECT o.key, o.open_at FROM keys o
             WHERE o.queue = q AND o.place = 4 AND o.open_at BETWEEN r.passed AND t
-            ORDER BY o.open_at LIMIT 1000
+            ORDER BY o.open_at LIMIT fading
         ) k;
         touched := touched || more;
         -- Keys wait for a time after the time of the exchange that says so, which may be a little before this,

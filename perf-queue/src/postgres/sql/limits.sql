@@ -255,10 +255,12 @@ DECLARE
     new_place CONSTANT smallint := CASE WHEN r.own THEN 0 WHEN new_open > horizon THEN 2 ELSE 1 END;
     names bytea[];
     tids tid[];
+    turns bigint[];
     added bigint;
 BEGIN
     WITH found AS MATERIALIZED (
-        SELECT u.*, k.tid, k.stays FROM (
+        -- Turns are drawn in this order, whether or not the key was known.
+        SELECT u.*, nextval('numbers') AS turn, k.tid, k.stays FROM (
             SELECT a.key, min(a.i) AS i, least(r.ended, min(a.first)) AS head
             FROM unnest(touched, firsts) WITH ORDINALITY AS a(key, first, i)
             GROUP BY a.key ORDER BY min(a.i)
@@ -269,30 +271,27 @@ BEGIN
         ) k ON true
     ), added AS (
         INSERT INTO keys (queue, key, slot, head, place, open_at, turn)
-        SELECT r.queue, n.key, new_slot, n.head, new_place, new_open,
-            CASE WHEN r.own THEN 0 ELSE nextval('numbers') END
-        FROM (
-            SELECT f.key, f.head FROM found f
-            WHERE f.tid IS NULL AND coalesce((
-                SELECT true FROM jobs j
-                WHERE j.queue = r.queue AND j.key = f.key AND j.placed AND j.token = 0
-                    AND (j.rank, j.seq) >= (0::smallint, f.head) LIMIT 1
-            ), (
-                SELECT true FROM jobs j
-                WHERE j.queue = r.queue AND j.key = f.key AND j.placed AND j.token = 0 AND j.rank < 0 LIMIT 1
-            ), false)
-            ORDER BY f.i
-        ) n RETURNING 1
+        SELECT r.queue, f.key, new_slot, f.head, new_place, new_open, f.turn FROM found f
+        WHERE f.tid IS NULL AND coalesce((
+            SELECT true FROM jobs j
+            WHERE j.queue = r.queue AND j.key = f.key AND j.placed AND j.token = 0
+                AND (j.rank, j.seq) >= (0::smallint, f.head) LIMIT 1
+        ), (
+            SELECT true FROM jobs j
+            WHERE j.queue = r.queue AND j.key = f.key AND j.placed AND j.token = 0 AND j.rank < 0 LIMIT 1
+        ), false)
+        RETURNING 1
     ) SELECT array_agg(f.key ORDER BY f.i), array_agg(f.tid ORDER BY f.i) FILTER (WHERE NOT f.stays),
-        (SELECT count(*) FROM added)
-    INTO names, tids, added FROM found f;
+        array_agg(f.turn ORDER BY f.i) FILTER (WHERE NOT f.stays), (SELECT count(*) FROM added)
+    INTO names, tids, turns, added FROM found f;
     IF r.own THEN
         tids := find_rates(r, names);
+        turns := NULL;
     ELSIF new_place = 2 THEN
         r.limited_key := r.limited_key + added;
     END IF;
     IF cardinality(tids) > 0 THEN
-        r := place(r, t, horizon, tids, NULL);
+        r := place(r, t, horizon, tids, NULL, turns);
     END IF;
 END $$;
 
@@ -301,16 +300,17 @@ END $$;
 CREATE FUNCTION {schema}.kept() RETURNS bigint LANGUAGE sql IMMUTABLE AS $$ SELECT 10000000::bigint $$;
 
 -- Puts keys where they belong after something about them has changed. Those that may start until
--- `horizon` go into the ring. What is as good as new is forgotten
--- after a while. `waits`: whether jobs wait, as far as that is known.
+-- `horizon` go into the ring. What is as good as new is forgotten after a while. `waits`: whether jobs wait, and
+-- `turns`: what turns they get if they get any, as far as that is known.
 CREATE FUNCTION {schema}.place(
-    INOUT r {schema}.queues, t bigint, horizon bigint, tids tid[], waits boolean[]
+    INOUT r {schema}.queues, t bigint, horizon bigint, tids tid[], waits boolean[], turns bigint[]
 )
 LANGUAGE plpgsql AS $$
 DECLARE
     held bigint;
 BEGIN
-    WITH seen AS (        SELECT k.tid, k.place AS old_place, k.open_at AS old_open, k.rate IS NOT NULL AS rated,
+    WITH seen AS (
+        SELECT k.tid, u.turn, k.place AS old_place, k.open_at AS old_open, k.rate IS NOT NULL AS rated,
             CASE
                 WHEN k.rate IS NULL
                     THEN opens(k.hold, k.slot, k.log, r.key_quota, r.key_period, r.key_burst)
@@ -332,7 +332,7 @@ BEGIN
                 SELECT true FROM jobs j
                 WHERE j.queue = r.queue AND j.key = k.key AND j.placed AND j.token = 0 AND j.rank < 0 LIMIT 1
             ), false) AS waiting
-        FROM unnest(tids, waits) WITH ORDINALITY AS u(tid, waits, i)
+        FROM unnest(tids, waits, turns) WITH ORDINALITY AS u(tid, waits, turn, i)
         -- Here as elsewhere `OFFSET 0` makes it one look-up a key. The planner, which takes the table
         -- for empty, would else go through all keys of the queue.
         CROSS JOIN LATERAL (SELECT o.*, o.ctid AS tid FROM keys o WHERE o.ctid = u.tid OFFSET 0) k
@@ -349,8 +349,8 @@ BEGIN
             END AS new_place
             FROM (
                 SELECT e.*, CASE
-                    WHEN e.old_place = 4 AND e.old_open >= e.fresh_at THEN e.old_open
                     WHEN e.rated THEN e.fresh_at
+                    WHEN e.old_place = 4 AND e.old_open >= e.fresh_at THEN e.old_open
                     ELSE greatest(e.fresh_at, t + kept())
                 END AS fade_at
                 FROM seen e
@@ -364,7 +364,7 @@ BEGIN
             place = s.new_place,
             open_at = s.new_open,
             turn = CASE
-                WHEN s.new_place = 1 AND s.old_place <> 1 THEN nextval('numbers') ELSE k.turn
+                WHEN s.new_place = 1 AND s.old_place <> 1 THEN coalesce(s.turn, nextval('numbers')) ELSE k.turn
             END
         FROM settled s
         WHERE k.ctid = s.tid AND s.new_place <> 5

@@ -144,7 +144,7 @@ BEGIN
         IF r.own THEN
             PERFORM find_rates(r, array(SELECT k.key FROM keys k WHERE k.queue = q));
         END IF;
-        r := place(r, t, t, array(SELECT k.ctid FROM keys k WHERE k.queue = q), NULL);
+        r := place(r, t, t, array(SELECT k.ctid FROM keys k WHERE k.queue = q), NULL, NULL);
         UPDATE queues SET limited_key = r.limited_key WHERE queue = q;
     END IF;
     PERFORM pg_notify(r.channel, '');

@@ -1,7 +1,5 @@
 //! Claims of jobs with keys do not go through what jobs of these keys have left, and pass by no job.
 
-use std::time::Duration;
-
 use sqlx::{AssertSqlSafe, Connection as _, Row};
 
 use super::support::*;
@@ -10,7 +8,7 @@ use crate::postgres::PostgresRemote;
 use crate::remote::{How, NewJob, Remote, Rules};
 
 /// A server where nothing is cleaned up, and no transaction of another test keeps numbers in use.
-async fn own_server() -> Option<testkit::OwnPostgres> {
+pub(super) async fn own_server() -> Option<testkit::OwnPostgres> {
     let options = testkit::PostgresOptions::new().setting("autovacuum", "off");
     testkit::Postgres::start_with(options).await
 }
@@ -29,7 +27,7 @@ impl PostgresRemote {
 
     /// How many entries an exchange goes through that may claim 100 jobs, in the indices that lead to them. All of
     /// them are to be there.
-    async fn entries_of_a_claim(&self) -> i64 {
+    pub(super) async fn entries_of_a_claim(&self) -> i64 {
         let run = |sql: &str| AssertSqlSafe(sql.replace("{schema}", self.schema()));
         let read = "SELECT sum(pg_stat_get_xact_tuples_returned(i::regclass))::bigint
             FROM unnest(ARRAY[
@@ -60,7 +58,7 @@ impl PostgresRemote {
     }
 
     /// Leases and ends so many jobs, 100 at a time.
-    async fn work_off(&self, mut jobs: usize) {
+    pub(super) async fn work_off(&self, mut jobs: usize) {
         while jobs > 0 {
             let granted = take(self, 100).await.granted;
             assert!(!granted.is_empty(), "{jobs} jobs are left");
@@ -94,58 +92,6 @@ async fn claims_do_not_go_through_what_jobs_of_their_keys_have_left() {
         );
         drop(held);
     }
-}
-
-#[tokio::test]
-async fn keys_that_come_again_and_again_are_found_without_going_through_what_they_were() {
-    let Some(server) = own_server().await else {
-        return;
-    };
-    let remote = Postgres::new(pool(&server.url()).await).open("q", None);
-    let remote = remote.await.unwrap();
-    let _held = hold_back(&remote).await;
-    let all: Vec<_> = (0..8_000).map(|i| job(&format!("{}", i % 100))).collect();
-    for some in all.chunks(100) {
-        add(&remote, some).await;
-        remote.work_off(100).await;
-    }
-    add(&remote, &jobs_of_keys(100)).await;
-    let entries = remote.entries_of_a_claim().await;
-    assert!(entries < 3_000, "{entries} entries");
-}
-
-/// A job for each of so many keys.
-fn jobs_of_keys(n: usize) -> Vec<NewJob> {
-    (0..n).map(|i| job(&format!("{i}"))).collect()
-}
-
-#[tokio::test]
-async fn keys_that_wait_for_a_time_are_found_without_going_through_those_that_waited_before() {
-    let Some(server) = own_server().await else {
-        return;
-    };
-    let rules = Rules {
-        key: every(1, Duration::from_secs(1)),
-        ..Rules::default()
-    };
-    let remote = Postgres::new(pool(&server.url()).await).open("q", Some(&rules));
-    let remote = remote.await.unwrap();
-    for _ in 0..41 {
-        add(&remote, &jobs_of_keys(100)).await;
-    }
-    let _held = hold_back(&remote).await;
-    let all = async || {
-        remote.move_clock(1_000_000).await;
-        // Noted, so that the next ones may rely on it.
-        remote.exchange(&[], want(0)).await.unwrap();
-    };
-    for _ in 0..40 {
-        all().await;
-        remote.work_off(100).await;
-    }
-    all().await;
-    let entries = remote.entries_of_a_claim().await;
-    assert!(entries < 3_000, "{entries} entries");
 }
 
 /// Numbers are drawn, as for jobs that were enqueued, until those of transactions that are over are noted.

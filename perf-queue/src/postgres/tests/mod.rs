@@ -10,6 +10,7 @@ mod flood;
 mod heads;
 mod isolation;
 mod kept;
+mod kept_keys;
 mod key_heads;
 mod leases;
 mod limits;

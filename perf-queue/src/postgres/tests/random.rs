@@ -177,6 +177,16 @@ async fn run(rules: Rules, seed: u64, jobs: usize) {
             }
         }
     }
+    // Else it would wait for ever.
+    let passed = format!(
+        "SELECT count(*) FROM {schema}.keys k JOIN {schema}.queues q USING (queue)
+         WHERE k.place IN (2, 4) AND k.open_at < q.passed"
+    );
+    let passed: i64 = sqlx::query_scalar(AssertSqlSafe(passed))
+        .fetch_one(&pool)
+        .await
+        .unwrap();
+    assert_eq!(passed, 0);
     // Nothing is left behind once the keys are forgotten.
     remote.forget_keys().await;
     let left: (i64, i64, i64, i64, i64) = sqlx::query_as(AssertSqlSafe(format!(
