@@ -1,10 +1,12 @@
 //! The README's table of what holds where, cell by cell.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::poll;
 use perf_pool::{AcquireError, Pool, PoolBuilder, PoolConnection, Transaction};
 use sqlx::{Acquire, Executor, Postgres};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 use crate::recorder::Recorded;
@@ -183,16 +185,26 @@ async fn a_caller_that_gives_up_leaves_its_handshake_to_the_next_one() {
         return;
     };
     for way in WAYS {
-        let pool = one().after_connect(|_| {
-            Box::pin(async {
-                tokio::time::sleep(Duration::from_millis(500)).await;
-                Ok(())
-            })
+        // That by which `connect` sees that there is a server.
+        let let_in = Arc::new(Semaphore::new(1));
+        let pool = one().after_connect({
+            let let_in = Arc::clone(&let_in);
+            move |_| {
+                let let_in = Arc::clone(&let_in);
+                Box::pin(async move {
+                    let_in
+                        .acquire()
+                        .await
+                        .map(SemaphorePermit::forget)
+                        .map_err(sqlx::Error::decode)
+                })
+            }
         });
         let pool = pool.connect(&pg.url()).await.unwrap();
         let gave_up = timeout(Duration::from_millis(30), way.take(&pool)).await;
         assert!(gave_up.is_err(), "{way:?}");
         assert_eq!(pool.status().size, u32::from(way.is_ours()), "{way:?}");
+        let_in.add_permits(1);
         if way.is_ours() {
             eventually("the connection", || pool.status().idle == 1).await;
         }

@@ -152,8 +152,8 @@ DECLARE
     first_turn bigint;
     job_ids bytea[];
     job_tids tid[];
-    -- Of each job that waits of those that were looked at, and whether any waits of each in the ring.
-    waiting tid[];
+    -- The key of each job that was looked at; and, for those in the ring, whether jobs wait then.
+    looked_at tid[];
     waits boolean[];
     job_seqs bigint[];
     ats bigint[];
@@ -215,7 +215,7 @@ BEGIN
         SELECT coalesce(array_agg(f.id ORDER BY f.i), '{}'), array_agg(f.tid ORDER BY f.i),
             coalesce(array_agg(f.at ORDER BY f.i), '{}'), array_agg(f.seq ORDER BY f.i),
             array(SELECT h.tid FROM heads h)
-        INTO job_ids, job_tids, ats, job_seqs, waiting FROM first f;
+        INTO job_ids, job_tids, ats, job_seqs, looked_at FROM first f;
         IF r.quota IS NOT NULL OR r.hold > t THEN
             SELECT * INTO s FROM slots(r, ats, horizon);
             r := s.r;
@@ -255,21 +255,21 @@ BEGIN
             FROM (
                 SELECT u.tid, u.at, u.seq, u.i, 1 AS got, 0 AS seen
                 FROM unnest(job_tids, slots, job_seqs) WITH ORDINALITY AS u(tid, at, seq, i)
-                UNION ALL SELECT u.tid, NULL, NULL, NULL, 0, 1 FROM unnest(waiting) AS u(tid)
+                UNION ALL SELECT u.tid, NULL, NULL, NULL, 0, 1 FROM unnest(looked_at) AS u(tid)
             ) a
             GROUP BY a.tid HAVING sum(a.got) > 0 ORDER BY min(a.i)
         ) g
         WHERE k.ctid = g.tid
-        RETURNING k.ctid, g.tid AS was, g.n)
+        RETURNING k.ctid, g.tid AS was, g.waits)
         SELECT array_agg(coalesce(o.now, o.tid)), array_agg(o.waits) INTO ring, waits FROM (
             -- In any order: each is in the ring, and keeps the turn that it has.
             SELECT e.tid, (array_agg(e.now) FILTER (WHERE e.now IS NOT NULL))[1] AS now,
-                -- Nothing is known of a key that was not looked at.
-                CASE WHEN sum(e.seen) > 0 THEN sum(e.seen) > sum(e.got) END AS waits
+                -- What was looked at and did not go waits. Nothing is known of a key of which nothing was.
+                coalesce(bool_or(e.waits) FILTER (WHERE e.now IS NOT NULL), bool_or(e.waits)) AS waits
             FROM (
-                SELECT w.was AS tid, w.ctid AS now, 0 AS seen, w.n AS got FROM went w
-                UNION ALL SELECT u.tid, NULL, 1, 0 FROM unnest(waiting) AS u(tid)
-                UNION ALL SELECT u.tid, NULL, 0, 0 FROM unnest(ring) AS u(tid)
+                SELECT w.was AS tid, w.ctid AS now, w.waits FROM went w
+                UNION ALL SELECT u.tid, NULL, true FROM unnest(looked_at) AS u(tid)
+                UNION ALL SELECT u.tid, NULL, NULL FROM unnest(ring) AS u(tid)
             ) e GROUP BY e.tid
         ) o WHERE NOT (plain AND o.waits IS NOT NULL);
         IF r.key_quota IS NOT NULL OR r.own THEN

@@ -1,3 +1,5 @@
+//! Very many jobs fall due, or are orphaned, in the same instant.
+
 use std::time::{Duration, Instant};
 
 use super::support::*;

@@ -1,3 +1,5 @@
+//! Limits of the queue and of keys: their windows, the slots ahead, and that all of the rate is used.
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -51,9 +51,10 @@ async fn run_with(total: usize, size: usize, keys: usize, left: bool) {
     let drained = middle.elapsed();
     let rate = |n: usize, t: std::time::Duration| (n as f64 / t.as_secs_f64()) as u64;
     println!(
-        "{total} jobs of {keys} keys in {size}s, what they leave stays: {left}: enqueue {}/s, drain {}/s (first half {}/s), end to end {}/s",
+        "{total} jobs of {keys} keys in {size}s, what they leave stays: {left}: enqueue {}/s, leased and ended {}/s, {:.1} us a job (first half {}/s), end to end {}/s",
         rate(total, enqueued),
         rate(total, drained),
+        drained.as_secs_f64() * 1e6 / total as f64,
         rate(total / 2, half.unwrap()),
         rate(total, enqueued + drained),
     );

@@ -1,3 +1,5 @@
+//! What the tests of the backend share: jobs, ends, questions, and a look into its tables.
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
